@@ -1,0 +1,100 @@
+"""Every error that canvod-launch raises on purpose.
+
+An error says what failed, where, what was observed, what is allowed and what to do next. The classes are
+grouped by what a caller would do about them, and each carries the exit status that the command line returns.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitStatus(IntEnum):
+    """Exit statuses of the ``canvod-launch`` command."""
+
+    OK = 0
+    """Everything that was asked for is done."""
+    REFUSED = 1
+    """Refused before anything was started: wrong input, a missing engine, an image that cannot be had."""
+    USAGE = 2
+    """The command line itself is wrong (an unknown option, a missing argument)."""
+    SOME_FAILED = 3
+    """The run ended and was committed, but some files could not be stored."""
+    CLUSTER_FAILED = 4
+    """The cluster or the commit failed after the start; nothing was committed."""
+    INTERRUPTED = 130
+    """Interrupted by Ctrl-C (SIGINT); nothing was committed."""
+    HUNG_UP = 129
+    """Ended by SIGHUP; nothing was committed."""
+    TERMINATED = 143
+    """Ended by SIGTERM; nothing was committed."""
+
+
+class LaunchError(Exception):
+    """Base class of all errors of canvod-launch.
+
+    Parameters
+    ----------
+    message : str
+        What failed, with the observed and the allowed values.
+    hint : str, optional
+        What to do next: a command to run or a setting to change.
+    """
+
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  What to do: {self.hint}"
+
+
+class ConfigError(LaunchError):
+    """Settings that cannot be used; raised before anything has started."""
+
+
+class PlanError(LaunchError):
+    """Settings that are valid in themselves but do not fit this host."""
+
+
+class EngineError(LaunchError):
+    """No Docker engine answers, or it refuses what is asked of it."""
+
+
+class ImageError(LaunchError):
+    """An image cannot be built, or the one at hand cannot be used."""
+
+
+class VersionMismatchError(LaunchError):
+    """Client and cluster differ in a version that must be alike."""
+
+
+class InputError(LaunchError):
+    """Input files, or the place to store them, cannot be used."""
+
+
+class DependencyError(LaunchError):
+    """An optional package is needed and not installed."""
+
+
+class ClusterError(LaunchError):
+    """The cluster failed after it was asked to start; what was started has been removed."""
+
+    exit_status = ExitStatus.CLUSTER_FAILED
+
+
+class ContainerFailedError(ClusterError):
+    """A container ended while it was needed.
+
+    The message holds its status, exit code, whether the kernel killed it at its memory cap, and its last log lines.
+    """
+
+
+class StoreError(LaunchError):
+    """The store refused a write or a commit; nothing was committed."""
+
+    exit_status = ExitStatus.CLUSTER_FAILED

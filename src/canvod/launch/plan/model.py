@@ -1,0 +1,146 @@
+"""What a cluster will be, before any of it exists: frozen values, no behaviour."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Backend = Literal["docker", "process", "remote", "pool"]
+"""What carries the plan out: containers, ``LocalCluster``, a scheduler that exists, or a process pool."""
+
+LABEL_PREFIX = "org.canvod.launch"
+"""Prefix of every label on images, containers and networks of canvod-launch."""
+
+
+class Frozen(BaseModel):
+    """Base of the plan's values: immutable, and no field is accepted that is not declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cpu(Frozen):
+    """One logical CPU (hardware thread) of the host."""
+
+    id: int
+    core: tuple[int, ...]
+    """Sorted IDs of all logical CPUs of the same physical core (SMT siblings), this one included."""
+    node: int
+    """NUMA node."""
+
+
+class EngineInventory(Frozen):
+    """What a Docker engine says of itself."""
+
+    server_version: str
+    api_version: str
+    cgroup_version: Literal[1, 2]
+    cgroup_driver: str
+    """``cgroupfs`` or ``systemd``."""
+    runtime_version: str
+    """Version of runc, such as ``1.1.5``; empty where unknown."""
+    storage_driver: str
+    rootless: bool = False
+
+
+class HostInventory(Frozen):
+    """What this process may use of the host, read once from sysfs and psutil."""
+
+    cpus: tuple[Cpu, ...]
+    """The CPUs that this process may run on (affinity and cgroup cpuset), sorted by ID."""
+    cpu_quota: float | None
+    """CPUs' worth of time that the launcher's own cgroup grants, or None without a quota."""
+    memory_total_bytes: int
+    """Physical memory of the host."""
+    memory_available_bytes: int
+    """Memory that is available now without swapping, no more than the cgroup limit leaves."""
+    memory_limit_bytes: int | None
+    """Memory limit of the launcher's own cgroup, or None without one."""
+    cgroup_version: Literal[1, 2]
+    uid: int
+    gid: int
+
+
+class Mount(Frozen):
+    """A host path that a container sees under the same absolute path."""
+
+    path: str
+    read_only: bool
+
+
+class ContainerPlan(Frozen):
+    """One container, or one worker process of the process backend."""
+
+    role: Literal["scheduler", "worker"]
+    name: str
+    """Container name, unique on the host."""
+    dask_name: str
+    """Name of the worker in Dask (``worker-0``), or ``scheduler``."""
+    image: str
+    command: tuple[str, ...]
+    cpuset_cpus: tuple[int, ...]
+    cpuset_mems: tuple[int, ...]
+    memory_bytes: int
+    """Kernel cap; memory and swap together, so that nothing is swapped."""
+    dask_memory_limit_bytes: int | None
+    """Dask's own limit (worker processes), below the cap by what the nanny uses; None for the scheduler."""
+    nthreads: int
+    nice: int
+    cpu_shares: int | None
+    """Docker's ``cpu_shares``; None leaves the engine's default (nice 0)."""
+    cpu_weight: int
+    """The weight that the kernel sees: shares under cgroup v1 (1024 is normal), weight under v2 (100 is normal)."""
+    cgroup_parent: str | None
+    user: str
+    """``uid:gid``."""
+    pids_limit: int
+    tmpfs_bytes: int
+    """Size of ``/tmp``, memory that counts against the cap."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    spill_path: str | None = None
+    """Where the worker spills, inside the container; a volume of the container's own."""
+    spill_bytes: int | None = None
+    """Dask's ``max-spill`` for one worker."""
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class NetworkPlan(Frozen):
+    """The bridge network of one cluster."""
+
+    name: str
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class Note(Frozen):
+    """Something that a reader of the plan should know."""
+
+    level: Literal["info", "warning"]
+    text: str
+
+
+class ClusterPlan(Frozen):
+    """A whole cluster."""
+
+    name: str
+    """Name of the cluster, part of the names of all its objects."""
+    backend: Backend
+    resource_mode: Literal["auto", "manual"]
+    scheduler_address: str | None
+    """Address of a scheduler that exists already (``remote``), else None."""
+    python: str
+    """Python minor version of the images, such as ``3.14``."""
+    scheduler: ContainerPlan
+    workers: tuple[ContainerPlan, ...]
+    network: NetworkPlan
+    dashboard_port: int
+    """Port on 127.0.0.1 to try first for the dashboard; 0 takes any free one."""
+    start_timeout_s: float
+    cores_shared: bool
+    """True where workers have no cores of their own."""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def worker_memory_bytes(self) -> int:
+        """Sum of the workers' caps in bytes."""
+        return sum(worker.memory_bytes for worker in self.workers)
