@@ -1,0 +1,1 @@
+"""What runs inside the workers; imports nothing else of canvod.launch."""
