@@ -1,0 +1,246 @@
+"""The Docker engine: the only module that imports the Docker SDK.
+
+Everything else sees the SDK's client through `Client` and the errors of this module, so that a caller never has
+to know which of the SDK's, requests' or the operating system's exceptions a failure arrives as.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import docker
+import docker.errors
+import requests.exceptions
+import urllib3.exceptions
+from docker.context import ContextAPI
+from docker.utils import kwargs_from_env
+
+from canvod.launch.errors import EngineError
+from canvod.launch.plan.model import EngineInventory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+type Client = docker.DockerClient
+"""A client of one Docker engine, as `connect` returns it."""
+
+DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
+"""Where an engine listens unless somebody says otherwise."""
+
+DEFAULT_TIMEOUT_S = 60.0
+"""How long one request may take; the engine answers slowly while it writes layers."""
+
+PROBE_TIMEOUT_S = 5.0
+"""How long a probe may take; a socket that is missing or refuses is seen at once."""
+
+
+class EngineNotFoundError(EngineError):
+    """The object that a request names does not exist on the engine; when removing, that means done."""
+
+
+class EngineConflictError(EngineError):
+    """The engine is in a state that forbids the request: a name is taken, a container is being removed."""
+
+
+class EngineTimeoutError(EngineError):
+    """The engine did not answer in time."""
+
+
+def engine_address() -> str:
+    """Tell where the engine is: ``DOCKER_HOST``, else the Docker CLI's current context, else the default socket.
+
+    Returns
+    -------
+    str
+        An address such as ``unix:///var/run/docker.sock``.
+    """
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    try:
+        context = ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT") or None)
+        host = context.Host if context is not None else None
+    except Exception:  # noqa: BLE001 - a damaged file of the Docker CLI must not hide an engine that answers
+        host = None
+    return (host or DEFAULT_ADDRESS).removeprefix("http+")
+
+
+def connect(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> Client:
+    """Connect to the Docker engine and make sure that it answers.
+
+    Parameters
+    ----------
+    timeout_s : float, default: 60
+        How long one request of the client may take, in seconds.
+
+    Returns
+    -------
+    docker.DockerClient
+        The client; the caller closes it.
+
+    Raises
+    ------
+    EngineError
+        If there is no socket, permission is denied, or nothing answers there; the hint says what to do.
+
+    Examples
+    --------
+    >>> with translate("list the containers"):
+    ...     client = connect()
+    ...     containers = client.containers.list()
+    """
+    address = engine_address()
+    options: dict[str, Any] = {"base_url": address, "timeout": timeout_s}
+    client: Client | None = None
+    try:
+        with translate("reach the Docker engine"):
+            if os.environ.get("DOCKER_HOST"):
+                options = kwargs_from_env() | options
+            client = docker.DockerClient(version="auto", **options)
+            client.ping()
+    except EngineError:
+        if client is not None:
+            client.close()
+        raise
+    return client
+
+
+def probe_engine() -> EngineInventory | None:
+    """Ask the Docker engine what it is.
+
+    Returns
+    -------
+    EngineInventory or None
+        What the engine says of itself, or None where none answers.
+    """
+    try:
+        client = connect(timeout_s=PROBE_TIMEOUT_S)
+    except EngineError:
+        return None
+    try:
+        with translate("ask the Docker engine what it is"):
+            info: dict[str, Any] = client.info()
+            version: dict[str, Any] = client.version()
+    except EngineError:
+        return None
+    finally:
+        client.close()
+    return read_engine(info, version)
+
+
+def read_engine(info: dict[str, Any], version: dict[str, Any]) -> EngineInventory:
+    """Turn the engine's answers to ``/info`` and ``/version`` into an inventory.
+
+    Parameters
+    ----------
+    info, version : dict
+        The answers, decoded.
+
+    Returns
+    -------
+    EngineInventory
+        What the plan needs of them.
+    """
+    components = {c.get("Name", ""): c.get("Version", "") for c in version.get("Components") or ()}
+    cgroup_version: Literal[1, 2] = 2 if str(info.get("CgroupVersion", "1")) == "2" else 1
+    return EngineInventory(
+        server_version=str(info.get("ServerVersion", "")),
+        api_version=str(version.get("ApiVersion", "")),
+        cgroup_version=cgroup_version,
+        cgroup_driver=str(info.get("CgroupDriver", "")),
+        runtime_version=str(components.get("runc", "")).split("+")[0].split("~")[0],
+        storage_driver=str(info.get("Driver", "")),
+        rootless=any("name=rootless" in str(option) for option in info.get("SecurityOptions") or ()),
+    )
+
+
+@contextmanager
+def translate(action: str) -> Iterator[None]:
+    """Raise the SDK's exceptions as errors of canvod-launch, the cause kept.
+
+    Parameters
+    ----------
+    action : str
+        What is being done, to follow "Could not": ``"create the network cv-1"``.
+
+    Raises
+    ------
+    EngineNotFoundError
+        If the object does not exist (404).
+    EngineConflictError
+        If the engine's state forbids the request (409).
+    EngineTimeoutError
+        If no answer came in time.
+    EngineError
+        For anything else that the SDK, requests or the connection raise.
+    """
+    try:
+        yield
+    except docker.errors.NotFound as exc:
+        raise EngineNotFoundError(f"Could not {action}: {exc.explanation or exc}.") from exc
+    except docker.errors.APIError as exc:
+        message = (
+            f"Could not {action}: the Docker engine answered {exc.status_code}: {exc.explanation or exc}."
+        )
+        if exc.status_code == 409:
+            raise EngineConflictError(message) from exc
+        raise EngineError(message) from exc
+    except (
+        docker.errors.DockerException,
+        requests.exceptions.RequestException,
+        urllib3.exceptions.HTTPError,
+        ConnectionError,
+        TimeoutError,
+    ) as exc:
+        raise _connection_error(action, exc) from exc
+
+
+def _connection_error(action: str, exc: BaseException) -> EngineError:
+    """Say why the engine could not be reached, and what to do about it."""
+    address = engine_address()
+    causes = list(_causes(exc))
+    timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+    codes = {cause.errno for cause in causes if isinstance(cause, OSError)}
+    start = "start it: sudo systemctl start docker"
+    if errno.EACCES in codes or errno.EPERM in codes:
+        return EngineError(
+            f"Could not {action}: permission denied at {address}.",
+            hint="join the group that owns the socket (sudo usermod -aG docker $USER, then log in again), "
+            "use a rootless engine, or set launch.backend: process",
+        )
+    if errno.ENOENT in codes:
+        return EngineError(
+            f"Could not {action}: there is no socket at {address}.",
+            hint=f"install Docker and {start}; set DOCKER_HOST where it listens elsewhere; "
+            "or set launch.backend: process, which needs no engine",
+        )
+    if any(isinstance(cause, timeouts) for cause in causes):
+        return EngineTimeoutError(
+            f"Could not {action}: the Docker engine at {address} did not answer in time.",
+            hint="look at its log (journalctl -u docker), restart it, or set launch.backend: process",
+        )
+    if errno.ECONNREFUSED in codes:
+        return EngineError(
+            f"Could not {action}: nothing answers at {address} (connection refused).",
+            hint=f"{start}; or set launch.backend: process, which needs no engine",
+        )
+    return EngineError(
+        f"Could not {action}: the Docker engine at {address} cannot be used: {exc}.",
+        hint="check DOCKER_HOST, DOCKER_CONTEXT and DOCKER_CERT_PATH, and that 'docker version' works",
+    )
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that it wraps: requests and urllib3 hide the cause among the arguments."""
+    pending: list[BaseException] = [exc]
+    seen: set[int] = set()
+    while pending:
+        current = pending.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        linked = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+        pending += [other for other in linked if isinstance(other, BaseException)]
