@@ -1,7 +1,7 @@
 """The Docker engine: the only module that imports the Docker SDK.
 
-Everything else sees the SDK's client through `Client` and the errors of this module, so that a caller never has
-to know which of the SDK's, requests' or the operating system's exceptions a failure arrives as.
+Everything else sees the SDK's client through `Client` and the errors of this module, so that a caller never
+has to know which of the SDK's, requests' or the operating system's exceptions a failure arrives as.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class EngineTimeoutError(EngineError):
 
 
 def engine_address() -> str:
-    """Tell where the engine is: ``DOCKER_HOST``, else the Docker CLI's current context, else the default socket.
+    """Tell where the engine is: ``DOCKER_HOST``, else the Docker CLI's current context, else its default.
 
     Returns
     -------
