@@ -1,0 +1,76 @@
+"""Types of the settings' fields, and the words in which a refusal explains them."""
+
+from __future__ import annotations
+
+import os.path
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a field allows and how to mend it, in words; every field of the settings carries one.
+
+    Parameters
+    ----------
+    allowed : str
+        The values that are allowed, such as ``a whole number from 0 (normal) to 19 (lowest)``.
+    remedy : str
+        What to write instead, as an imperative.
+    """
+
+    allowed: str
+    remedy: str
+
+
+def _not_a_truth_value(value: Any) -> Any:
+    # Python counts True as 1, and YAML 1.1 reads a bare yes, on or true as True.
+    if isinstance(value, bool):
+        raise PydanticCustomError("truth_value", "is a truth value, not a number")
+    return value
+
+
+def _as_text(value: Any) -> Any:
+    # A number is unambiguous as the value of an environment variable; a truth value (true? True? 1?) is not.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _absolute(path: Path) -> Path:
+    expanded = path.expanduser()
+    if not expanded.is_absolute():
+        raise PydanticCustomError("not_absolute", "is not an absolute path")
+    return Path(os.path.normpath(expanded))
+
+
+def _not_the_root(path: Path) -> Path:
+    if path == Path("/"):
+        raise PydanticCustomError("root_folder", "is the root of the host")
+    return path
+
+
+Whole = Annotated[int, BeforeValidator(_not_a_truth_value)]
+"""A whole number; ``true`` is not 1."""
+
+Amount = Annotated[float, BeforeValidator(_not_a_truth_value), Field(allow_inf_nan=False)]
+"""A finite number; ``true`` is not 1.0."""
+
+Text = Annotated[str, Field(min_length=1, pattern=r"^\S+$")]
+"""Text that is neither empty nor holds white space."""
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+"""A path of the host that starts with ``/`` or ``~``; normalised, symbolic links are kept."""
+
+MountPath = Annotated[AbsolutePath, AfterValidator(_not_the_root)]
+"""A path of the host that containers see under the same name."""
+
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""Name of an environment variable."""
+
+VariableValue = Annotated[str, BeforeValidator(_as_text)]
+"""Value of an environment variable; numbers are taken as they are written."""

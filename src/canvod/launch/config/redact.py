@@ -1,0 +1,81 @@
+"""Show a setting to people without showing a secret in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+HIDDEN = "***"
+"""What stands in place of a secret."""
+
+_PASSWORD_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def shown(name: str, value: Any) -> str:
+    """Text of a setting as a YAML file would have it, secrets hidden.
+
+    Hidden are user names and passwords in addresses, and the values of ``launch.environment``, since nobody can
+    tell which of them are secrets.
+
+    Parameters
+    ----------
+    name : str
+        Dotted field, such as ``launch.build.index_url``.
+    value : Any
+        Its value.
+
+    Returns
+    -------
+    str
+        One line of text.
+
+    Examples
+    --------
+    >>> shown("launch.build.index_url", "https://me:word@pypi.example/simple")
+    'https://***@pypi.example/simple'
+    >>> shown("processing.cpu_affinity", (0, 1))
+    '[0, 1]'
+    """
+    secret = name.startswith("launch.environment")
+    return without_password(_text(value, secret=secret))
+
+
+def without_password(text: str) -> str:
+    """Hide user names and passwords in the addresses of a text.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The text, with ``***`` in place of ``user:password``.
+
+    Examples
+    --------
+    >>> without_password("https://me:word@pypi.example/simple")
+    'https://***@pypi.example/simple'
+    """
+    return _PASSWORD_IN_ADDRESS.sub(HIDDEN, text)
+
+
+def _text(value: Any, *, secret: bool = False) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_text(item, secret=secret)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_text(item, secret=secret) for item in value) + "]"
+    if secret:
+        return HIDDEN
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | PurePath):
+        text = str(value)
+        return text if text and text.isprintable() and text == text.strip() else json.dumps(text)
+    return str(value)
