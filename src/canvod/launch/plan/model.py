@@ -48,6 +48,10 @@ class HostInventory(Frozen):
 
     cpus: tuple[Cpu, ...]
     """The CPUs that this process may run on (affinity and cgroup cpuset), sorted by ID."""
+    other_cpus: tuple[Cpu, ...] = ()
+    """The host's other CPUs that are online, which this process may not run on."""
+    node_memory_bytes: dict[int, int] = Field(default_factory=dict)
+    """Physical memory of each NUMA node, where the host tells it."""
     cpu_quota: float | None
     """CPUs' worth of time that the launcher's own cgroup grants, or None without a quota."""
     memory_total_bytes: int
@@ -80,6 +84,7 @@ class ContainerPlan(Frozen):
     command: tuple[str, ...]
     cpuset_cpus: tuple[int, ...]
     cpuset_mems: tuple[int, ...]
+    """NUMA nodes to take memory from; empty leaves all of them open."""
     memory_bytes: int
     """Kernel cap; memory and swap together, so that nothing is swapped."""
     dask_memory_limit_bytes: int | None

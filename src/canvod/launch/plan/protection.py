@@ -1,0 +1,173 @@
+"""What of a plan this host can really enforce, said aloud."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from canvod.launch.errors import PlanError
+from canvod.launch.plan.model import EngineInventory, Note
+
+if TYPE_CHECKING:
+    from canvod.launch.config.models import Settings
+
+
+def check_cgroup_parent(settings: Settings, engine: EngineInventory | None) -> None:
+    """Refuse a parent group that the engine's cgroup driver would refuse.
+
+    Parameters
+    ----------
+    settings : Settings
+        Validated settings.
+    engine : EngineInventory or None
+        The engine, if there is one.
+
+    Raises
+    ------
+    PlanError
+        If the systemd driver is to use a parent that is not a slice.
+    """
+    parent = settings.launch.cgroup_parent
+    if parent and engine and engine.cgroup_driver == "systemd" and not parent.endswith(".slice"):
+        raise PlanError(
+            f"{settings.cite('launch.cgroup_parent')} is not a slice: the engine uses the systemd cgroup driver, "
+            "which takes only names that end in .slice.",
+            hint="write the name of a slice, such as canvod.slice",
+        )
+
+
+def container_notes(settings: Settings, engine: EngineInventory | None) -> list[Note]:
+    """Say which protection of other users containers give on this engine.
+
+    CPU weight orders groups below one parent only. Containers and people have different parents, so that the
+    weight of a container protects nobody who is logged in; the weight of the containers' parent does.
+
+    Parameters
+    ----------
+    settings : Settings
+        Validated settings.
+    engine : EngineInventory or None
+        The engine; None where it was not asked.
+
+    Returns
+    -------
+    list of Note
+        Warnings first.
+    """
+    notes: list[Note] = []
+    if engine is None:
+        return [_warning("No engine was asked, so the CPU weight is for the control groups of this host.")]
+    if engine.rootless:
+        notes.append(_rootless(engine))
+    parent = settings.launch.cgroup_parent
+    if parent is not None:
+        notes.append(
+            _info(
+                f"All containers are in {parent}: that group's own weight decides between them and everybody else "
+                f"on this host. {_set_up(parent, engine)}"
+            )
+        )
+        if engine.cgroup_driver != "systemd" and parent.endswith(".slice"):
+            notes.append(
+                _warning(
+                    f"{settings.cite('launch.cgroup_parent')} looks like a slice, but the engine uses the "
+                    f"{engine.cgroup_driver} driver: it takes a group of that name, which systemd knows nothing of."
+                )
+            )
+    elif _asks_for_less(settings):
+        notes.append(_people_unprotected(engine))
+    if engine.cgroup_version == 2 and not engine.runtime_version and _sets_weight(settings):
+        notes.append(
+            _warning("The engine does not tell runc's version: the kernel's CPU weight may differ from the plan's.")
+        )
+    return notes
+
+
+def process_notes(settings: Settings) -> list[Note]:
+    """Say what the process backend cannot enforce."""
+    notes = [
+        _warning(
+            "Memory caps are not enforced by the kernel: Dask's nanny watches each worker and restarts it near its "
+            "limit, which a fast allocation outruns."
+        ),
+        _info("Cores are set by affinity, which code in a worker can undo; memory is not bound to NUMA nodes."),
+        _info("Workers run as you, with your files, your network and your rights: nothing is hardened."),
+    ]
+    if _sets_weight(settings):
+        notes.insert(
+            1,
+            _warning(
+                "CPU weight is not set: nice alone counts, and only against processes of the same control group "
+                "or session."
+            ),
+        )
+    if settings.launch.cgroup_parent is not None:
+        notes.append(_warning(f"{settings.cite('launch.cgroup_parent')} has no effect without containers."))
+    return notes
+
+
+def pool_notes() -> list[Note]:
+    """Say what the process pool cannot enforce."""
+    return [
+        _warning("Dask is not installed: limits on memory, cores and priority need it; only the worker count holds.")
+    ]
+
+
+def _asks_for_less(settings: Settings) -> bool:
+    weight = settings.launch.cpu_weight
+    return settings.processing.nice_priority > 0 if weight is None else weight < 100
+
+
+def _sets_weight(settings: Settings) -> bool:
+    return settings.processing.nice_priority > 0 or settings.launch.cpu_weight is not None
+
+
+def _people_unprotected(engine: EngineInventory) -> Note:
+    if engine.cgroup_driver == "systemd":
+        return _warning(
+            "The CPU weight protects other containers and services, not people who are logged in: containers are "
+            "in system.slice, people in user.slice, and both weigh the same. To give way to people too, set "
+            f"launch.cgroup_parent: canvod.slice. {_set_up('canvod.slice', engine)}"
+        )
+    return _warning(
+        "The CPU weight protects other containers, not people who are logged in: all containers together are one "
+        "group of normal weight beside them. To give way to people too, set launch.cgroup_parent: /canvod. "
+        f"{_set_up('/canvod', engine)}"
+    )
+
+
+def _set_up(parent: str, engine: EngineInventory) -> str:
+    """Say how an administrator gives the parent group its weight."""
+    if engine.cgroup_driver == "systemd":
+        weight = "CPUWeight=idle" if engine.cgroup_version == 2 else "CPUShares=2"
+        return (
+            f"An administrator gives the slice its weight once: /etc/systemd/system/{parent} with the lines "
+            f"[Slice] and {weight}, then systemctl daemon-reload."
+        )
+    if engine.cgroup_version == 1:
+        return (
+            "An administrator gives the group its weight after each boot: "
+            f"echo 2 > /sys/fs/cgroup/cpu/{parent.strip('/')}/cpu.shares."
+        )
+    return (
+        "An administrator gives the group its weight after each boot: "
+        f"echo 1 > /sys/fs/cgroup/{parent.strip('/')}/cpu.idle."
+    )
+
+
+def _rootless(engine: EngineInventory) -> Note:
+    if engine.cgroup_version == 1:
+        return _warning(
+            "The engine is rootless on cgroup v1: it enforces neither memory caps nor cores nor CPU weight."
+        )
+    return _warning(
+        "The engine is rootless: memory caps, cores and CPU weight hold only if systemd delegates the memory, cpuset "
+        "and cpu controllers to you (Delegate=yes for user@.service)."
+    )
+
+
+def _info(text: str) -> Note:
+    return Note(level="info", text=text)
+
+
+def _warning(text: str) -> Note:
+    return Note(level="warning", text=text)
