@@ -1,0 +1,1 @@
+"""Images: what they are called, what goes into them, and how they come to be."""
