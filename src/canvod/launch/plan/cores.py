@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from canvod.launch.plan.model import Cpu
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from canvod.launch.plan.model import Cpu
 
 
 @dataclass(frozen=True, slots=True)

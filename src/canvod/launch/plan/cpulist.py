@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SHORTEST_RANGE = 3
+"""Runs of fewer IDs are written one by one, as the kernel's users do: ``0,1`` rather than ``0-1``."""
 
 
 def parse_cpulist(text: str) -> tuple[int, ...]:
@@ -53,7 +59,7 @@ def format_cpulist(ids: Iterable[int]) -> str:
     Returns
     -------
     str
-        Compact: runs of three or more become a range.
+        Compact; see `SHORTEST_RANGE`.
 
     Examples
     --------
@@ -64,7 +70,7 @@ def format_cpulist(ids: Iterable[int]) -> str:
     run: list[int] = []
 
     def close() -> None:
-        if len(run) > 2:
+        if len(run) >= SHORTEST_RANGE:
             parts.append(f"{run[0]}-{run[-1]}")
         else:
             parts.extend(map(str, run))

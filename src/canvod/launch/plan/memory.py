@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from canvod.launch.plan.model import HostInventory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from canvod.launch.plan.model import HostInventory
 
 MB = 1024**2
 GB = 1024**3
 
 NANNY_BYTES = 160 * MB  # to be measured
-"""What the nanny beside a worker process may use of the worker container's cap: Dask's limit, which is about the
-worker process alone, lies below the cap by this much."""
+"""What the nanny beside a worker process may use of the worker container's cap: Dask's limit, which is about
+the worker process alone, lies below the cap by this much."""
 
 MIN_WORKER_BYTES = 512 * MB
-"""Least cap of a worker: the nanny, and a worker process that has imported xarray, zarr and a reader and still
-has room for one file."""
+"""Least cap of a worker: the nanny, and a worker process that has imported xarray, zarr and a reader and
+still has room for one file."""
 
 COMFORTABLE_WORKER_BYTES = 1536 * MB
 """Auto mode starts fewer workers rather than give one less than this (1.5 GB)."""

@@ -94,7 +94,7 @@ class ContainerPlan(Frozen):
     cpu_shares: int | None
     """Docker's ``cpu_shares``; None leaves the engine's default (nice 0)."""
     cpu_weight: int
-    """The weight that the kernel sees: shares under cgroup v1 (1024 is normal), weight under v2 (100 is normal)."""
+    """The weight that the kernel sees: shares under cgroup v1 (1024 is normal), under v2 weight (100 is)."""
     cgroup_parent: str | None
     user: str
     """``uid:gid``."""

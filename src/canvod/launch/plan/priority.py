@@ -1,8 +1,8 @@
 """From a nice value to the CPU weight of a container, on the kernel's own curve.
 
-Nice weighs threads only within one control group (sched(7), "The autogroup feature" and "Group scheduling"), so
-that a container's nice value means nothing outside it. The same politeness has to be said once more, as the
-weight of the container's group.
+Nice weighs threads only within one control group (sched(7), "The nice value and group scheduling"), so that
+a container's nice value means nothing outside it. The same politeness has to be said once more, as the weight
+of the container's group.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SCHED_PRIO_TO_WEIGHT = (
     1024, 820, 655, 526, 423,
@@ -20,7 +22,7 @@ SCHED_PRIO_TO_WEIGHT = (
     110, 87, 70, 56, 45,
     36, 29, 23, 18, 15,
 )  # fmt: skip
-"""Weight of nice 0 to 19: the second half of ``sched_prio_to_weight`` in the kernel's ``kernel/sched/core.c``."""
+"""Weight of nice 0 to 19: second half of ``sched_prio_to_weight`` in the kernel's ``kernel/sched/core.c``."""
 
 NORMAL_SHARES = 1024
 """``cpu.shares`` of a group that nobody changed (cgroup v1)."""
@@ -44,6 +46,11 @@ class CpuPriority:
     """What to ask of Docker (``cpu_shares``), or None to leave its default."""
     weight: int
     """What the kernel then shows: ``cpu.shares`` under v1, ``cpu.weight`` under v2."""
+
+
+def normal_weight(cgroup_version: Literal[1, 2]) -> int:
+    """Give the weight of a group that nobody changed, in the terms of a cgroup version."""
+    return NORMAL_SHARES if cgroup_version == 1 else NORMAL_WEIGHT
 
 
 def linear_weight(shares: int) -> int:
@@ -137,9 +144,8 @@ def cpu_priority(
     >>> cpu_priority(19, None, cgroup_version=1, runtime_version="1.1.5")
     CpuPriority(shares=15, weight=15)
     """
-    normal = NORMAL_SHARES if cgroup_version == 1 else NORMAL_WEIGHT
     if cpu_weight is None and nice == 0:
-        return CpuPriority(shares=None, weight=normal)
+        return CpuPriority(shares=None, weight=normal_weight(cgroup_version))
     kernel = SCHED_PRIO_TO_WEIGHT[nice]
     if cgroup_version == 1:
         wanted = kernel if cpu_weight is None else round(cpu_weight * NORMAL_SHARES / NORMAL_WEIGHT)

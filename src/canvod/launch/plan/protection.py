@@ -1,14 +1,18 @@
-"""What of a plan this host can really enforce, said aloud."""
+"""What of a plan this host can really enforce, and against whom, said aloud."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import PlanError
-from canvod.launch.plan.model import EngineInventory, Note
+from canvod.launch.plan.memory import MB, ceiling_bytes, format_bytes
+from canvod.launch.plan.model import Note
+from canvod.launch.plan.priority import NORMAL_WEIGHT
 
 if TYPE_CHECKING:
-    from canvod.launch.config.models import Settings
+    from canvod.launch.config import Settings
+    from canvod.launch.plan.model import EngineInventory, HostInventory
+    from canvod.launch.plan.sizing import Sizing
 
 
 def check_cgroup_parent(settings: Settings, engine: EngineInventory | None) -> None:
@@ -29,8 +33,8 @@ def check_cgroup_parent(settings: Settings, engine: EngineInventory | None) -> N
     parent = settings.launch.cgroup_parent
     if parent and engine and engine.cgroup_driver == "systemd" and not parent.endswith(".slice"):
         raise PlanError(
-            f"{settings.cite('launch.cgroup_parent')} is not a slice: the engine uses the systemd cgroup driver, "
-            "which takes only names that end in .slice.",
+            f"{settings.cite('launch.cgroup_parent')} is not a slice: "
+            "the engine uses the systemd cgroup driver, which takes only names that end in .slice.",
             hint="write the name of a slice, such as canvod.slice",
         )
 
@@ -51,33 +55,33 @@ def container_notes(settings: Settings, engine: EngineInventory | None) -> list[
     Returns
     -------
     list of Note
-        Warnings first.
+        In no particular order.
     """
-    notes: list[Note] = []
     if engine is None:
-        return [_warning("No engine was asked, so the CPU weight is for the control groups of this host.")]
+        return [_warning("No engine was asked: CPU weights are for the control groups of this host.")]
+    notes: list[Note] = []
     if engine.rootless:
         notes.append(_rootless(engine))
     parent = settings.launch.cgroup_parent
     if parent is not None:
         notes.append(
             _info(
-                f"All containers are in {parent}: that group's own weight decides between them and everybody else "
-                f"on this host. {_set_up(parent, engine)}"
+                f"All containers are in {parent}: that group's own weight decides between them and everybody "
+                f"else on this host. {_set_up(parent, engine)}"
             )
         )
         if engine.cgroup_driver != "systemd" and parent.endswith(".slice"):
             notes.append(
                 _warning(
                     f"{settings.cite('launch.cgroup_parent')} looks like a slice, but the engine uses the "
-                    f"{engine.cgroup_driver} driver: it takes a group of that name, which systemd knows nothing of."
+                    f"{engine.cgroup_driver} driver: systemd knows nothing of the group that it makes."
                 )
             )
-    elif _asks_for_less(settings):
+    elif _gives_way(settings):
         notes.append(_people_unprotected(engine))
-    if engine.cgroup_version == 2 and not engine.runtime_version and _sets_weight(settings):
+    if engine.cgroup_version != 1 and not engine.runtime_version and _sets_weight(settings):
         notes.append(
-            _warning("The engine does not tell runc's version: the kernel's CPU weight may differ from the plan's.")
+            _warning("The engine does not tell runc's version: the kernel may show another CPU weight.")
         )
     return notes
 
@@ -86,19 +90,18 @@ def process_notes(settings: Settings) -> list[Note]:
     """Say what the process backend cannot enforce."""
     notes = [
         _warning(
-            "Memory caps are not enforced by the kernel: Dask's nanny watches each worker and restarts it near its "
-            "limit, which a fast allocation outruns."
+            "Memory caps are not enforced by the kernel: Dask's nanny watches each worker and restarts it "
+            "near its limit, which a fast allocation outruns."
         ),
-        _info("Cores are set by affinity, which code in a worker can undo; memory is not bound to NUMA nodes."),
+        _info("Cores are set by affinity, which code in a worker can undo; NUMA nodes are not bound."),
         _info("Workers run as you, with your files, your network and your rights: nothing is hardened."),
     ]
     if _sets_weight(settings):
-        notes.insert(
-            1,
+        notes.append(
             _warning(
-                "CPU weight is not set: nice alone counts, and only against processes of the same control group "
-                "or session."
-            ),
+                "CPU weight is not set: nice alone counts, and only among processes of one control group or "
+                "session."
+            )
         )
     if settings.launch.cgroup_parent is not None:
         notes.append(_warning(f"{settings.cite('launch.cgroup_parent')} has no effect without containers."))
@@ -108,13 +111,63 @@ def process_notes(settings: Settings) -> list[Note]:
 def pool_notes() -> list[Note]:
     """Say what the process pool cannot enforce."""
     return [
-        _warning("Dask is not installed: limits on memory, cores and priority need it; only the worker count holds.")
+        _warning(
+            "Dask is not installed: limits on memory, cores and priority need it; "
+            "only the number of workers holds."
+        )
     ]
 
 
-def _asks_for_less(settings: Settings) -> bool:
+def memory_notes(
+    settings: Settings, inventory: HostInventory, sizing: Sizing, crowded: frozenset[int]
+) -> list[Note]:
+    """Say how much memory is given away, and where it may come from.
+
+    Parameters
+    ----------
+    settings : Settings
+        Validated settings.
+    inventory : HostInventory
+        The host.
+    sizing : Sizing
+        The sizes of scheduler and workers.
+    crowded : frozenset of int
+        NUMA nodes whose memory the caps exceed.
+
+    Returns
+    -------
+    list of Note
+        In no particular order.
+    """
+    ceiling = ceiling_bytes(inventory)
+    total = sizing.workers * sizing.worker_bytes + sizing.scheduler_bytes
+    notes = [
+        _info(
+            f"Workers and scheduler may use {format_bytes(total)} together, none of it swap; "
+            f"{format_bytes(max(0, ceiling - total))} of {format_bytes(ceiling)} stay for everything else."
+        )
+    ]
+    if crowded:
+        numbers = ", ".join(map(str, sorted(crowded)))
+        notes.append(
+            _info(
+                f"The caps of the workers on NUMA node {numbers} are more than its memory, "
+                "so these workers may take memory from other nodes."
+            )
+        )
+    if settings.launch.tmp_mb * MB * 4 > sizing.worker_bytes:
+        notes.append(
+            _warning(
+                f"{settings.cite('launch.tmp_mb')} is more than a quarter of a worker's cap of "
+                f"{format_bytes(sizing.worker_bytes)}: what is in /tmp is taken from the worker."
+            )
+        )
+    return notes
+
+
+def _gives_way(settings: Settings) -> bool:
     weight = settings.launch.cpu_weight
-    return settings.processing.nice_priority > 0 if weight is None else weight < 100
+    return settings.processing.nice_priority > 0 if weight is None else weight < NORMAL_WEIGHT
 
 
 def _sets_weight(settings: Settings) -> bool:
@@ -124,34 +177,32 @@ def _sets_weight(settings: Settings) -> bool:
 def _people_unprotected(engine: EngineInventory) -> Note:
     if engine.cgroup_driver == "systemd":
         return _warning(
-            "The CPU weight protects other containers and services, not people who are logged in: containers are "
-            "in system.slice, people in user.slice, and both weigh the same. To give way to people too, set "
-            f"launch.cgroup_parent: canvod.slice. {_set_up('canvod.slice', engine)}"
+            "The CPU weight protects other containers and services, not people who are logged in: containers "
+            "are in system.slice, people in user.slice, and both weigh the same. To give way to people too, "
+            f"set launch.cgroup_parent: canvod.slice. {_set_up('canvod.slice', engine)}"
         )
     return _warning(
-        "The CPU weight protects other containers, not people who are logged in: all containers together are one "
-        "group of normal weight beside them. To give way to people too, set launch.cgroup_parent: /canvod. "
-        f"{_set_up('/canvod', engine)}"
+        "The CPU weight protects other containers, not people who are logged in: all containers together are "
+        "one group of normal weight beside them. To give way to people too, set "
+        f"launch.cgroup_parent: /canvod. {_set_up('/canvod', engine)}"
     )
 
 
 def _set_up(parent: str, engine: EngineInventory) -> str:
     """Say how an administrator gives the parent group its weight."""
     if engine.cgroup_driver == "systemd":
-        weight = "CPUWeight=idle" if engine.cgroup_version == 2 else "CPUShares=2"
+        weight = "CPUShares=2" if engine.cgroup_version == 1 else "CPUWeight=idle"
         return (
             f"An administrator gives the slice its weight once: /etc/systemd/system/{parent} with the lines "
             f"[Slice] and {weight}, then systemctl daemon-reload."
         )
-    if engine.cgroup_version == 1:
-        return (
-            "An administrator gives the group its weight after each boot: "
-            f"echo 2 > /sys/fs/cgroup/cpu/{parent.strip('/')}/cpu.shares."
-        )
-    return (
-        "An administrator gives the group its weight after each boot: "
-        f"echo 1 > /sys/fs/cgroup/{parent.strip('/')}/cpu.idle."
+    group = parent.strip("/")
+    echo = (
+        f"echo 2 > /sys/fs/cgroup/cpu/{group}/cpu.shares"
+        if engine.cgroup_version == 1
+        else f"echo 1 > /sys/fs/cgroup/{group}/cpu.idle"
     )
+    return f"An administrator makes the group after each boot and gives it its weight: {echo}."
 
 
 def _rootless(engine: EngineInventory) -> Note:
@@ -160,8 +211,8 @@ def _rootless(engine: EngineInventory) -> Note:
             "The engine is rootless on cgroup v1: it enforces neither memory caps nor cores nor CPU weight."
         )
     return _warning(
-        "The engine is rootless: memory caps, cores and CPU weight hold only if systemd delegates the memory, cpuset "
-        "and cpu controllers to you (Delegate=yes for user@.service)."
+        "The engine is rootless: memory caps, cores and CPU weight hold only if systemd delegates the "
+        "controllers memory, cpuset and cpu to you (Delegate=yes for user@.service)."
     )
 
 

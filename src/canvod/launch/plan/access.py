@@ -1,0 +1,103 @@
+"""Who containers run as, and what of the host they see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from canvod.launch.errors import PlanError
+from canvod.launch.plan.model import Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from canvod.launch.config import Settings
+    from canvod.launch.plan.model import HostInventory
+
+FALLBACK_USER = "10001:10001"
+"""User of the containers when root starts them and nobody stands behind root."""
+
+SPILL_PATH = "/spill"
+"""Where a worker's container has its spill volume."""
+
+TMP_PATH = "/tmp"  # noqa: S108 - the container's own, a tmpfs
+"""Where a container has its tmpfs; folders of the host below it can be mounted, it cannot itself."""
+
+RESERVED_PATHS = ("/dev", "/proc", "/sys", SPILL_PATH)
+"""Folders that a container has of its own, with everything below."""
+
+
+def container_user(settings: Settings, inventory: HostInventory, environ: Mapping[str, str]) -> str:
+    """Choose the user of the containers.
+
+    Parameters
+    ----------
+    settings : Settings
+        Validated settings; ``launch.user`` comes first.
+    inventory : HostInventory
+        Knows the caller.
+    environ : mapping
+        Environment of the caller: behind root may stand ``SUDO_UID`` and ``SUDO_GID``.
+
+    Returns
+    -------
+    str
+        ``uid:gid``, so that files belong to the caller; never root.
+
+    Raises
+    ------
+    PlanError
+        If the settings ask for root.
+    """
+    user = settings.launch.user
+    if user is None:
+        user = f"{inventory.uid}:{inventory.gid}"
+        if inventory.uid == 0:
+            uid, gid = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
+            plain = uid.isdecimal() and gid.isdecimal() and int(uid) != 0
+            user = f"{int(uid)}:{int(gid)}" if plain else FALLBACK_USER
+    if int(user.partition(":")[0]) == 0:
+        raise PlanError(
+            f"{settings.cite('launch.user')} is root; containers never run as root.",
+            hint='write another user as "1000:1000" (id -u, id -g), or leave launch.user out',
+        )
+    return user
+
+
+def worker_mounts(settings: Settings, mounts: Iterable[Mount]) -> tuple[Mount, ...]:
+    """Gather what the workers see of the host, one mount for each path.
+
+    Parameters
+    ----------
+    settings : Settings
+        Validated settings: ``launch.read_only`` and ``launch.writable``.
+    mounts : iterable of Mount
+        Further ones, such as the inputs and the store of an ingest; writable wins where both name a path.
+
+    Returns
+    -------
+    tuple of Mount
+        In the order of paths.
+    """
+    merged = {str(path): True for path in settings.launch.read_only}
+    merged |= {str(path): False for path in settings.launch.writable}
+    for mount in mounts:
+        merged[mount.path] = mount.read_only and merged.get(mount.path, True)
+    return tuple(Mount(path=path, read_only=read_only) for path, read_only in sorted(merged.items()))
+
+
+def check_mounts(mounts: Iterable[Mount]) -> None:
+    """Refuse mounts that would hide what a container has of its own.
+
+    Raises
+    ------
+    PlanError
+        If a path is, or lies in, such a folder.
+    """
+    for mount in mounts:
+        path = mount.path.rstrip("/")
+        own = any(f"{path}/".startswith(f"{reserved}/") for reserved in RESERVED_PATHS)
+        if own or path in ("", TMP_PATH):
+            raise PlanError(
+                f"Containers cannot see {mount.path} of the host: they have one of their own.",
+                hint="use a folder elsewhere, such as a subfolder of /data or of your home",
+            )
