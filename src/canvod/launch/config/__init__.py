@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from canvod.launch.config.load import Source, load_settings
 from canvod.launch.config.models import (
     BuildSettings,
     IngestSettings,
     LaunchSettings,
     ProcessingSettings,
-    Settings,
 )
+from canvod.launch.config.problems import Problem, SettingsError
 from canvod.launch.config.provenance import Origin, Provenance
+from canvod.launch.config.schema import json_schema
+from canvod.launch.config.settings import Settings
 
 __all__ = [
     "BuildSettings",
     "IngestSettings",
     "LaunchSettings",
     "Origin",
+    "Problem",
     "ProcessingSettings",
     "Provenance",
     "Settings",
+    "SettingsError",
+    "Source",
+    "json_schema",
+    "load_settings",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -27,14 +27,14 @@ class Rule:
     remedy: str
 
 
-def _not_a_truth_value(value: Any) -> Any:
+def _not_a_truth_value(value: object) -> object:
     # Python counts True as 1, and YAML 1.1 reads a bare yes, on or true as True.
     if isinstance(value, bool):
         raise PydanticCustomError("truth_value", "is a truth value, not a number")
     return value
 
 
-def _as_text(value: Any) -> Any:
+def _as_text(value: object) -> object:
     # A number is unambiguous as the value of an environment variable; a truth value (true? True? 1?) is not.
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OriginKind = Literal["default", "file", "environment", "override", "value"]
-"""A default, a line of a file, an environment variable, an option of the command, or a value given in Python."""
+"""A default, a line of a file, an environment variable, an option of a command, a value given in Python."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Origin:
     kind : {"default", "file", "environment", "override", "value"}
         The kind of place.
     place : str, optional
-        ``file:line``, ``environment variable NAME``, or what else a reader would recognise; None for a default.
+        ``file:line``, ``environment variable NAME`` or the like; None for a default.
     given : str, optional
         The value as it was written there.
     file : str, optional
@@ -46,7 +48,7 @@ DEFAULT = Origin("default")
 class Provenance:
     """Origins by dotted field (``processing.cpu_affinity``, ``launch.read_only.0``).
 
-    Two provenances always compare equal, so that settings are equal when their values are, wherever they came from.
+    Two provenances always compare equal: settings are equal when their values are, wherever they came from.
     """
 
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)

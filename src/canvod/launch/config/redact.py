@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any
 
 HIDDEN = "***"
 """What stands in place of a secret."""
@@ -14,10 +13,10 @@ HIDDEN = "***"
 _PASSWORD_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
-def shown(name: str, value: Any) -> str:
+def shown(name: str, value: object) -> str:
     """Text of a setting as a YAML file would have it, secrets hidden.
 
-    Hidden are user names and passwords in addresses, and the values of ``launch.environment``, since nobody can
+    Hidden are user names and passwords in addresses, and the values of ``launch.environment``: nobody can
     tell which of them are secrets.
 
     Parameters
@@ -64,17 +63,15 @@ def without_password(text: str) -> str:
     return _PASSWORD_IN_ADDRESS.sub(HIDDEN, text)
 
 
-def _text(value: Any, *, secret: bool = False) -> str:
-    if value is None:
-        return "null"
+def _text(value: object, *, secret: bool = False) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_text(item, secret=secret)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_text(item, secret=secret) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     if secret:
         return HIDDEN
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, str | PurePath):
         text = str(value)
         return text if text and text.isprintable() and text == text.strip() else json.dumps(text)
