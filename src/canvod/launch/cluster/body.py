@@ -1,0 +1,97 @@
+"""The requests that create a planned container and its network, as the Docker Engine API spells them.
+
+Pure: the same plan always gives the same body, so what ``canvod-launch plan --json`` prints is what is sent.
+Field names and units: Docker Engine API v1.41, ``ContainerCreate`` and ``NetworkCreate``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from canvod.launch.plan.model import ClusterPlan, ContainerPlan
+
+SCHEDULER_ALIAS: Final = "scheduler"
+"""Name by which workers find the scheduler on the cluster's network."""
+
+SCHEDULER_PORT: Final = 8786
+DASHBOARD_PORT: Final = 8787
+
+_LOG_OPTIONS: Final = {"max-size": "10m", "max-file": "2"}
+_OOM_SCORE_ADJ: Final = 500
+"""When the whole host runs out of memory, the kernel takes a worker before other people's processes."""
+
+
+def container_body(plan: ContainerPlan, cluster: ClusterPlan, *, dashboard_port: int | None = None) -> dict[str, Any]:
+    """Build the body of ``POST /containers/create`` for one container.
+
+    Parameters
+    ----------
+    plan : ContainerPlan
+        The container.
+    cluster : ClusterPlan
+        The cluster that it belongs to.
+    dashboard_port : int, optional
+        Port on 127.0.0.1 to publish the scheduler's dashboard on; 0 lets the engine choose one, None publishes
+        nothing. Nothing is ever published on another address.
+
+    Returns
+    -------
+    dict
+        The body, ready to be sent as JSON.
+    """
+    mounts = [
+        {"Type": "bind", "Source": mount.path, "Target": mount.path, "ReadOnly": mount.read_only}
+        for mount in plan.mounts
+    ]
+    if plan.spill_path is not None and all(mount.path != plan.spill_path for mount in plan.mounts):
+        mounts.append({"Type": "volume", "Target": plan.spill_path, "ReadOnly": False})
+    host: dict[str, Any] = {
+        "NetworkMode": cluster.network.name,
+        "CpusetCpus": ",".join(map(str, plan.cpuset_cpus)),
+        "CpusetMems": ",".join(map(str, plan.cpuset_mems)),
+        "Memory": plan.memory_bytes,
+        "MemorySwap": plan.memory_bytes,
+        "PidsLimit": plan.pids_limit,
+        "OomScoreAdj": _OOM_SCORE_ADJ,
+        "Init": True,
+        "AutoRemove": True,
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,noexec,mode=1777,size={plan.tmpfs_bytes}"},  # noqa: S108
+        "Mounts": mounts,
+        "LogConfig": {"Type": "json-file", "Config": dict(_LOG_OPTIONS)},
+        "RestartPolicy": {"Name": "no"},
+    }
+    if plan.cpu_shares is not None:
+        host["CpuShares"] = plan.cpu_shares
+    if plan.cgroup_parent is not None:
+        host["CgroupParent"] = plan.cgroup_parent
+    body: dict[str, Any] = {
+        "Image": plan.image,
+        "Cmd": list(plan.command),
+        "User": plan.user,
+        "Env": [f"{name}={value}" for name, value in sorted(plan.environment.items())],
+        "Labels": dict(plan.labels),
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": host,
+    }
+    if plan.role == "scheduler":
+        body["NetworkingConfig"] = {"EndpointsConfig": {cluster.network.name: {"Aliases": [SCHEDULER_ALIAS]}}}
+        if dashboard_port is not None:
+            port = f"{DASHBOARD_PORT}/tcp"
+            body["ExposedPorts"] = {port: {}}
+            host["PortBindings"] = {port: [{"HostIp": "127.0.0.1", "HostPort": str(dashboard_port or "")}]}
+    return body
+
+
+def network_options() -> dict[str, str]:
+    """Driver options of the cluster's bridge network.
+
+    Returns
+    -------
+    dict of str to str
+        Ports that are published without an address go to 127.0.0.1, not to every address of the host.
+    """
+    return {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}

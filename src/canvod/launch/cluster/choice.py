@@ -1,0 +1,60 @@
+"""Which backend carries the plan out, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from canvod.launch.config import Settings
+from canvod.launch.engine import connect, probe_engine
+from canvod.launch.plan.model import Backend, EngineInventory
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend that was chosen.
+
+    Attributes
+    ----------
+    backend : str
+        ``docker``, ``process`` or ``remote``.
+    reason : str
+        Why, in one line.
+    engine : EngineInventory or None
+        The Docker engine, where it is used.
+    """
+
+    backend: Backend
+    reason: str
+    engine: EngineInventory | None = None
+
+
+def choose_backend(settings: Settings) -> Choice:
+    """Choose the backend that the settings ask for, or the best that this host has.
+
+    Parameters
+    ----------
+    settings : Settings
+        ``processing.scheduler_address`` and ``launch.backend`` decide.
+
+    Returns
+    -------
+    Choice
+        The backend with the reason.
+
+    Raises
+    ------
+    EngineError
+        If ``launch.backend`` is ``docker`` and no engine answers; says why, and what to do.
+    """
+    wanted = settings.launch.backend
+    if settings.processing.scheduler_address is not None:
+        return Choice("remote", f"using the scheduler at {settings.processing.scheduler_address}; nothing is started")
+    if wanted == "process":
+        return Choice("process", "worker processes, as launch.backend says")
+    engine = probe_engine()
+    if engine is not None:
+        how = "as launch.backend says" if wanted == "docker" else "a Docker engine answers"
+        return Choice("docker", f"containers on Docker {engine.server_version}: {how}", engine)
+    if wanted == "docker":
+        connect().close()  # raises, with the reason
+    return Choice("process", "worker processes: no Docker engine answers, so there are no kernel limits")

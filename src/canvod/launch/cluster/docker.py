@@ -1,0 +1,297 @@
+"""A Dask cluster whose scheduler and workers are containers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from distributed.core import Status
+from distributed.deploy.cluster import Cluster
+from distributed.deploy.spec import ProcessInterface
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from canvod.launch.cluster.body import SCHEDULER_PORT
+from canvod.launch.cluster.fleet import Container, ContainerFleet
+from canvod.launch.cluster.slots import SlotCluster
+from canvod.launch.engine import Client
+from canvod.launch.errors import ClusterError, LaunchError
+from canvod.launch.plan.model import ClusterPlan
+
+RESTARTS = 5
+"""How often a worker's container is started again after it has ended by itself."""
+
+_POLL_S = 0.02
+
+log = structlog.get_logger("canvod.launch")
+
+
+async def in_thread[T](function: Callable[[], T]) -> T:
+    """Run a blocking function in a plain thread, which also works while the interpreter is going down."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(setter: Callable[[Any], None], value: object) -> None:
+        if not future.done():
+            setter(value)
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - handed to the one who awaits
+            loop.call_soon_threadsafe(settle, future.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(settle, future.set_result, result)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await future
+
+
+class SchedulerContainer(ProcessInterface):  # type: ignore[misc]
+    """The scheduler's container. Starting it starts the first workers too: they wait for it, not it for them."""
+
+    def __init__(self, cluster: DockerCluster) -> None:
+        super().__init__()
+        self._docker_cluster = cluster
+        self.container: Container | None = None
+
+    async def start(self) -> None:
+        """Start all containers of the plan, and wait until the scheduler listens."""
+        cluster = self._docker_cluster
+        fleet, plan = cluster.fleet, cluster.container_plan
+        await in_thread(fleet.open)
+        starting = fleet.start(plan.scheduler)
+        for name in cluster.worker_spec:
+            cluster.launch(name)
+        self.container = container = await asyncio.wrap_future(starting)
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(OSError),
+            wait=wait_fixed(_POLL_S),
+            stop=stop_after_delay(plan.start_timeout_s),
+            reraise=True,
+        )
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    if container.ended.is_set():
+                        raise await in_thread(lambda: container.failure("ended while the cluster was starting"))
+                    _, writer = await asyncio.open_connection(container.address, SCHEDULER_PORT)
+                    writer.close()
+        except OSError as error:
+            what = (
+                f"did not accept a connection at {container.address}:{SCHEDULER_PORT} within {plan.start_timeout_s:g} s"
+                " (launch.start_timeout_s)"
+            )
+            raise await in_thread(lambda: container.failure(what)) from error
+        self.address = f"tcp://{container.address}:{SCHEDULER_PORT}"
+        await super().start()
+
+    async def close(self) -> None:
+        """Remove the container."""
+        await in_thread(lambda: self._docker_cluster.fleet.remove(self._docker_cluster.container_plan.scheduler.dask_name))
+        await super().close()
+
+
+class WorkerContainer(ProcessInterface):  # type: ignore[misc]
+    """A worker's container: one nanny and the worker process that it watches."""
+
+    def __init__(self, scheduler_address: str, *, name: str, cluster: DockerCluster) -> None:
+        super().__init__()
+        self.name = name
+        self.scheduler_address = scheduler_address
+        self._docker_cluster = cluster
+
+    async def start(self) -> None:
+        """Wait until the container runs and its worker has registered with the scheduler."""
+        cluster = self._docker_cluster
+        timeout_s = cluster.container_plan.start_timeout_s
+        container = await asyncio.wrap_future(cluster.launch(self.name))
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not cluster.has_worker(self.name):
+                    if container.ended.is_set():
+                        raise await in_thread(lambda: container.failure("ended while the cluster was starting"))
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            what = f"did not register with the scheduler within {timeout_s:g} s (launch.start_timeout_s)"
+            raise await in_thread(lambda: container.failure(what)) from None
+        await super().start()
+
+    async def close(self) -> None:
+        """Remove the container."""
+        self.status = Status.closing
+        self._docker_cluster.forget(self.name)
+        await in_thread(lambda: self._docker_cluster.fleet.remove(self.name))
+        await super().close()
+
+
+class DockerCluster(SlotCluster):
+    """A cluster of pinned, capped containers on this host, made from a plan.
+
+    It is a `distributed.SpecCluster`: ``scale``, ``adapt``, ``get_logs``, ``Client(cluster)`` and the notebook widget
+    work as they do with `distributed.LocalCluster`, within the plan: there are never more workers than it has.
+
+    Parameters
+    ----------
+    plan : ClusterPlan
+        What to start.
+    client : docker.DockerClient
+        The engine; closed by the caller.
+    asynchronous : bool, default False
+        Whether the cluster is used from a running event loop.
+
+    Raises
+    ------
+    ClusterError
+        If a container ends, or does not answer in time, while the cluster starts. All that was started is removed.
+    EngineError
+        If the engine refuses a request.
+    """
+
+    def __init__(self, plan: ClusterPlan, client: Client, *, asynchronous: bool = False) -> None:
+        self.container_plan = plan
+        self.fleet = ContainerFleet(client, plan, on_end=self._container_ended)
+        self._launched: dict[str, Any] = {}
+        self._restarts: dict[str, int] = {}
+        self._deaths: dict[str, Container] = {}
+        try:
+            super().__init__(
+                scheduler={"cls": SchedulerContainer, "options": {"cluster": self}},
+                workers={name: self.slot_spec(name) for name in self.slots},
+                worker={"cls": WorkerContainer},
+                asynchronous=asynchronous,
+                name=plan.name,
+            )
+        except BaseException as error:
+            # Also when a signal interrupts the start: the loop may be in the middle of starting more.
+            left = self.fleet.close()
+            cause = error.__cause__ if isinstance(error, RuntimeError) else error
+            if left and isinstance(cause, LaunchError):
+                cause.add_note("Left behind: " + "; ".join(left))
+            if cause is not None and cause is not error:
+                raise cause from None
+            raise
+
+    def slot_spec(self, name: str) -> dict[str, Any]:
+        """Return the container of one worker."""
+        return {"cls": WorkerContainer, "options": {"name": name, "cluster": self}}
+
+    @property
+    def dashboard_link(self) -> str:
+        """Address of the dashboard; it can be reached from this host only."""
+        container = self.scheduler.container if self.scheduler else None
+        port = container.dashboard_port if container else None
+        return f"http://127.0.0.1:{port}/status" if port else ""
+
+    def launch(self, name: str) -> Any:
+        """Start the container of a worker, unless that has been done already.
+
+        Parameters
+        ----------
+        name : str
+            The worker's name in Dask.
+
+        Returns
+        -------
+        concurrent.futures.Future of Container
+            Done when the container runs.
+        """
+        if name not in self._launched:
+            self._launched[name] = self.fleet.start(self.slots[name])
+        return self._launched[name]
+
+    def forget(self, name: str) -> None:
+        """Let the next `launch` of this worker start a new container."""
+        self._launched.pop(name, None)
+
+    def has_worker(self, name: str) -> bool:
+        """Whether a worker of this name is registered with the scheduler."""
+        return any(worker["name"] == name for worker in self.scheduler_info["workers"].values())
+
+    def explain_death(self, name: str) -> str | None:
+        """Say why a worker may have died.
+
+        Parameters
+        ----------
+        name : str
+            The worker's name in Dask.
+
+        Returns
+        -------
+        str or None
+            A clause for a message, or None where nothing is known.
+        """
+        container = self.fleet.containers.get(name) or self._deaths.get(name)
+        if container is None:
+            return None
+        cap = f"{container.plan.memory_bytes / 1024**3:.2f} GiB"
+        if container.oom_kills:
+            return (
+                f"the kernel killed it at its memory cap of {cap}; raise processing.max_memory_gb or use fewer workers"
+            )
+        if container.exit_code is not None:
+            return f"its container ended with exit code {container.exit_code}"
+        return None
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        # SpecCluster gives up a worker that is gone for longer than a timeout. Here the engine tells when a
+        # container ends, and a nanny that is slow to restart its worker keeps its place.
+        Cluster._update_worker_status(self, op, msg)  # noqa: SLF001
+
+    def _container_ended(self, container: Container) -> None:
+        """Called from the fleet's thread when a container ends by itself."""
+        log.warning(
+            "container_ended",
+            container=container.plan.name,
+            exit_code=container.exit_code,
+            oom_kills=container.oom_kills,
+            output=list(container.output)[-3:],
+        )
+        if container.plan.role == "worker":
+            self.loop.add_callback(self._replace, container)
+
+    async def _replace(self, container: Container) -> None:
+        name = container.plan.dask_name
+        self._deaths[name] = container
+        # While the cluster starts, the one who waits for the container raises the error.
+        if self.status != Status.running or name not in self.workers or name not in self.worker_spec:
+            return
+        self._restarts[name] = self._restarts.get(name, 0) + 1
+        if self._restarts[name] > RESTARTS:
+            log.error("worker_given_up", worker=name, restarts=RESTARTS)
+            self.worker_spec.pop(name, None)
+        await self.workers.pop(name).close()
+        log.info("worker_restarted", worker=name, restarts=self._restarts[name])
+        await self._correct_state()
+
+    async def _close(self) -> None:
+        if self.status == Status.closed:
+            return
+        # Containers go at once: there is nobody left to retire their data to.
+        if self.scheduler is not None and self.status != Status.closing:
+            self.scheduler.status = Status.closing
+        try:
+            await super()._close()
+        finally:
+            left = await in_thread(self.fleet.close)
+        if left:
+            raise ClusterError(
+                f"Cluster {self.container_plan.name} is not gone entirely: {'; '.join(left)}.",
+                hint=f"docker rm -f $(docker ps -aq --filter label={self.fleet.label})",
+            )
+
+    def close(self, timeout: float | None = None) -> Any:
+        """Stop the cluster and remove all that belongs to it; calling it again does nothing.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for the end.
+        """
+        result = super().close(timeout)
+        if not self.asynchronous:
+            # Dask gives up silently where its event loop is gone; containers must go all the same.
+            self.fleet.close()
+        return result

@@ -1,0 +1,289 @@
+"""The tasks of an ingest on `concurrent.futures.ProcessPoolExecutor`, for where Dask is not installed.
+
+The result is the same; limits are not: there is no memory cap, no cpuset, and no worker is restarted by a nanny.
+A worker process that dies is replaced, and the files that were in flight are read again, each alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from queue import Empty
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from canvod.launch.errors import ClusterError, StoreError
+
+if TYPE_CHECKING:
+    # At run time these come when a task runs: the start of a process must set its threads before numpy is imported.
+    from canvod.launch.runtime.tasks import FileSummary, WriteBatch, WriteResult
+
+WRITE_ATTEMPTS: Final = 3
+START_TIMEOUT_S: Final = 10.0
+THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+
+NOTICE: Final = (
+    "Dask is not installed, so a process pool runs the tasks: memory limits, cpusets and the restart of workers that "
+    "outgrow their memory need Dask (pip install 'dask' 'distributed')"
+)
+
+
+class PoolRunner:
+    """Runs the tasks of an ingest in a pool of processes of this host; a context manager.
+
+    Data that a process has read lie in a temporary folder until the ingest ends.
+
+    Parameters
+    ----------
+    n_workers : int
+        Processes.
+    cpus : sequence of sequence of int, optional
+        Core IDs for each process; by default all that this process may use.
+    nice : int
+        Nice value of the processes, 0 to 19.
+    threads_per_worker : int
+        Threads that numerical libraries may start in a process.
+    spool_dir : path, optional
+        Folder in which the temporary folder is made; by default the system's.
+    notices : sequence of str
+        What a user should know of this runner.
+
+    Examples
+    --------
+    >>> with PoolRunner(2) as runner:  # doctest: +SKIP
+    ...     report = ingest(files, "store", "rosalia/reference_01", runner=runner, settings=settings)
+    """
+
+    def __init__(
+        self,
+        n_workers: int,
+        *,
+        cpus: Sequence[Sequence[int]] | None = None,
+        nice: int = 0,
+        threads_per_worker: int = 1,
+        spool_dir: str | os.PathLike[str] | None = None,
+        notices: Sequence[str] = (NOTICE,),
+    ) -> None:
+        self.notices = tuple(notices)
+        self._n_workers = max(1, n_workers)
+        self._cpus = [list(slot) for slot in cpus] if cpus else []
+        self._nice = nice
+        self._threads = threads_per_worker
+        self._spool = tempfile.TemporaryDirectory(
+            prefix="canvod-launch-", dir=spool_dir, ignore_cleanup_errors=True
+        )
+        self._executor: ProcessPoolExecutor | None = None
+        self._paths: list[str] = []
+        self._options: tuple[str, tuple[str, ...]] = ("auto", ())
+        self._peaks: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes and remove the temporary folder; may be called again."""
+        self._stop()
+        self._spool.cleanup()
+
+    @property
+    def n_workers(self) -> int:
+        """Processes that the pool may have."""
+        return self._n_workers
+
+    def _pool(self) -> ProcessPoolExecutor:
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")
+            slots = context.Queue()
+            for index in range(self._n_workers):
+                slots.put(self._cpus[index % len(self._cpus)] if self._cpus else [])
+            self._executor = ProcessPoolExecutor(
+                self._n_workers, context, _start_process, (slots, self._nice, self._threads)
+            )
+        return self._executor
+
+    def _stop(self) -> None:
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return
+        processes = list((executor._processes or {}).values())
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(START_TIMEOUT_S)
+
+    def readers(self) -> tuple[str, ...]:
+        """Readers that a process can import, in order of preference."""
+        from canvod.launch.runtime import tasks
+
+        return self._pool().submit(tasks.worker_readers).result()
+
+    def _target(self, number: int) -> str:
+        return str(Path(self._spool.name) / f"{number}.pickle")
+
+    def read(self, paths: Sequence[str], reader: str, variables: Sequence[str]) -> Iterator[tuple[int, FileSummary]]:
+        """Read files; see `canvod.launch.ingest.runner.TaskRunner.read`."""
+        from canvod.launch.runtime import tasks
+
+        self.forget()
+        self._paths, self._options = list(paths), (reader, tuple(variables))
+
+        def start(number: int, alone: bool) -> Future[FileSummary]:
+            function = tasks.spool_file_alone if alone else tasks.spool_file
+            return self._pool().submit(function, self._paths[number], *self._options, self._target(number))
+
+        for number, summary in self._run(len(paths), start):
+            self._note_peak(summary.worker, summary.peak_memory_bytes)
+            yield number, summary
+
+    def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Iterator[WriteResult]:
+        """Write batches; see `canvod.launch.ingest.runner.TaskRunner.write`."""
+        from canvod.launch.runtime import tasks
+
+        def start(index: int, alone: bool) -> Future[WriteResult]:
+            targets = [self._target(number) for number in batches[index].sources]
+            return self._pool().submit(tasks.write_spooled_chunks, fork, batches[index], *targets)
+
+        try:
+            for _, result in self._run(len(batches), start):
+                self._note_peak(result.worker, result.peak_memory_bytes)
+                yield result
+        except tasks.WriteFailedError as exc:
+            raise StoreError(
+                f"a worker could not write to the store: {exc}; nothing was committed",
+                hint="see that the disk of the store is not full",
+            ) from exc
+
+    def _run[T](self, count: int, start: Callable[[int, bool], Future[T]]) -> Iterator[tuple[int, T]]:
+        """Run numbered tasks, few at a time, so that the death of a process touches few of them."""
+        waiting = list(range(count))[::-1]
+        suspects: list[int] = []
+        deaths: dict[int, int] = {}
+        running: dict[Future[T], int] = {}
+        while waiting or running or suspects:
+            # Suspects run one at a time: whatever dies then, it is known which task it was.
+            alone = not waiting and not running
+            if alone:
+                number = suspects.pop()
+                running[self._started(start, number, True)] = number
+            while waiting and len(running) < 2 * self._n_workers and not alone:
+                number = waiting.pop()
+                running[self._started(start, number, False)] = number
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            broken = False
+            for future in done:
+                number = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    broken = True
+                    suspects.append(number)
+                    deaths[number] = deaths.get(number, 0) + 1
+                else:
+                    yield number, result
+            if broken:
+                for future, number in running.items():
+                    suspects.append(number)
+                    deaths[number] = deaths.get(number, 0) + 1
+                    future.cancel()
+                running = {}
+                self._stop()
+                if max(deaths.values()) > WRITE_ATTEMPTS:
+                    raise ClusterError(
+                        "processes of the pool died again and again, also when nothing else was running; "
+                        "nothing was committed",
+                        hint="the machine may be out of memory: see dmesg, use fewer workers, and run it again",
+                    )
+
+    def _started[T](self, start: Callable[[int, bool], Future[T]], number: int, alone: bool) -> Future[T]:
+        try:
+            return start(number, alone)
+        except BrokenProcessPool as exc:
+            failed: Future[T] = Future()
+            failed.set_exception(exc)
+            return failed
+
+    def discard(self, number: int) -> None:
+        """Remove the data of one file."""
+        Path(self._target(number)).unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """End what is running and remove all data."""
+        self._stop()
+        for entry in Path(self._spool.name).iterdir():
+            entry.unlink(missing_ok=True)
+
+    def memory(self) -> dict[str, int]:
+        """Resident memory in bytes of each process."""
+        import psutil
+
+        found = {}
+        for pid in list((self._executor._processes or {}) if self._executor is not None else {}):
+            try:
+                found[f"process-{pid}"] = psutil.Process(pid).memory_info().rss
+            except psutil.Error:
+                continue
+        for name, used in found.items():
+            self._note_peak(name, used)
+        return found
+
+    def _note_peak(self, worker: str, used_bytes: int) -> None:
+        self._peaks[worker] = max(self._peaks.get(worker, 0), used_bytes)
+
+    def peak_memory(self) -> dict[str, int]:
+        """The most memory in bytes that each process has had, as it said itself after every task."""
+        return dict(sorted(self._peaks.items()))
+
+
+def _start_process(slots: Any, nice: int, threads: int) -> None:
+    """Set up one process of the pool."""
+    # Ctrl-C reaches the whole group; the host alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in THREAD_VARIABLES:
+        os.environ.setdefault(name, str(threads))
+    try:
+        cpus = slots.get(timeout=START_TIMEOUT_S)
+    except Empty:
+        cpus = []
+    if cpus and hasattr(os, "sched_setaffinity"):
+        # Each thread has its own; those that start later inherit this one's.
+        for thread in _threads():
+            os.sched_setaffinity(thread, cpus)
+    if nice:
+        for thread in _threads():
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
+
+
+def _threads() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc/self/task")]
+    except FileNotFoundError:
+        return [0]
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

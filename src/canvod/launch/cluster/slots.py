@@ -1,0 +1,113 @@
+"""Scaling within a plan: the plan's workers are slots, which are filled or free."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from distributed.deploy.adaptive import Adaptive
+from distributed.deploy.spec import SpecCluster
+
+from canvod.launch.errors import PlanError
+
+if TYPE_CHECKING:
+    from canvod.launch.plan.model import ClusterPlan, ContainerPlan
+
+
+class SlotCluster(SpecCluster):  # type: ignore[misc]
+    """Base of clusters that never have more workers than their plan.
+
+    Attributes
+    ----------
+    container_plan : ClusterPlan
+        The plan.
+    """
+
+    container_plan: ClusterPlan
+
+    @property
+    def slots(self) -> dict[str, ContainerPlan]:
+        """The plan's workers by their names in Dask."""
+        return {worker.dask_name: worker for worker in self.container_plan.workers}
+
+    def slot_spec(self, name: str) -> dict[str, Any]:
+        """Return the specification of one worker, as `distributed.SpecCluster` wants it."""
+        raise NotImplementedError
+
+    def explain_death(self, name: str) -> str | None:
+        """Say why a worker may have died.
+
+        Parameters
+        ----------
+        name : str
+            The worker's name in Dask.
+
+        Returns
+        -------
+        str or None
+            A clause for a message, or None where nothing is known.
+        """
+        del name
+        return None
+
+    def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
+        """Start or stop workers until there are `n`, at most as many as the plan has.
+
+        Parameters
+        ----------
+        n : int
+            Target number of workers.
+        memory, cores : optional
+            As in `distributed.SpecCluster.scale`.
+
+        Raises
+        ------
+        PlanError
+            If the plan has fewer workers than asked for.
+        """
+        from dask.utils import parse_bytes
+
+        wanted = n
+        if memory is not None:
+            wanted = max(wanted, math.ceil(parse_bytes(memory) / self._memory_per_worker()))
+        if cores is not None:
+            wanted = max(wanted, math.ceil(cores / self._threads_per_worker()))
+        if wanted > len(self.slots):
+            raise PlanError(
+                f"Cannot scale to {wanted} workers: the plan of cluster {self.container_plan.name} has "
+                f"{len(self.slots)}, whose cores and memory are all that it may use.",
+                hint="raise processing.n_max_threads and processing.max_memory_gb, and start again",
+            )
+        return super().scale(wanted)
+
+    def adapt(
+        self,
+        Adaptive: type[Adaptive] = Adaptive,  # noqa: N803 - Dask's own name
+        minimum: float = 0,
+        maximum: float = math.inf,
+        **options: Any,
+    ) -> Adaptive:
+        """Let Dask scale the cluster between `minimum` and `maximum`, which is at most what the plan has.
+
+        Parameters
+        ----------
+        Adaptive : type, optional
+            The policy.
+        minimum, maximum : int
+            Number of workers.
+        **options
+            As in `distributed.SpecCluster.adapt`.
+        """
+        limit = len(self.slots)
+        return super().adapt(Adaptive, minimum=min(minimum, limit), maximum=min(maximum, limit), **options)
+
+    def new_worker_spec(self) -> dict[str, dict[str, Any]]:
+        """Return the first worker of the plan that does not run."""
+        name = next(name for name in self.slots if name not in self.worker_spec)
+        return {name: self.slot_spec(name)}
+
+    def _threads_per_worker(self) -> int:
+        return self.container_plan.workers[0].nthreads
+
+    def _memory_per_worker(self) -> int:
+        return self.container_plan.workers[0].dask_memory_limit_bytes or 0
