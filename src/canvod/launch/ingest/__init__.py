@@ -1,0 +1,1 @@
+"""From observation files to one commit in an Icechunk store."""

@@ -1,0 +1,120 @@
+"""RINEX by canvod-readers, the reference."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+from canvod.readers import Rnxv2Obs, Rnxv3Obs
+
+from canvod.launch.runtime.reading import Reading
+from canvod.launch.runtime.rinex_header import RinexHeader
+from canvod.launch.runtime.rinex_records import load_lines, screen
+from canvod.launch.runtime.rinex_text import file_2, file_3
+
+_NAME: Final = re.compile(r"\.(\d\do|O|rnx)$")
+
+if not structlog.is_configured():
+    # As it comes, structlog writes to stdout, where commands put their results. What canvod-readers warns of
+    # is told in the notes of each file.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def read(path: str, header: RinexHeader, variables: Sequence[str], scratch_dir: str) -> Reading:
+    """Read a plain RINEX file whose header is ``header``.
+
+    Completeness is not asked for: a file with a gap, or with a single epoch, is stored with what it has.
+    The signals that the header makes possible are not padded to all that exist.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    header : RinexHeader
+        Its header.
+    variables : sequence of str
+        Variables to read.
+    scratch_dir : str
+        An empty folder of the caller's, removed afterwards.
+
+    Returns
+    -------
+    Reading
+    """
+    return (_read_2 if header.is_rinex2 else _read_3)(path, header, variables, scratch_dir)
+
+
+def _read_3(path: str, header: RinexHeader, variables: Sequence[str], scratch_dir: str) -> Reading:
+    try:
+        reader = Rnxv3Obs(fpath=_with_known_name(path, scratch_dir), completeness_mode="off")
+        dataset = reader.to_ds(keep_data_vars=list(variables), pad_global_sid=False)
+        n_records = len(reader.get_epoch_record_batches())
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as exc:
+        # One epoch with a month 13, or a header record that nobody needs, costs canvod-readers the whole file.
+        records = screen(load_lines(path), header, variables)
+        if not records.epochs:
+            raise
+        copy = _write(scratch_dir, file_3(header, records.epochs))
+        dataset = Rnxv3Obs(fpath=copy, completeness_mode="off").to_ds(
+            keep_data_vars=list(variables), pad_global_sid=False
+        )
+        notes = records.notes() or [
+            f"read without its header, which canvod-readers refuses ({type(exc).__name__})"
+        ]
+        return _reading(dataset, variables, notes)
+    complete = n_records == dataset.sizes["epoch"]
+    notes = [] if complete else screen(load_lines(path), header, variables).notes()
+    return _reading(dataset, variables, notes)
+
+
+def _read_2(path: str, header: RinexHeader, variables: Sequence[str], scratch_dir: str) -> Reading:
+    # canvod-readers does not check RINEX 2.11: it reads on after damage wherever a line looks like an epoch, and
+    # takes satellites of systems that 2.11 does not have for satellites of GPS.
+    records = screen(load_lines(path), header, variables)
+    if not records.epochs:
+        empty: dict[str, npt.NDArray[np.floating[Any]]] = {name: np.empty((0, 0)) for name in variables}
+        return Reading(np.empty(0, dtype=np.int64), [], empty, records.notes())
+    if records.damaged or records.foreign:
+        path = str(_write(scratch_dir, file_2(header, records.epochs)))
+    dataset = Rnxv2Obs(fpath=Path(path)).to_ds(keep_data_vars=list(variables), pad_global_sid=False)
+    reading = _reading(dataset, variables, records.notes())
+    # It cuts fractions of a second to microseconds (0.3 becomes 0.299999), so the times are those of the checks.
+    epoch = np.array([each.time_ns for each in records.epochs], dtype=np.int64)
+    if len(epoch) != len(reading.epoch):
+        raise ValueError(f"canvod-readers finds {len(reading.epoch)} epochs where {len(epoch)} are")
+    return Reading(epoch, reading.sid, reading.variables, reading.notes)
+
+
+def _reading(dataset: Any, variables: Sequence[str], notes: list[str]) -> Reading:
+    return Reading(
+        epoch=dataset["epoch"].values.astype("datetime64[ns]").astype(np.int64),
+        sid=[str(sid) for sid in dataset["sid"].values],
+        variables={name: dataset[name].values for name in variables},
+        notes=notes,
+    )
+
+
+def _with_known_name(path: str, scratch_dir: str) -> Path:
+    """Return the path under a name that canvod-readers accepts."""
+    if _NAME.search(path):
+        return Path(path)
+    link = Path(scratch_dir, "observations.rnx")
+    link.symlink_to(os.path.abspath(path))
+    return link
+
+
+def _write(scratch_dir: str, text: str) -> Path:
+    copy = Path(scratch_dir, "sound.rnx")
+    copy.write_text(text, encoding="utf-8")
+    return copy
