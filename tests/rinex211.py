@@ -5,12 +5,16 @@ Formats are those of Tables A1 and A2 of RINEX 2.11 (Gurtner and Estey, 10 Decem
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike
 
 DEFAULT_TYPES = ("C1", "L1", "D1", "S1", "P1", "P2", "L2", "D2", "S2", "C2")
 """Ten types: two header lines (nine a line) and two lines a satellite (five a line)."""
@@ -36,8 +40,8 @@ def write_rinex211(
     epochs : array_like of datetime64, shape (n_epochs,)
         Epochs in GPS time, written in the order given. With none, ``first_epoch`` is needed.
     observations : mapping of str to mapping of str to array_like
-        Satellite (``G01``, ``R24``) -> type (``S1``) -> values of shape (n_epochs,), NaN for a blank field. A satellite
-        without any value at an epoch is not listed there.
+        Satellite (``G01``, ``R24``) -> type (``S1``) -> values of shape (n_epochs,), NaN for a blank field. A
+        satellite without any value at an epoch is not listed there.
     types : sequence of str
         Observation types, common to all systems in this version, in the order of the columns.
     interval_s : float, optional
@@ -65,7 +69,7 @@ def write_rinex211(
         visible = [
             sv for sv in sorted(columns) if any(np.isfinite(values[index]) for values in columns[sv].values())
         ]
-        lines += _epoch_lines(time, visible, blank_satellite_zero)
+        lines += _epoch_lines(time, visible, blank_zero=blank_satellite_zero)
         for sv in visible:
             lines += _record_lines({name: values[index] for name, values in columns[sv].items()}, types)
     target = Path(path)
@@ -109,7 +113,7 @@ def _header(
     return [f"{content:<60}{label:<20}" for content, label in records]
 
 
-def _epoch_lines(time: np.datetime64, satellites: Sequence[str], blank_zero: bool) -> list[str]:
+def _epoch_lines(time: np.datetime64, satellites: Sequence[str], *, blank_zero: bool) -> list[str]:
     year, month, day, hour, minute, second = _calendar(time)
     head = f" {year % 100:02d} {month:2d} {day:2d} {hour:2d} {minute:2d}{second:11.7f}  0{len(satellites):3d}"
     names = [sv[0] + (f"{int(sv[1:]):2d}" if blank_zero else sv[1:]) for sv in satellites]

@@ -1,18 +1,21 @@
 """Header of a RINEX 3.04 observation file.
 
-Formats are those of Table A2 of RINEX 3.04 (IGS/RTCM-SC104, 23 November 2018): columns 1-60 hold the values, columns
-61-80 the label.
+Formats are those of Table A2 of RINEX 3.04 (IGS/RTCM-SC104, 23 November 2018): columns 1-60 hold the values,
+columns 61-80 the label.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from canvod.launch.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 SYSTEMS = "GRESJCI"
 """Letters of the satellite systems in RINEX 3.04: GPS, GLONASS, Galileo, SBAS, QZSS, BeiDou, NavIC."""
@@ -31,7 +34,8 @@ class PhaseShift:
     code : str
         Carrier phase type, such as ``L1C``.
     cycles : float, optional
-        Correction that has been applied, in cycles; None leaves it blank, as for the reference signal of a band.
+        Correction that has been applied, in cycles; None leaves it blank, as for the reference signal of a
+        band.
     """
 
     system: str
@@ -46,8 +50,8 @@ class RinexHeader:
     Parameters
     ----------
     observation_types : mapping of str to sequence of str, optional
-        Types of each system in the order of the columns, such as ``{"G": ["C1C", "S1C"]}``. Systems that are not
-        named take the types that their observations have, in the order of first appearance.
+        Types of each system in the order of the columns, such as ``{"G": ["C1C", "S1C"]}``. Systems that are
+        not named take the types that their observations have, in the order of first appearance.
     marker_name, marker_number, marker_type, observer, agency, program, run_by : str
         Texts of the records of these names.
     receiver : tuple of str
@@ -59,7 +63,8 @@ class RinexHeader:
     antenna_delta_m : tuple of float
         Height, east and north offset in metres.
     created : numpy.datetime64, optional
-        Date of ``PGM / RUN BY / DATE`` (UTC); by default the first epoch, so that equal data make equal files.
+        Date of ``PGM / RUN BY / DATE`` (UTC); by default the first epoch, so that equal data make equal
+        files.
     interval_s : float, optional
         ``INTERVAL`` in seconds; None leaves the record out.
     first_epoch, last_epoch : numpy.datetime64, optional

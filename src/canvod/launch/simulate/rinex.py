@@ -1,7 +1,7 @@
 """Writer of RINEX 3.04 observation files from plain arrays.
 
-It writes what it is given: epochs may be missing, repeated or out of order, so that odd files can be made on purpose.
-Formats are those of Table A3 of RINEX 3.04 (IGS/RTCM-SC104, 23 November 2018).
+It writes what it is given: epochs may be missing, repeated or out of order, so that odd files can be made on
+purpose. Formats are those of Table A3 of RINEX 3.04 (IGS/RTCM-SC104, 23 November 2018).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from canvod.launch.errors import InputError
 from canvod.launch.simulate.header import SYSTEMS, RinexHeader, calendar, check_types, render_header
 
 Observations = Mapping[str, Mapping[str, ArrayLike]]
-"""Satellite (``G01``) -> observation type (``S1C``) -> values of shape (n_epochs,), NaN where there is none."""
+"""Satellite (``G01``) -> observation type (``S1C``) -> values of shape (n_epochs,), NaN where there is
+none."""
 
 _SATELLITE = re.compile(rf"[{SYSTEMS}][0-9][0-9]")
 _FIELD = 16
@@ -47,7 +48,7 @@ def write_rinex(
     *,
     lli: Observations | None = None,
 ) -> int:
-    """Write a RINEX 3.04 observation file, atomically.
+    r"""Write a RINEX 3.04 observation file, atomically.
 
     Parameters
     ----------
@@ -56,12 +57,12 @@ def write_rinex(
     header : RinexHeader
         What the header says; ``RinexHeader()`` makes a valid one.
     epochs : array_like of datetime64, shape (n_epochs,)
-        Epochs in the time system of the header, written in the order given: they may repeat or go backwards. With
-        none, the file ends after its header, and ``header.first_epoch`` is needed.
+        Epochs in the time system of the header, written in the order given: they may repeat or go backwards.
+        With none, the file ends after its header, and ``header.first_epoch`` is needed.
     observations : mapping of str to mapping of str to array_like
-        Satellite -> observation type -> values of shape (n_epochs,). NaN is a blank field. A satellite without any
-        value at an epoch has no record there; an epoch without any satellite is written with the count 0.
-        Satellites are sorted within an epoch, systems in the order G, R, E, S, J, C, I.
+        Satellite -> observation type -> values of shape (n_epochs,). NaN is a blank field. A satellite
+        without any value at an epoch has no record there; an epoch without any satellite is written with the
+        count 0. Satellites are sorted within an epoch, systems in the order G, R, E, S, J, C, I.
     lli : mapping of str to mapping of str to array_like, optional
         Loss-of-lock indicators (0 to 7) in the same form, for carrier phase; 0 by default.
 
@@ -77,9 +78,9 @@ def write_rinex(
 
     Notes
     -----
-    Values are rounded to three decimals. Where a satellite has a signal strength (``S1C``), pseudorange, phase and
-    Doppler of that signal carry the strength digit of section 5.7 of the standard, ``min(max(int(dBHz / 6), 1), 9)``.
-    Lines of records end at their last character that is not blank.
+    Values are rounded to three decimals. Where a satellite has a signal strength (``S1C``), pseudorange,
+    phase and Doppler of that signal carry the strength digit of section 5.7 of the standard,
+    ``min(max(int(dBHz / 6), 1), 9)``. Lines of records end at their last character that is not blank.
 
     Examples
     --------
@@ -87,7 +88,7 @@ def write_rinex(
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "one.rnx"
     >>> epochs = np.array(["2025-01-01T00:00:00", "2025-01-01T00:00:05"], "datetime64[ns]")
     >>> size = write_rinex(path, RinexHeader(), epochs, {"G01": {"S1C": [45.25, np.nan]}})
-    >>> print(*path.read_text().splitlines()[-3:], sep="\\n")
+    >>> print(*path.read_text().splitlines()[-3:], sep="\n")
     > 2025 01 01 00 00  0.0000000  0  1
     G01        45.250
     > 2025 01 01 00 00  5.0000000  0  0
@@ -103,7 +104,7 @@ def render_rinex(
     Returns
     -------
     bytes
-        The whole file, ASCII with ``\\n`` line ends.
+        The whole file, ASCII with line feeds as line ends.
     """
     times = np.asarray(epochs, dtype="datetime64[ns]").reshape(-1)
     blocks = _blocks(header, times.size, observations, lli or {})
@@ -121,7 +122,7 @@ def render_rinex(
 
 
 def write_atomically(path: Path, content: bytes) -> int:
-    """Write ``content`` to a temporary file beside ``path``, and rename it, so that no reader ever sees half a file.
+    """Write ``content`` to a temporary file beside ``path``, then rename it: no reader sees half a file.
 
     Returns
     -------
@@ -141,8 +142,8 @@ def write_atomically(path: Path, content: bytes) -> int:
         # mkstemp makes files that only their owner can read; other users and containers shall read these too.
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
     except BaseException as exc:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -172,8 +173,8 @@ def _blocks(
             if system in header.observation_types:
                 if name not in types[system]:
                     raise InputError(
-                        f"RINEX record: {satellite} has {name}, which the header's types of system {system} lack: "
-                        f"{' '.join(types[system])}",
+                        f"RINEX record: {satellite} has {name}, which is none of the header's types of system "
+                        f"{system}: {' '.join(types[system])}",
                         hint="add the type to RinexHeader.observation_types",
                     )
             elif name not in types.setdefault(system, []):
@@ -200,7 +201,7 @@ def _cube(
             array = np.asarray(values, dtype=np.float64)
             if array.shape != (n_epochs,):
                 raise InputError(
-                    f"RINEX record: {satellite} {name} has the shape {array.shape} where there are {n_epochs} epochs",
+                    f"RINEX record: {satellite} {name} has the shape {array.shape} for {n_epochs} epochs",
                     hint="give one value an epoch, NaN where there is none",
                 )
             cube[:, row, types.index(name)] = array
@@ -221,7 +222,8 @@ def _render_records(times: NDArray[np.datetime64], blocks: Sequence[_Block]) -> 
         epoch, satellite = np.nonzero(mask)
         rows.append(_satellite_rows(block, epoch, satellite, width))
         owner.append(epoch)
-    # A stable sort keeps, within an epoch, its own line first and then the systems and satellites in their order.
+    # A stable sort keeps, within an epoch, its own line first and then the systems and satellites in their
+    # order.
     order = np.argsort(np.concatenate(owner), kind="stable")
     matrix = np.concatenate(rows)[order]
     length = width - np.argmax(matrix[:, ::-1] != _SPACE, axis=1)
