@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -140,7 +140,7 @@ class PoolRunner:
     def _target(self, number: int) -> str:
         return str(Path(self._spool.name) / f"{number}.pickle")
 
-    def read(self, paths: Sequence[str], reader: str, variables: Sequence[str]) -> Iterator[tuple[int, FileSummary]]:
+    def read(self, paths: Sequence[str], reader: str, variables: Sequence[str]) -> Generator[tuple[int, FileSummary]]:
         """Read files; see `canvod.launch.ingest.runner.TaskRunner.read`."""
         from canvod.launch.runtime import tasks
 
@@ -155,7 +155,7 @@ class PoolRunner:
             self._note_peak(summary.worker, summary.peak_memory_bytes)
             yield number, summary
 
-    def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Iterator[WriteResult]:
+    def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Generator[WriteResult]:
         """Write batches; see `canvod.launch.ingest.runner.TaskRunner.write`."""
         from canvod.launch.runtime import tasks
 
@@ -173,7 +173,7 @@ class PoolRunner:
                 hint="see that the disk of the store is not full",
             ) from exc
 
-    def _run[T](self, count: int, start: Callable[[int, bool], Future[T]]) -> Iterator[tuple[int, T]]:
+    def _run[T](self, count: int, start: Callable[[int, bool], Future[T]]) -> Generator[tuple[int, T]]:
         """Run numbered tasks, few at a time, so that the death of a process touches few of them."""
         waiting = list(range(count))[::-1]
         suspects: list[int] = []

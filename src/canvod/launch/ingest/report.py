@@ -1,0 +1,210 @@
+"""What an ingest did: a frozen value, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from canvod.launch.errors import ExitStatus
+
+Status = Literal["stored", "skipped", "failed"]
+
+SHOWN_LINES = 12
+"""Lines for files of one kind; JSON names every file."""
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of one file."""
+
+    path: str
+    status: Status
+    reason: str = ""
+    """Why it was skipped, or failed; for a stored file, why some of its epochs were not."""
+    epochs: int = 0
+    epochs_stored: int = 0
+    notes: tuple[str, ...] = ()
+    """What the reader left out."""
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """Summary of one ingest.
+
+    Attributes
+    ----------
+    store, group : str
+        Where the data are.
+    reader : str
+        Which reader read them.
+    files : tuple of FileOutcome
+        In the order in which they were given.
+    epochs, signals : int
+        Length of the group's axes now.
+    first_epoch, last_epoch : int or None
+        Nanoseconds since 1970-01-01, GPS time.
+    bytes_read : int
+        Size of the files that were read.
+    bytes_data : int
+        Size of the data as arrays, before compression.
+    bytes_stored : int
+        By how much the store has grown on disk.
+    seconds_read, seconds_wait, seconds_write, seconds_commit : float
+        Time to read the files, to wait for another writer, to write chunks, and to commit.
+    snapshot_id : str or None
+        The new snapshot; None where there was nothing to commit.
+    peak_memory_bytes : mapping of str to int
+        The most memory that was seen of each worker.
+    workers : int
+        Workers at the beginning.
+    notices : tuple of str
+        What could not be enforced, and other things to know.
+    """
+
+    store: str
+    group: str
+    reader: str
+    files: tuple[FileOutcome, ...]
+    epochs: int = 0
+    signals: int = 0
+    first_epoch: int | None = None
+    last_epoch: int | None = None
+    bytes_read: int = 0
+    bytes_data: int = 0
+    bytes_stored: int = 0
+    seconds_read: float = 0.0
+    seconds_wait: float = 0.0
+    seconds_write: float = 0.0
+    seconds_commit: float = 0.0
+    snapshot_id: str | None = None
+    peak_memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    workers: int = 0
+    notices: tuple[str, ...] = ()
+
+    def of(self, status: Status) -> tuple[FileOutcome, ...]:
+        """Files with this outcome."""
+        return tuple(file for file in self.files if file.status == status)
+
+    @property
+    def stored(self) -> tuple[FileOutcome, ...]:
+        """Files with epochs that are new in the store."""
+        return self.of("stored")
+
+    @property
+    def skipped(self) -> tuple[FileOutcome, ...]:
+        """Files that had nothing new."""
+        return self.of("skipped")
+
+    @property
+    def failed(self) -> tuple[FileOutcome, ...]:
+        """Files that could not be read."""
+        return self.of("failed")
+
+    @property
+    def overlapping_epochs(self) -> int:
+        """Epochs of stored files that were not stored, since another file had held them before."""
+        return sum(file.epochs - file.epochs_stored for file in self.stored)
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """3 where files failed, else 0."""
+        return ExitStatus.SOME_FAILED if self.failed else ExitStatus.OK
+
+    def to_json(self) -> str:
+        """Everything, as JSON; times in ISO 8601 beside the nanoseconds."""
+        values = asdict(self)
+        values |= {
+            "counts": {status: len(self.of(status)) for status in ("stored", "skipped", "failed")},
+            "overlapping_epochs": self.overlapping_epochs,
+            "first_epoch_gps": None if self.first_epoch is None else format_epoch(self.first_epoch),
+            "last_epoch_gps": None if self.last_epoch is None else format_epoch(self.last_epoch),
+            "exit_status": int(self.exit_status),
+        }
+        return json.dumps(values, indent=2)
+
+    def __rich__(self) -> RenderableType:
+        """The table that ``canvod-launch ingest`` prints."""
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, text in self._rows():
+            table.add_row(name, Text(text))
+        lines = [*self._listing("failed"), *self._listing("skipped"), *self._listing("stored"), *self._notices()]
+        return Group(table, *lines) if lines else table
+
+    def _rows(self) -> Iterable[tuple[str, str]]:
+        yield "Store", f"{self.store}  group {self.group}"
+        yield "Files", f"{len(self.stored)} stored, {len(self.skipped)} skipped, {len(self.failed)} failed"
+        if self.first_epoch is not None and self.last_epoch is not None:
+            span = f"{format_epoch(self.first_epoch)} to {format_epoch(self.last_epoch)} GPS time"
+            yield "Group", f"{self.epochs} epochs × {self.signals} signals, {span}"
+        if self.overlapping_epochs:
+            yield "Overlap", f"{self.overlapping_epochs} epochs were held by another file already, and kept"
+        yield "Reader", self.reader or "none"
+        read = sum(file.epochs > 0 or file.status == "failed" for file in self.files)
+        rate = f", {read / self.seconds_read:.1f} files/s" if read and self.seconds_read > 0 else ""
+        yield "Read", f"{format_bytes(self.bytes_read)} in {self.seconds_read:.1f} s on {self.workers} workers{rate}"
+        if self.snapshot_id is not None:
+            took = f"{self.seconds_write:.1f} s, commit {self.seconds_commit:.1f} s"
+            size = f"{format_bytes(self.bytes_data)} of data in {format_bytes(self.bytes_stored)}"
+            yield "Written", f"{size} on disk, {took}"
+        for worker, peak in self.peak_memory_bytes.items():
+            yield f"Peak of {worker}", format_bytes(peak)
+        yield "Snapshot", self.snapshot_id or "none: there was nothing to commit"
+
+    def _listing(self, status: Status) -> list[Text]:
+        style = {"failed": "red", "skipped": "yellow", "stored": "default"}[status]
+        by_text: dict[str, list[str]] = {}
+        for file in self.of(status):
+            text = "; ".join(filter(None, (file.reason, *file.notes)))
+            if text:
+                by_text.setdefault(text, []).append(file.path)
+        lines = [
+            Text(f"{status}: {paths[0] if len(paths) == 1 else f'{len(paths)} files'}: {text}", style=style)
+            for text, paths in by_text.items()
+        ]
+        hidden = len(lines) - SHOWN_LINES
+        if hidden > 0:
+            lines[SHOWN_LINES:] = [Text(f"{status}: and {hidden} more, all named by --json", style=style)]
+        return lines
+
+    def _notices(self) -> list[Text]:
+        return [Text(f"note: {notice}") for notice in self.notices]
+
+
+def format_epoch(nanoseconds: int) -> str:
+    """An epoch as ISO 8601, in the time scale that it has.
+
+    Examples
+    --------
+    >>> format_epoch(1735689600000000000)
+    '2025-01-01T00:00:00'
+    """
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:09d}".rstrip("0") if rest else text
+
+
+def format_bytes(size: int) -> str:
+    """A size with a binary unit.
+
+    Examples
+    --------
+    >>> format_bytes(1536), format_bytes(10)
+    ('1.5 KiB', '10 B')
+    """
+    if size < 1024:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        value /= 1024
+        if value < 1024:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1024:.1f} TiB"

@@ -1,0 +1,451 @@
+"""One ingest: read every file, lay out the axes, write the chunks, commit once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+from canvod.launch.errors import DependencyError, InputError, StoreError
+from canvod.launch.ingest.group import (
+    FileRecord,
+    GroupState,
+    append_records,
+    check_group_name,
+    check_variables,
+    item_sizes,
+    read_state,
+    write_axes,
+)
+from canvod.launch.ingest.layout import FileAxes, Layout, make_batches, make_layout
+from canvod.launch.ingest.progress import IngestProgress
+from canvod.launch.ingest.report import FileOutcome, IngestReport, format_epoch
+from canvod.launch.ingest.runner import TaskRunner
+from canvod.launch.ingest.store import (
+    CommitConflictError,
+    Owner,
+    create_store,
+    open_store,
+    store_exists,
+    store_lock,
+    store_path,
+)
+from canvod.launch.runtime.tasks import OLD, FileSummary, SourceLostError
+
+COMMIT_ATTEMPTS = 5
+"""How often the layout is made again when a file is lost, or something else has committed, meanwhile."""
+
+
+class IngestOptions(Protocol):
+    """The part of the settings that an ingest needs: section ``ingest``."""
+
+    @property
+    def variables(self) -> Sequence[str]: ...
+    @property
+    def reader(self) -> str: ...
+    @property
+    def chunk_epochs(self) -> int | None: ...
+    @property
+    def compression_level(self) -> int: ...
+
+
+@dataclass
+class _Run:
+    """What is known of one ingest so far; files are numbered in the order in which they are read."""
+
+    paths: tuple[str, ...]
+    outcomes: dict[str, FileOutcome] = field(default_factory=dict)
+    read: tuple[str, ...] = ()
+    summaries: dict[int, FileSummary] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    reader: str = ""
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+
+    def fail(self, path: str, reason: str) -> None:
+        self.outcomes[path] = FileOutcome(path, "failed", reason)
+
+
+@dataclass(frozen=True, eq=False)
+class _Committed:
+    """What the last attempt to write has led to."""
+
+    state_axes: tuple[int, int, int | None, int | None]
+    """Epochs, signals, first and last epoch of the group now."""
+    snapshot_id: str | None = None
+    bytes_stored: int = 0
+    notices: tuple[str, ...] = ()
+
+
+def ingest(
+    files: Sequence[str | os.PathLike[str]],
+    store: str | os.PathLike[str],
+    group: str,
+    *,
+    runner: TaskRunner,
+    settings: IngestOptions,
+    progress: IngestProgress | None = None,
+    lock_timeout_s: float | None = None,
+    owner: Owner | None = None,
+) -> IngestReport:
+    """Read observation files on the workers and store them in one commit.
+
+    Files that are stored already are known by path, size and time, or by their content, and are not read again. An
+    epoch that the group holds is kept as it is. Until the commit nothing is visible to anyone; a run that ends
+    before it has changed nothing, and leaves at most objects that ``canvod-launch store gc`` removes.
+
+    Parameters
+    ----------
+    files : sequence of path
+        Observation files, in any order.
+    store : path
+        Folder of the Icechunk store; made where there is none.
+    group : str
+        Group of one receiver, such as ``rosalia/reference_01``.
+    runner : TaskRunner
+        `canvod.launch.ingest.runner.DaskRunner` or `canvod.launch.cluster.pool.PoolRunner`.
+    settings : IngestSettings
+        Variables, reader, chunks and compression.
+    progress : IngestProgress, optional
+        Shows how far it is; nothing by default.
+    lock_timeout_s : float, optional
+        How long to wait while another process writes to the store; by default as long as it takes.
+    owner : tuple of int, optional
+        uid and gid of what is made, where the workers are another user than this process.
+
+    Returns
+    -------
+    IngestReport
+        What became of every file.
+
+    Raises
+    ------
+    InputError
+        If there are no files, or store or group cannot be used; nothing has been read then.
+    DependencyError
+        If the workers do not have the reader.
+    ClusterError, StoreError
+        If the cluster, or the store, fails; nothing was committed.
+
+    Examples
+    --------
+    >>> report = ingest(files, "store", "rosalia/reference_01", runner=runner, settings=settings)  # doctest: +SKIP
+    >>> len(report.stored), report.snapshot_id  # doctest: +SKIP
+    (24, '2RFJC3S53JKQJGY6H5N0')
+    """
+    progress = progress if progress is not None else IngestProgress()
+    group = check_group_name(group)
+    path = str(store_path(store))
+    run = _Run(tuple(dict.fromkeys(os.path.abspath(file) for file in files)))
+    if not run.paths:
+        raise InputError("there are no files to ingest", hint="name observation files, or folders that hold some")
+    state = _stored_state(path, group)
+    check_variables(state, group, settings.variables)
+    workers = runner.n_workers
+    try:
+        _skip_known(run, state.records if state is not None else ())
+        committed = _Committed(_extent(state))
+        if run.read:
+            run.reader = _resolve_reader(settings.reader, runner.readers())
+            progress.watch(runner.memory)
+            with run.timed("read"):
+                _read(run, runner, settings, progress)
+        if any(summary.failure is None for summary in run.summaries.values()):
+            committed = _store(run, path, group, runner, settings, progress, lock_timeout_s, owner)
+        peaks = runner.peak_memory() if run.read else {}
+    finally:
+        progress.close()
+        runner.forget()
+    return _report(run, path, group, committed, workers, peaks, runner.notices)
+
+
+def _stored_state(path: str, group: str) -> GroupState | None:
+    return read_state(open_store(path).reader().store, group) if store_exists(path) else None
+
+
+def _extent(state: GroupState | None) -> tuple[int, int, int | None, int | None]:
+    if state is None or len(state.axes.epoch) == 0:
+        return 0, 0, None, None
+    epoch = state.axes.epoch
+    return len(epoch), len(state.axes.sid), int(epoch[0]), int(epoch[-1])
+
+
+def _resolve_reader(choice: str, available: Sequence[str]) -> str:
+    if choice == "auto" and available:
+        return available[0]
+    if choice in available:
+        return choice
+    wanted = "no reader" if choice == "auto" else f"no reader {choice!r}"
+    raise DependencyError(
+        f"the workers have {wanted}; they have {', '.join(available) or 'none at all'}",
+        hint="install canvod-readers (Python 3.14 or newer) or georinex where the workers run, "
+        "or set ingest.reader to one that they have",
+    )
+
+
+def _skip_known(run: _Run, records: Sequence[FileRecord]) -> None:
+    """Divide the files into those that are stored already and those to read.
+
+    Path, size and time tell it at once, as for make and rsync; where only the size agrees, the content decides,
+    so that files may be moved, or copied elsewhere.
+    """
+    by_identity = {(record.path, record.size, record.mtime_ns) for record in records}
+    by_content = {(record.size, record.digest): record for record in records}
+    sizes = {record.size for record in records}
+    reading = []
+    for path in run.paths:
+        try:
+            stat = os.stat(path)
+            if (path, stat.st_size, stat.st_mtime_ns) in by_identity:
+                run.outcomes[path] = FileOutcome(path, "skipped", "stored already")
+                continue
+            if stat.st_size in sizes:
+                with open(path, "rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                known = by_content.get((stat.st_size, digest))
+                if known is not None:
+                    reason = f"stored already, with the same content, as {known.path}"
+                    run.outcomes[path] = FileOutcome(path, "skipped", reason)
+                    continue
+        except OSError:
+            pass  # the worker that reads it gives the reason
+        reading.append(path)
+    run.read = tuple(reading)
+
+
+def _read(run: _Run, runner: TaskRunner, settings: IngestOptions, progress: IngestProgress) -> None:
+    progress.begin("reading", len(run.read), "files")
+    names: dict[str, str] = {}
+    with closing(runner.read(run.read, run.reader, tuple(settings.variables))) as summaries:
+        for number, summary in summaries:
+            run.summaries[number] = summary
+            if summary.failure is not None:
+                run.fail(run.read[number], summary.failure.reason)
+                progress.say(f"failed: {run.read[number]}: {summary.failure.reason}")
+            else:
+                # Every file names the same few hundred signals; one copy of each is enough for thousands of files.
+                shared = tuple(names.setdefault(name, name) for name in summary.sid)
+                run.summaries[number] = replace(summary, sid=shared)
+            progress.advance()
+
+
+def _store(
+    run: _Run,
+    path: str,
+    group: str,
+    runner: TaskRunner,
+    settings: IngestOptions,
+    progress: IngestProgress,
+    lock_timeout_s: float | None,
+    owner: Owner | None,
+) -> _Committed:
+    """Write and commit under the lock; what was read stays with the workers while another process has it."""
+    waiting = time.perf_counter()
+    with store_lock(path, timeout_s=lock_timeout_s, owner=owner, on_wait=progress.say):
+        run.seconds["wait"] = time.perf_counter() - waiting
+        for _ in range(COMMIT_ATTEMPTS):
+            try:
+                return _attempt(run, path, group, runner, settings, progress, owner)
+            except SourceLostError as lost:
+                run.summaries.pop(lost.source)
+                run.fail(run.read[lost.source], lost.reason)
+                progress.say(f"failed: {run.read[lost.source]}: {lost.reason}; the others are written again")
+            except CommitConflictError:
+                progress.say("another program has committed to the same group meanwhile; writing again on top of it")
+    raise StoreError(
+        f"{path}: in {COMMIT_ATTEMPTS} attempts either files changed or another program committed to group {group!r}; "
+        "nothing was committed",
+        hint="run the same command again when nothing else writes to these files and this store",
+    )
+
+
+def _attempt(
+    run: _Run,
+    path: str,
+    group: str,
+    runner: TaskRunner,
+    settings: IngestOptions,
+    progress: IngestProgress,
+    owner: Owner | None,
+) -> _Committed:
+    good = {number: summary for number, summary in run.summaries.items() if summary.failure is None}
+    state = _stored_state(path, group)  # again: another run may have committed while this one was reading
+    check_variables(state, group, settings.variables)
+    sizes = state.variables if state is not None else item_sizes(settings.variables)
+    layout = make_layout(
+        [FileAxes(number, run.read[number], summary.epoch, summary.sid) for number, summary in good.items()],
+        state.axes if state is not None else None,
+        chunk_epochs=settings.chunk_epochs,
+        itemsize=max(sizes.values()),
+    )
+    _account(run, good, layout, state)
+    if layout.empty:
+        return _Committed(_extent(state))
+    store = create_store(path, owner=owner)
+    before = store.disk_bytes()
+    with run.timed("write"):
+        session = store.writer()
+        attributes = _attributes(group, run.reader)
+        write_axes(
+            session.store,
+            group,
+            layout,
+            state,
+            variables=tuple(settings.variables),
+            compression_level=settings.compression_level,
+            attributes=attributes,
+        )
+        append_records(session.store, group, _records(run, good, layout))
+        digests = {number: summary.digest for number, summary in good.items()}
+        batches = make_batches(layout, group=group, variables=sizes, digests=digests, n_workers=runner.n_workers)
+        progress.begin("writing", len(layout.chunks), "chunks")
+        forks = []
+        with closing(runner.write(store.fork(session), batches)) as results:
+            for result in results:
+                forks.append(result.fork)
+                progress.advance(result.chunks)
+    added = sum(layout.added.values())
+    n_files = sum(count > 0 for count in layout.added.values())
+    with run.timed("commit"):
+        progress.begin("commit", 1, "commits")
+        snapshot_id = store.commit(
+            session,
+            forks,
+            f"Ingest {n_files} files into {group}: {added} epochs",
+            {
+                "group": group,
+                "files": n_files,
+                "epochs": added,
+                "first_epoch_gps": format_epoch(int(layout.epoch[0])),
+                "last_epoch_gps": format_epoch(int(layout.epoch[-1])),
+                "variables": list(sizes),
+                "reader": run.reader,
+                "software": _software(),
+            },
+        )
+        progress.advance()
+    extent = len(layout.epoch), len(layout.sid), int(layout.epoch[0]), int(layout.epoch[-1])
+    notices = ()
+    if state is not None and settings.chunk_epochs not in (None, layout.chunk_epochs):
+        notices = (
+            f"ingest.chunk_epochs is {settings.chunk_epochs}; the group keeps the {layout.chunk_epochs} epochs a "
+            "chunk that it was made with",
+        )
+    return _Committed(extent, snapshot_id, store.disk_bytes() - before, notices)
+
+
+def _account(run: _Run, good: Mapping[int, FileSummary], layout: Layout, state: GroupState | None) -> None:
+    """Say of every file what of it is stored."""
+    for number, summary in good.items():
+        path = run.read[number]
+        added, held = layout.added[number], layout.duplicates.get(number, {})
+        reason = ""
+        if held:
+            names = _holders(run, held, summary, state)
+            total = sum(held.values())
+            share = f"all {total}" if not added else f"{total} of {len(summary.epoch)}"
+            reason = f"{share} epochs were there already, from {names}, and were kept"
+        status = "stored" if added else "skipped"
+        run.outcomes[path] = FileOutcome(path, status, reason, len(summary.epoch), added, summary.notes)
+
+
+def _holders(run: _Run, held: Mapping[int, int], summary: FileSummary, state: GroupState | None) -> str:
+    names = [os.path.basename(run.read[number]) for number in held if number != OLD]
+    if OLD in held and state is not None and len(summary.epoch):
+        first, last = int(summary.epoch[0]), int(summary.epoch[-1])
+        older = [
+            record
+            for record in state.records
+            if record.epochs_stored and record.first_epoch <= last and record.last_epoch >= first
+        ]
+        own = [record for record in older if record.path == summary.path]
+        names += [f"{os.path.basename(record.path)} as it was before" for record in own[:1]]
+        names += [os.path.basename(record.path) for record in older if record.path != summary.path]
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "the store"
+
+
+def _records(run: _Run, good: Mapping[int, FileSummary], layout: Layout) -> list[FileRecord]:
+    """Rows for all files that were read, also those without new epochs, so that none is read again."""
+    ordered = sorted(good.items(), key=lambda item: (int(item[1].epoch[0]), item[1].path))
+    return [
+        FileRecord(
+            path=run.read[number],
+            size=summary.size_bytes,
+            mtime_ns=summary.mtime_ns,
+            digest=summary.digest,
+            first_epoch=int(summary.epoch[0]),
+            last_epoch=int(summary.epoch[-1]),
+            epochs=len(summary.epoch),
+            epochs_stored=layout.added[number],
+        )
+        for number, summary in ordered
+    ]
+
+
+def _software() -> dict[str, str]:
+    found = {}
+    for name in ("canvod-launch", "icechunk", "zarr", "xarray"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _attributes(group: str, reader: str) -> dict[str, Any]:
+    software = " ".join(f"{name}/{number}" for name, number in _software().items())
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "Conventions": "CF-1.11",
+        "title": f"GNSS observations of {group}",
+        "source": f"observation files of a GNSS receiver, read with {reader}",
+        "history": f"{now} made by canvod-launch ingest; every later change is a snapshot of the store",
+        "software": software,
+        "reader": reader,
+    }
+
+
+def _report(
+    run: _Run,
+    path: str,
+    group: str,
+    committed: _Committed,
+    workers: int,
+    peaks: Mapping[str, int],
+    notices: Sequence[str],
+) -> IngestReport:
+    epochs, signals, first, last = committed.state_axes
+    summaries = run.summaries.values()
+    return IngestReport(
+        store=path,
+        group=group,
+        reader=run.reader,
+        files=tuple(run.outcomes[file] for file in run.paths),
+        epochs=epochs,
+        signals=signals,
+        first_epoch=first,
+        last_epoch=last,
+        bytes_read=sum(summary.size_bytes for summary in summaries),
+        bytes_data=sum(summary.data_bytes for summary in summaries),
+        bytes_stored=committed.bytes_stored,
+        seconds_read=run.seconds.get("read", 0.0),
+        seconds_wait=run.seconds.get("wait", 0.0),
+        seconds_write=run.seconds.get("write", 0.0),
+        seconds_commit=run.seconds.get("commit", 0.0),
+        snapshot_id=committed.snapshot_id,
+        peak_memory_bytes=dict(peaks),
+        workers=workers,
+        notices=(*notices, *committed.notices),
+    )

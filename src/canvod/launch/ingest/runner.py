@@ -1,0 +1,267 @@
+"""Who runs the tasks of an ingest: a Dask client, or anything else with the methods of `TaskRunner`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from canvod.launch.errors import ClusterError, LaunchError, StoreError
+from canvod.launch.runtime import tasks
+from canvod.launch.runtime.tasks import Failure, FileSummary, SourceLostError, WriteBatch, WriteResult
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+WRITE_ATTEMPTS = 3
+"""How often a batch of chunks is given to the cluster again after its workers died."""
+
+ExplainDeath = Callable[[str], str | None]
+"""What is known of the death of the worker of this name, and what to do; None where nothing is."""
+
+
+class TaskRunner(Protocol):
+    """Runs the tasks of one ingest after the other; keeps the data of the files that it has read."""
+
+    notices: tuple[str, ...]
+    """What a user should know of this runner: limits that it cannot enforce."""
+
+    @property
+    def n_workers(self) -> int:
+        """Workers that there are now, at least 1."""
+
+    def readers(self) -> tuple[str, ...]:
+        """Readers that the workers can import, in order of preference."""
+
+    def read(self, paths: Sequence[str], reader: str, variables: Sequence[str]) -> Generator[tuple[int, FileSummary]]:
+        """Read files, and yield each one's number and summary as it comes; the data stay with the workers."""
+
+    def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Generator[WriteResult]:
+        """Write batches of chunks, each in its own copy of the fork, and yield the changed forks as they come.
+
+        Raises
+        ------
+        SourceLostError
+            If a file that was read cannot be read again; then everything else can be written again.
+        """
+
+    def discard(self, number: int) -> None:
+        """Let go of the data of one file."""
+
+    def forget(self) -> None:
+        """Let go of everything, and cancel what is running; called at the end of every ingest."""
+
+    def memory(self) -> dict[str, int]:
+        """Memory in bytes that each worker uses now."""
+
+    def peak_memory(self) -> dict[str, int]:
+        """The most memory in bytes that was seen of each worker."""
+
+
+class DaskRunner:
+    """Runs tasks on a Dask cluster.
+
+    Every file is a task whose result stays on its worker; the summary is a second, cheap task. When a worker dies,
+    Dask computes again what it held. A file that was being read too often when workers died is read again by itself,
+    in a process of its own, so that only a file that kills its reader fails.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Client of the cluster. Its Python version may differ from the workers'.
+    explain_death : callable, optional
+        Called with the name of a worker that died reading a file.
+    notices : sequence of str
+        What a user should know of this cluster.
+    """
+
+    def __init__(
+        self, client: Client, *, explain_death: ExplainDeath | None = None, notices: Sequence[str] = ()
+    ) -> None:
+        self.notices = tuple(notices)
+        self._client = client
+        self._explain_death = explain_death
+        self._paths: list[str] = []
+        self._options: tuple[str, tuple[str, ...]] = ("auto", ())
+        self._data: dict[int, Future] = {}
+        self._alone: set[int] = set()
+        self._peaks: dict[str, int] = {}
+
+    @property
+    def n_workers(self) -> int:
+        """Workers that are connected now, at least 1."""
+        return max(1, len(self._workers()))
+
+    def _workers(self) -> list[dict[str, Any]]:
+        return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
+
+    def readers(self) -> tuple[str, ...]:
+        """Readers that a worker can import, in order of preference."""
+        return tuple(self._result(self._submit(tasks.worker_readers)))
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Future:
+        return self._client.submit(function, *arguments, pure=False, **options)
+
+    def _result(self, future: Future) -> Any:
+        """A result, with the errors of the cluster itself translated."""
+        from distributed import KilledWorker
+
+        try:
+            return future.result()
+        except (KilledWorker, SourceLostError, LaunchError):
+            raise
+        except tasks.WriteFailedError as exc:
+            raise StoreError(
+                f"a worker could not write to the store: {exc}; nothing was committed",
+                hint="see that the workers may write the folder of the store and that its disk is not full",
+            ) from exc
+        except Exception as exc:
+            raise ClusterError(
+                f"the cluster failed: {type(exc).__name__}: {exc}; nothing was committed",
+                hint="the same command can be run again; the logs of scheduler and workers say more",
+            ) from exc
+
+    def read(self, paths: Sequence[str], reader: str, variables: Sequence[str]) -> Generator[tuple[int, FileSummary]]:
+        """Read files; see `TaskRunner.read`."""
+        from distributed import KilledWorker, as_completed
+
+        self.forget()
+        self._paths, self._options = list(paths), (reader, tuple(variables))
+        futures = self._client.map(tasks.read_file, paths, reader=reader, variables=tuple(variables), pure=False)
+        self._data = dict(enumerate(futures))
+        # The host waits for summaries, so they come before the next file.
+        summaries = self._client.map(tasks.summary_of, futures, priority=10, pure=False)
+        numbers = {future.key: number for number, future in enumerate(summaries)}
+        suspects = []
+        for future in as_completed(summaries):
+            number = numbers[future.key]
+            try:
+                summary = self._result(future)
+            except KilledWorker:
+                suspects.append(number)
+                continue
+            yield number, self._seen(number, summary)
+        for number in sorted(suspects):
+            yield number, self._seen(number, self._read_alone(number))
+
+    def _seen(self, number: int, summary: FileSummary) -> FileSummary:
+        """Note the peak; a file without data needs no place on a worker."""
+        self._note_peak(summary.worker, summary.peak_memory_bytes)
+        if summary.failure is not None:
+            self.discard(number)
+        return summary
+
+    def _read_alone(self, number: int) -> FileSummary:
+        from distributed import KilledWorker
+
+        self._alone.add(number)
+        try:
+            summary: FileSummary = self._result(self._submit(tasks.summary_of, self._ensure(number, fresh=True)))
+        except KilledWorker as exc:
+            worker = str(exc.last_worker.name)
+            path = self._paths[number]
+            failure = Failure("killed", f"worker {worker} died while it read this file, alone")
+            summary = FileSummary(path=path, epoch=np.empty(0, np.int64), sid=(), worker=worker, failure=failure)
+        if summary.failure is not None and summary.failure.kind == "killed" and self._explain_death is not None:
+            known = self._explain_death(summary.worker)
+            if known:
+                reason = f"{summary.failure.reason}: {known}"
+                summary = replace(summary, failure=replace(summary.failure, reason=reason))
+        return summary
+
+    def _ensure(self, number: int, *, fresh: bool = False) -> Future:
+        """The data of a file; read again where they were let go or lost for good."""
+        future = self._data.get(number)
+        if future is None or fresh or future.status in ("error", "cancelled", "lost"):
+            reader, variables = self._options
+            if number in self._alone:
+                limit = min((worker["memory_limit"] or 0 for worker in self._workers()), default=0) or None
+                future = self._submit(tasks.read_file_alone, self._paths[number], reader, variables, limit)
+            else:
+                future = self._submit(tasks.read_file, self._paths[number], reader, variables)
+            self._data[number] = future
+        return future
+
+    def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Generator[WriteResult]:
+        """Write batches; see `TaskRunner.write`."""
+        from distributed import KilledWorker, as_completed
+
+        users = Counter(number for batch in batches for number in batch.sources)
+        attempts: Counter[int] = Counter()
+        waiting = {self._write_batch(fork, batch): index for index, batch in enumerate(batches)}
+        completed = as_completed(list(waiting))
+        for future in completed:
+            index = waiting.pop(future)
+            try:
+                result: WriteResult = self._result(future)
+            except KilledWorker as exc:
+                attempts[index] += 1
+                if attempts[index] == WRITE_ATTEMPTS:
+                    raise self._dead_writers(exc) from exc
+                self._mend(batches[index])
+                again = self._write_batch(fork, batches[index])
+                waiting[again] = index
+                completed.add(again)
+                continue
+            self._note_peak(result.worker, result.peak_memory_bytes)
+            for number in batches[index].sources:
+                users[number] -= 1
+                if users[number] == 0:
+                    self.discard(number)
+            yield result
+
+    def _write_batch(self, fork: bytes, batch: WriteBatch) -> Future:
+        return self._submit(tasks.write_chunks, fork, batch, *(self._ensure(number) for number in batch.sources))
+
+    def _mend(self, batch: WriteBatch) -> None:
+        """Find out which files were lost with the workers, and read those again, alone."""
+        for number in batch.sources:
+            future = self._data.get(number)
+            if future is not None and future.status == "error":
+                summary = self._read_alone(number)
+                if summary.failure is not None:
+                    raise SourceLostError(number, summary.failure.reason)
+
+    def _dead_writers(self, exc: Any) -> ClusterError:
+        worker = str(exc.last_worker.name)
+        known = self._explain_death(worker) if self._explain_death is not None else None
+        return ClusterError(
+            f"workers died again and again while they wrote to the store, the last one was {worker}"
+            f"{': ' + known if known else ''}; nothing was committed",
+            hint="raise processing.max_memory_gb or use fewer workers, and run the same command again",
+        )
+
+    def discard(self, number: int) -> None:
+        """Let go of the data of one file."""
+        self._data.pop(number, None)
+
+    def forget(self) -> None:
+        """Cancel what is running and let go of all data."""
+        futures = list(self._data.values())
+        self._data, self._alone, self._paths = {}, set(), []
+        if futures and self._client.status == "running":
+            self._client.cancel(futures, force=True)
+
+    def memory(self) -> dict[str, int]:
+        """Memory in bytes that each worker uses now, as Dask samples it."""
+        found = {}
+        for worker in self._workers():
+            name, used = str(worker["name"]), int(worker.get("metrics", {}).get("memory", 0))
+            found[name] = used
+            self._note_peak(name, used)
+        return found
+
+    def _note_peak(self, worker: str, used_bytes: int) -> None:
+        if used_bytes:
+            self._peaks[worker] = max(self._peaks.get(worker, 0), used_bytes)
+
+    def peak_memory(self) -> dict[str, int]:
+        """The most memory in bytes that was seen of each worker: Dask's samples and the kernel's ``VmHWM``."""
+        self.memory()
+        peaks = self._client.run(tasks.worker_peak, on_error="ignore")
+        for name, used in peaks.values():
+            self._note_peak(name, used)
+        return dict(sorted(self._peaks.items()))

@@ -1,0 +1,435 @@
+"""An Icechunk store on a local disk: open, create, lock, commit, clean up.
+
+The only module of the host that imports icechunk; its exceptions are translated here. Icechunk on a local disk can
+lose commits when two processes commit at once, so every writer of canvod-launch holds `store_lock` from the moment
+it opens a session until that session is committed.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canvod.launch.errors import InputError, StoreError
+from canvod.launch.runtime.tasks import quiet_icechunk
+
+if TYPE_CHECKING:
+    import icechunk
+    import xarray as xr
+
+BRANCH = "main"
+
+Owner = tuple[int, int]
+"""uid and gid that files of a store shall belong to."""
+
+
+class CommitConflictError(Exception):
+    """Something else has committed to the same arrays since the session was opened."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One commit."""
+
+    id: str
+    written_at: datetime
+    message: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What a clean-up has removed."""
+
+    objects: int
+    bytes: int
+
+
+@contextmanager
+def _translated(path: Path, doing: str) -> Iterator[None]:
+    import icechunk
+
+    try:
+        yield
+    except icechunk.IcechunkError as exc:
+        reason = str(exc).strip().splitlines()[0]
+        raise StoreError(
+            f"{path}: {doing} failed: {reason}; nothing was committed",
+            hint="see that the folder is a store of Icechunk 2 or newer, that you may write it, "
+            "and that its disk is not full",
+        ) from exc
+
+
+def store_path(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a store, under which host and workers see it."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def store_exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a store; a place where none can be made is refused.
+
+    Raises
+    ------
+    InputError
+        If the path is a file, or a folder that holds other things.
+    """
+    import icechunk
+
+    path = store_path(path)
+    if not path.exists():
+        return False
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, not a store", hint="name a folder, which is made where there is none")
+    try:
+        empty = next(path.iterdir(), None) is None
+    except PermissionError as exc:
+        raise InputError(f"{path}: you may not read this folder", hint="ask its owner, or name another") from exc
+    if empty:
+        return False
+    quiet_icechunk()
+    with _translated(path, "looking for a store"):
+        found = icechunk.Repository.exists(icechunk.local_filesystem_storage(str(path)))
+    if not found:
+        raise InputError(
+            f"{path} is a folder that holds files, but no Icechunk store",
+            hint="name another folder; a store is made where there is none",
+        )
+    return True
+
+
+class Store:
+    """A store that is open; use `open_store` or `create_store`.
+
+    Parameters
+    ----------
+    repository : icechunk.Repository
+        The repository.
+    path : Path
+        Its folder.
+    owner : tuple of int, optional
+        uid and gid that whatever is written shall belong to.
+    """
+
+    def __init__(self, repository: icechunk.Repository, path: Path, owner: Owner | None = None) -> None:
+        self._repository = repository
+        self.path = path
+        self.owner = owner
+
+    def reader(self) -> icechunk.Session:
+        """A session of the newest snapshot."""
+        with _translated(self.path, "opening a session"):
+            return self._repository.readonly_session(BRANCH)
+
+    def writer(self) -> icechunk.Session:
+        """A writable session; hold `store_lock` until it is committed."""
+        with _translated(self.path, "opening a session"):
+            return self._repository.writable_session(BRANCH)
+
+    def fork(self, session: icechunk.Session) -> bytes:
+        """A pickled fork of a session for workers, who may write to the store's folder afterwards."""
+        with _translated(self.path, "forking a session"):
+            fork = pickle.dumps(session.fork())
+        self.hand_over()
+        return fork
+
+    def commit(
+        self, session: icechunk.Session, forks: Sequence[bytes], message: str, metadata: Mapping[str, Any]
+    ) -> str:
+        """Merge what the workers wrote and commit it at once.
+
+        Returns
+        -------
+        str
+            ID of the new snapshot.
+
+        Raises
+        ------
+        CommitConflictError
+            If something that does not hold the lock has changed the same arrays meanwhile.
+        """
+        import icechunk
+
+        with _translated(self.path, "the commit"):
+            try:
+                session.merge(*(pickle.loads(fork) for fork in forks))
+                snapshot = session.commit(message, dict(metadata), rebase_with=icechunk.ConflictDetector())
+            except (icechunk.ConflictError, icechunk.RebaseFailedError) as exc:
+                raise CommitConflictError(str(exc)) from exc
+        self.hand_over()
+        return snapshot
+
+    def snapshots(self, limit: int | None = None) -> list[Snapshot]:
+        """Commits, the newest first."""
+        found = []
+        with _translated(self.path, "reading the history"):
+            for info in self._repository.ancestry(branch=BRANCH):
+                if limit is not None and len(found) == limit:
+                    break
+                found.append(Snapshot(info.id, info.written_at, info.message, dict(info.metadata)))
+        return found
+
+    def collect_garbage(self, older_than: datetime) -> Garbage:
+        """Remove objects that no snapshot needs; hold `store_lock` meanwhile."""
+        with _translated(self.path, "the clean-up"):
+            summary = self._repository.garbage_collect(older_than)
+        self.hand_over()
+        objects = summary.chunks_deleted + summary.manifests_deleted + summary.snapshots_deleted
+        objects += summary.attributes_deleted + summary.transaction_logs_deleted
+        return Garbage(objects, summary.bytes_deleted)
+
+    def disk_bytes(self) -> int:
+        """Size of all files of the store."""
+        return sum(os.lstat(entry).st_size for entry in _walk(self.path))
+
+    def hand_over(self) -> None:
+        """Give what this process has written to the store's owner, where one was named."""
+        if self.owner is None:
+            return
+        uid, gid = self.owner
+        for entry in [str(self.path), *_walk(self.path)]:
+            try:
+                found = os.lstat(entry)
+                if (found.st_uid, found.st_gid) != self.owner:
+                    os.chown(entry, uid, gid, follow_symlinks=False)
+            except FileNotFoundError:  # Icechunk replaces files while we look
+                continue
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield os.path.join(parent, name)
+
+
+def open_store(path: str | os.PathLike[str], *, owner: Owner | None = None) -> Store:
+    """Open a store that exists.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    import icechunk
+
+    path = store_path(path)
+    if not store_exists(path):
+        raise InputError(f"{path}: there is no store", hint="see the path; `canvod-launch ingest` makes a store")
+    with _translated(path, "opening the store"):
+        return Store(icechunk.Repository.open(icechunk.local_filesystem_storage(str(path))), path, owner)
+
+
+def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) -> Store:
+    """Open a store, or make it with all its parent folders where there is none.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    owner : tuple of int, optional
+        uid and gid of whatever is made, for workers that run as another user than this process.
+    """
+    import icechunk
+
+    path = store_path(path)
+    if store_exists(path):
+        return open_store(path, owner=owner)
+    quiet_icechunk()
+    _make_folders(path, owner)
+    with _translated(path, "making the store"):
+        store = Store(icechunk.Repository.create(icechunk.local_filesystem_storage(str(path))), path, owner)
+    store.hand_over()
+    return store
+
+
+def _make_folders(path: Path, owner: Owner | None) -> None:
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if owner is not None:
+            for folder in missing:
+                os.chown(folder, *owner)
+    except OSError as exc:
+        raise InputError(
+            f"{path}: the folder of the store cannot be made: {exc.strerror}",
+            hint="name a folder below one that you may write",
+        ) from exc
+
+
+@contextmanager
+def store_lock(
+    path: str | os.PathLike[str],
+    *,
+    timeout_s: float | None = None,
+    owner: Owner | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Hold the lock of a store, the file ``STORE.lock`` beside it.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    timeout_s : float, optional
+        How long to wait for another writer; by default as long as it takes.
+    owner : tuple of int, optional
+        uid and gid of the lock file and of the folders made for it.
+    on_wait : callable, optional
+        Told once, in words, that another writer has the lock.
+
+    Raises
+    ------
+    StoreError
+        If another writer still has the lock after ``timeout_s``.
+    InputError
+        If the lock file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    real = Path(os.path.realpath(store_path(path)))
+    _make_folders(real.parent, owner)
+    lock_path = real.with_name(real.name + ".lock")
+    lock = FileLock(lock_path, mode=0o666)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if on_wait is not None:
+                on_wait(f"another process is writing to {real}; waiting for it (lock {lock_path})")
+            lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
+    except Timeout as exc:
+        raise StoreError(
+            f"{real}: another process has been writing to this store for {timeout_s:g} s; nothing was committed",
+            hint="run the same command again when it has ended, or allow more time",
+        ) from exc
+    except OSError as exc:
+        raise InputError(
+            f"{lock_path}: the lock of the store cannot be written: {exc.strerror}",
+            hint=f"see that you may write {lock_path.parent}",
+        ) from exc
+    try:
+        if owner is not None:
+            os.chown(lock_path, *owner)
+        yield
+    finally:
+        lock.release()
+
+
+def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None:
+    """Refuse a store that workers of this uid and gid could not write, before anything starts.
+
+    Nothing is changed. A store that does not exist yet passes where this process can make it and hand it over.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    uid, gid : int
+        Who the workers are.
+
+    Raises
+    ------
+    InputError
+        If the workers, or this process, could not write the store.
+    """
+    path = store_path(path)
+    me = os.geteuid()
+    exists = store_exists(path)
+    if path.exists():
+        parent = path
+    else:
+        parent = next(folder for folder in path.parents if folder.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{parent}: you may not write this folder", hint="name another folder for the store")
+    if me not in (0, uid) and (not exists):
+        raise InputError(
+            f"{path}: this process runs as uid {me}, the workers as {uid}:{gid}; "
+            "a store that it makes could not be written by them",
+            hint=f"set launch.user to {me}:{os.getegid()}, or leave it out",
+        )
+    if not exists:
+        return
+    for folder in (path, *(entry for entry in sorted(path.iterdir()) if entry.is_dir())):
+        found = os.stat(folder)
+        # Workers add chunks only; the host writes all else.
+        needed = 0o7 if folder in (path, path / "chunks") else 0o5
+        if uid != 0 and _granted(found, uid, gid) & needed != needed:
+            raise InputError(
+                f"{folder} belongs to {found.st_uid}:{found.st_gid} with mode {stat.S_IMODE(found.st_mode):o}, and the "
+                f"workers run as {uid}:{gid}: they could not {'write' if needed & 2 else 'read'} it",
+                hint=f"sudo chown -R {uid}:{gid} {path}, or set launch.user to {found.st_uid}:{found.st_gid}",
+            )
+
+
+def _granted(found: os.stat_result, uid: int, gid: int) -> int:
+    """Permission bits (rwx) that the owner, the group, or others have, whichever applies."""
+    shift = 6 if found.st_uid == uid else 3 if found.st_gid == gid else 0
+    return (found.st_mode >> shift) & 0o7
+
+
+def open_dataset(path: str | os.PathLike[str], group: str) -> xr.Dataset:
+    """Open a group lazily, as ``xarray.open_zarr`` on a session of the newest snapshot.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    group : str
+        Path of the group, such as ``rosalia/reference_01``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims ``epoch`` and ``sid``; in chunks of Dask where it is installed, else read when values are used.
+
+    Raises
+    ------
+    InputError
+        If there is no such store or group.
+
+    Examples
+    --------
+    >>> ds = open_dataset("/data/store", "rosalia/reference_01")  # doctest: +SKIP
+    >>> ds.SNR.sel(epoch="2025-01-01").mean("sid").compute()  # doctest: +SKIP
+    """
+    import xarray as xr
+
+    session = open_store(path).reader()
+    try:
+        import dask.array  # noqa: F401
+
+        chunks: dict[str, int] | None = {}
+    except ImportError:
+        chunks = None
+    try:
+        return xr.open_zarr(session.store, group=group, consolidated=False, chunks=chunks)
+    except FileNotFoundError as exc:
+        raise InputError(
+            f"{store_path(path)} holds no group {group!r}", hint="`canvod-launch store show PATH` lists its groups"
+        ) from exc
+
+
+def clean_store(path: str | os.PathLike[str], *, older_than: timedelta, now: datetime) -> Garbage:
+    """Remove what interrupted runs have left behind, under the lock.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    older_than : timedelta
+        Leave objects alone that are younger: a writer that does not know the lock may be about to commit them.
+    now : datetime
+        The time, with its zone.
+    """
+    store = open_store(path)
+    found = os.stat(store.path)
+    if os.geteuid() == 0:
+        store.owner = (found.st_uid, found.st_gid)
+    with store_lock(path, owner=store.owner):
+        return store.collect_garbage(now - older_than)

@@ -1,0 +1,498 @@
+"""What the workers do in an ingest: read one file, write some chunks.
+
+Every function here is importable and takes plain values, so that host and workers may run different Python
+versions. Data stay where they were read; the host sees a `FileSummary` of each file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from canvod.launch.runtime.observations import (
+    VARIABLE_DTYPES,
+    NoReaderError,
+    Observations,
+    UnreadableFileError,
+    available_readers,
+    read_observations,
+)
+
+FailureKind = Literal["unreadable", "missing", "empty", "no-reader", "memory", "killed", "error"]
+"""Why a file could not be read; ``killed`` means that the process that read it died."""
+
+OLD: Final = -1
+"""The source of values that the store holds already."""
+
+Values = npt.NDArray[np.floating[Any]]
+
+
+class SourceLostError(Exception):
+    """A file that was read before cannot be read again, or has changed since; the arguments are plain.
+
+    Parameters
+    ----------
+    source : int
+        Number of the file in the run.
+    reason : str
+        What happened to it.
+    """
+
+    def __init__(self, source: int, reason: str) -> None:
+        super().__init__(source, reason)
+        self.source = source
+        self.reason = reason
+
+
+class WriteFailedError(Exception):
+    """Chunks could not be written; the reason is one line, so that the error crosses processes."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a file gave no data."""
+
+    kind: FailureKind
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class FileSummary:
+    """What the host has to know of a file that was read.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    epoch : numpy.ndarray
+        Shape (n_epoch,), int64 nanoseconds since 1970-01-01; empty where reading failed.
+    sid : tuple of str
+        Signals, sorted.
+    size_bytes, mtime_ns, digest
+        Of the file itself: size, time of modification, SHA-256.
+    data_bytes : int
+        Size of the data that the worker holds.
+    seconds : float
+        Time to read.
+    worker, pid, peak_memory_bytes
+        Where it was read, and the most resident memory that this process has had so far.
+    notes : tuple of str
+        What the reader left out of the file.
+    failure : Failure or None
+        Why there are no data.
+    """
+
+    path: str
+    epoch: npt.NDArray[np.int64]
+    sid: tuple[str, ...]
+    size_bytes: int = 0
+    mtime_ns: int = 0
+    digest: str = ""
+    data_bytes: int = 0
+    seconds: float = 0.0
+    worker: str = ""
+    pid: int = 0
+    peak_memory_bytes: int = 0
+    notes: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FileResult:
+    """A file's summary together with its data, which stay on the worker."""
+
+    summary: FileSummary
+    variables: dict[str, Values] = field(default_factory=dict)
+
+    def __sizeof__(self) -> int:
+        """Size with the arrays, by which Dask decides what to spill."""
+        return object.__sizeof__(self) + self.summary.epoch.nbytes + self.summary.data_bytes
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Successive epochs of one source that are successive in the store, too."""
+
+    source: int
+    """Position in the batch's ``sources``, or `OLD`."""
+    source_start: int
+    target_start: int
+    """Position on the epoch axis of the store."""
+    length: int
+
+
+@dataclass(frozen=True)
+class ChunkWrite:
+    """All that one chunk of epochs (over all signals) consists of."""
+
+    start: int
+    stop: int
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class WriteBatch:
+    """Chunks that one task writes.
+
+    Attributes
+    ----------
+    group : str
+        Path of the group in the store.
+    variables : tuple of str
+        Arrays to write.
+    sid : tuple of str
+        The signals of the store's axis, in its order.
+    chunks : tuple of ChunkWrite
+        No other task writes any of these.
+    sources : tuple of int
+        Numbers of the files in the run; the task gets their results in this order.
+    digests : tuple of str
+        What the content of each source must still be, since a lost result is computed again from its file.
+    """
+
+    group: str
+    variables: tuple[str, ...]
+    sid: tuple[str, ...]
+    chunks: tuple[ChunkWrite, ...]
+    sources: tuple[int, ...]
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """The changed fork of the session (pickled), and what it took."""
+
+    fork: bytes
+    chunks: int
+    worker: str
+    pid: int
+    peak_memory_bytes: int
+
+
+def worker_name() -> str:
+    """Name of this worker in Dask, else ``process-<pid>``."""
+    distributed = sys.modules.get("distributed")  # a pool process must not import it
+    if distributed is not None:
+        try:
+            return str(distributed.get_worker().name)
+        except ValueError:
+            pass
+    return f"process-{os.getpid()}"
+
+
+def scratch_dir() -> str | None:
+    """Folder for compressed files while they are read: the Dask worker's own, else the system's default.
+
+    ``/tmp`` of a container is a small tmpfs that counts against the cap.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is not None:
+        try:
+            return str(distributed.get_worker().local_directory)
+        except ValueError:
+            pass
+    return None
+
+
+def peak_memory_bytes() -> int:
+    """The most resident memory that this process has had (``VmHWM``); 0 where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def worker_peak(dask_worker: Any) -> tuple[str, int]:
+    """Name of this worker, and its `peak_memory_bytes`; for ``Client.run``, which passes the worker."""
+    return str(dask_worker.name), peak_memory_bytes()
+
+
+def worker_readers() -> tuple[str, ...]:
+    """Readers that this worker can import, in order of preference."""
+    return available_readers()
+
+
+def read_file(path: str, reader: str, variables: Sequence[str]) -> FileResult:
+    """Read one file; whatever goes wrong with it is a value, not an exception.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    reader : str
+        ``auto``, ``canvod`` or ``georinex``.
+    variables : sequence of str
+        Variables to read.
+
+    Returns
+    -------
+    FileResult
+        With ``summary.failure`` set where there are no data.
+    """
+    started = time.perf_counter()
+    try:
+        # Before reading, so that a file that grows meanwhile is taken for changed by the next run.
+        stat = os.stat(path)
+        with open(path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as exc:
+        return _failed(path, "missing", f"cannot be opened: {exc.strerror or exc}", started)
+    known = {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "digest": digest}
+    try:
+        observations = read_observations(path, reader, tuple(variables), scratch_dir=scratch_dir())
+    except UnreadableFileError as exc:
+        return _failed(path, "unreadable", exc.reason, started, **known)
+    except NoReaderError as exc:
+        return _failed(path, "no-reader", _one_line(exc), started, **known)
+    except MemoryError:
+        return _failed(path, "memory", "needs more memory than this worker may use", started, **known)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # a panic in a compiled reader is no Exception
+        return _failed(path, "error", f"the reader failed: {type(exc).__name__}: {_one_line(exc)}", started, **known)
+    problem = _problem(observations, variables)
+    if problem is not None:
+        return _failed(path, *problem, started, **known)
+    data = {name: np.asarray(observations.variables[name], dtype=VARIABLE_DTYPES[name]) for name in variables}
+    summary = FileSummary(
+        path=path,
+        epoch=np.asarray(observations.epoch, dtype=np.int64),
+        sid=tuple(observations.sid),
+        data_bytes=sum(values.nbytes for values in data.values()),
+        notes=tuple(observations.notes),
+        **_where(started),
+        **known,
+    )
+    return FileResult(summary, data)
+
+
+def _problem(observations: Observations, variables: Sequence[str]) -> tuple[FailureKind, str] | None:
+    """What makes observations unfit to be stored; a reader's fault must not damage a store."""
+    epoch = observations.epoch
+    if len(epoch) == 0:
+        return "empty", "holds no epochs"
+    if len(observations.sid) == 0:
+        return "empty", f"holds no observations of {', '.join(variables)}"
+    if np.any(np.diff(epoch) <= 0):
+        return "error", "the reader gave epochs that do not increase"
+    shape = (len(epoch), len(observations.sid))
+    for name in variables:
+        if observations.variables[name].shape != shape:
+            return "error", f"the reader gave {name} of shape {observations.variables[name].shape}, not {shape}"
+    return None
+
+
+def _one_line(exc: BaseException) -> str:
+    return " ".join(str(exc).split()) or "no message"
+
+
+def _where(started: float) -> dict[str, Any]:
+    return {
+        "seconds": time.perf_counter() - started,
+        "worker": worker_name(),
+        "pid": os.getpid(),
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+def _failed(path: str, kind: FailureKind, reason: str, started: float, **known: Any) -> FileResult:
+    summary = FileSummary(
+        path=path, epoch=np.empty(0, np.int64), sid=(), failure=Failure(kind, reason), **_where(started), **known
+    )
+    return FileResult(summary)
+
+
+def summary_of(result: FileResult) -> FileSummary:
+    """The small part of a result, for the host."""
+    return result.summary
+
+
+def read_file_alone(
+    path: str, reader: str, variables: Sequence[str], memory_limit_bytes: int | None = None
+) -> FileResult:
+    """Read one file in a process of its own, so that its death harms nothing else.
+
+    For files that were being read when a worker died: which of them did it is only known afterwards.
+
+    Parameters
+    ----------
+    path, reader, variables
+        As in `read_file`.
+    memory_limit_bytes : int, optional
+        How much data the process may allocate; by default as much as there is.
+
+    Returns
+    -------
+    FileResult
+        With a failure of the kind ``killed`` where the process died, saying by which signal.
+    """
+    started = time.perf_counter()
+    request = pickle.dumps((path, reader, tuple(variables), memory_limit_bytes, scratch_dir()))
+    # By name and not with -m, which would pickle the result as a class of __main__.
+    code = "from canvod.launch.runtime.tasks import read_for_parent; read_for_parent()"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    process = subprocess.run(
+        [sys.executable, "-c", code], input=request, capture_output=True, check=False, env=environment
+    )
+    if process.returncode == 0:
+        result: FileResult = pickle.loads(process.stdout)
+        return replace(result, summary=replace(result.summary, **_where(started)))
+    if process.returncode < 0:
+        number = -process.returncode
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        reason = f"the process that read it, alone, was ended by {name} on worker {worker_name()}"
+    else:
+        last = process.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        reason = f"the process that read it, alone, ended with status {process.returncode}: {last[0]}"
+    return _failed(path, "killed", reason, started)
+
+
+def read_for_parent() -> None:
+    """Be the child of `read_file_alone`: request on stdin, pickled result on stdout."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a reader prints must not mix with the answer
+    path, reader, variables, memory_limit_bytes, scratch = pickle.loads(sys.stdin.buffer.read())
+    if memory_limit_bytes is not None and sys.platform == "linux":
+        import resource
+
+        # RLIMIT_DATA and not RLIMIT_AS: libraries reserve address space that they never use.
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_limit_bytes, memory_limit_bytes))
+    if scratch is not None:
+        os.environ["TMPDIR"] = scratch
+    with answer:
+        answer.write(pickle.dumps(read_file(path, reader, variables)))
+
+
+def spool_file(path: str, reader: str, variables: Sequence[str], target: str) -> FileSummary:
+    """Read one file and put the result into the file ``target``, for workers that keep nothing.
+
+    Returns
+    -------
+    FileSummary
+        Without the data.
+    """
+    return _spooled(read_file(path, reader, variables), target)
+
+
+def spool_file_alone(
+    path: str, reader: str, variables: Sequence[str], target: str, memory_limit_bytes: int | None = None
+) -> FileSummary:
+    """`read_file_alone`, with the result put into the file ``target``."""
+    return _spooled(read_file_alone(path, reader, variables, memory_limit_bytes), target)
+
+
+def _spooled(result: FileResult, target: str) -> FileSummary:
+    if result.summary.failure is None:
+        partial = f"{target}.{uuid.uuid4().hex}"
+        with open(partial, "wb") as stream:
+            pickle.dump(result, stream, protocol=pickle.HIGHEST_PROTOCOL)
+        os.replace(partial, target)
+    return result.summary
+
+
+def write_spooled_chunks(fork: bytes, batch: WriteBatch, *targets: str) -> WriteResult:
+    """`write_chunks` with results that `spool_file` put into files."""
+    results = []
+    for target in targets:
+        try:
+            with open(target, "rb") as stream:
+                results.append(pickle.load(stream))
+        except OSError as exc:
+            raise WriteFailedError(f"data that were read are gone: {exc}") from exc
+    return write_chunks(fork, batch, *results)
+
+
+_quiet = threading.Lock()
+
+
+def quiet_icechunk() -> None:
+    """Silence Icechunk's warning about local storage: canvod-launch has one committer, under a lock.
+
+    A filter that the user has set in ``ICECHUNK_LOG`` stays.
+    """
+    import icechunk
+
+    with _quiet:
+        if "ICECHUNK_LOG" not in os.environ:
+            icechunk.set_logs_filter("error")
+
+
+def write_chunks(fork: bytes, batch: WriteBatch, *results: FileResult) -> WriteResult:
+    """Write chunks into a forked session.
+
+    Parameters
+    ----------
+    fork : bytes
+        Pickled ``icechunk.ForkSession``; bytes, so that a task that is repeated starts from the same state.
+    batch : WriteBatch
+        What to write.
+    *results : FileResult
+        The batch's sources, in its order.
+
+    Returns
+    -------
+    WriteResult
+        With the changed fork.
+
+    Raises
+    ------
+    SourceLostError
+        If a source is not what it was when it was first read.
+    WriteFailedError
+        If the store refuses.
+    """
+    for source, digest, result in zip(batch.sources, batch.digests, results, strict=True):
+        if result.summary.failure is not None:
+            raise SourceLostError(source, f"was read once, but not again: {result.summary.failure.reason}")
+        if result.summary.digest != digest:
+            raise SourceLostError(source, "changed while it was being ingested")
+    try:
+        changed = _write(fork, batch, results)
+    except KeyboardInterrupt:
+        raise
+    except Exception as exc:
+        raise WriteFailedError(f"{type(exc).__name__}: {_one_line(exc)}") from exc
+    return WriteResult(changed, len(batch.chunks), worker_name(), os.getpid(), peak_memory_bytes())
+
+
+def _write(fork: bytes, batch: WriteBatch, results: Sequence[FileResult]) -> bytes:
+    import zarr
+
+    quiet_icechunk()
+    # Two copies: what one chunk's write replaces, another chunk may still have to be copied from.
+    base, session = pickle.loads(fork), pickle.loads(fork)
+    position = {name: index for index, name in enumerate(batch.sid)}
+    columns = [np.array([position[name] for name in result.summary.sid], dtype=np.intp) for result in results]
+    for name in batch.variables:
+        path = f"{batch.group}/{name}"
+        old = zarr.open_array(base.store, path=path, mode="r")
+        array = zarr.open_array(session.store, path=path, mode="r+")
+        for chunk in batch.chunks:
+            block = np.full((chunk.stop - chunk.start, len(batch.sid)), np.nan, dtype=array.dtype)
+            for piece in chunk.pieces:
+                rows = slice(piece.target_start - chunk.start, piece.target_start - chunk.start + piece.length)
+                source_rows = slice(piece.source_start, piece.source_start + piece.length)
+                if piece.source == OLD:
+                    block[rows] = old[source_rows]
+                else:
+                    block[rows, columns[piece.source]] = results[piece.source].variables[name][source_rows]
+            array[chunk.start : chunk.stop] = block
+    return pickle.dumps(session)
