@@ -273,7 +273,8 @@ def _too_little(settings: Settings, inventory: HostInventory, workers: int, cap:
     fewer = f"lower n_max_threads ({settings.cite('processing.n_max_threads')}), " if manual else ""
     return PlanError(
         f"Of {format_bytes(inventory.memory_available_bytes)} available memory, {format_bytes(reserve)} in "
-        f"reserve for the system and {launch.scheduler_memory_gb:g} GB for the scheduler leave {leaves}; {needs}.",
+        f"reserve for the system and {launch.scheduler_memory_gb:g} GB for the scheduler leave {leaves}; "
+        f"{needs}.",
         hint=f"free memory on this host, {fewer}or lower launch.reserve_memory_gb or "
         "launch.scheduler_memory_gb",
     )
