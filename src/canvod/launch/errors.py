@@ -23,6 +23,8 @@ class ExitStatus(IntEnum):
     """The run ended and was committed, but some files could not be stored."""
     CLUSTER_FAILED = 4
     """The cluster or the commit failed after the start; nothing was committed."""
+    INTERNAL_ERROR = 70
+    """A bug: an error that canvod-launch did not foresee. Run again with ``--debug`` to see where."""
     INTERRUPTED = 130
     """Interrupted by Ctrl-C (SIGINT); nothing was committed."""
     HUNG_UP = 129

@@ -291,9 +291,8 @@ class LaunchSettings(BaseModel):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         """Hide the values of the workers' environment, which may be secrets."""
-        return [
-            (name, dict.fromkeys(value, HIDDEN) if name == "environment" else value) for name, value in self
-        ]
+        for name, value in self:
+            yield name, dict.fromkeys(value, HIDDEN) if name == "environment" else value
 
 
 class IngestSettings(BaseModel):

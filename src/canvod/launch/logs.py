@@ -1,0 +1,167 @@
+"""Log lines: structured by structlog, on stderr, shaped by whoever owns the process.
+
+The library only asks for a logger. A program that embeds it keeps its own set-up of structlog or of the
+standard library; the command ``canvod-launch`` calls :func:`configure_logging`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["auto", "console", "json"]
+"""Lines for people, lines of JSON, or the first on a terminal and the second elsewhere."""
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+"""The least important lines to show."""
+
+_OURS = "canvod"
+_FOREIGN = ("bokeh", "distributed", "docker", "tornado", "urllib3")
+
+
+def configure_logging(
+    format: LogFormat = "auto",  # noqa: A002 (the word of the setting log_format)
+    level: LogLevel = "info",
+    *,
+    stream: TextIO | None = None,
+) -> None:
+    """Set up all log lines of this process; for programs, not for libraries.
+
+    Lines of canvod-launch are shown from ``level`` up; those of other libraries (Dask, Docker, warnings of
+    Python) from WARNING up, in the same form. Times are UTC in ISO 8601. A second call replaces the first.
+
+    Parameters
+    ----------
+    format : {"auto", "console", "json"}, default "auto"
+        ``console``: lines for people. ``json``: one object a line. ``auto``: console on a terminal, else
+        JSON.
+    level : {"debug", "info", "warning", "error"}, default "info"
+        The least important lines of canvod-launch to show.
+    stream : TextIO, optional
+        Where to write; the present ``sys.stderr`` where None.
+
+    Examples
+    --------
+    >>> configure_logging("json", "warning")
+    >>> get_logger("canvod.launch").info("not_shown")
+    """
+    stream = sys.stderr if stream is None else stream
+    on_terminal = stream.isatty()
+    console = format == "console" or (format == "auto" and on_terminal)
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    # Neither shows the local variables of a traceback: they may hold secrets.
+    last: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=structlog.dev.plain_traceback)]
+        if console
+        else [
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    )
+    handler = _Handler(stream, max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, _add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    logging.getLogger(_OURS).setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    # A library that was imported before may have set up lines of its own, as distributed does.
+    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _FOREIGN]:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return a structured logger that follows the set-up of the process it runs in.
+
+    Where structlog is configured, lines go through that configuration. Where it is not, they go to the
+    standard library's logger of that name, and never to the standard output of a program that embeds this
+    library.
+
+    Parameters
+    ----------
+    name : str
+        Name of the logger, such as ``canvod.launch``.
+
+    Returns
+    -------
+    structlog.stdlib.BoundLogger
+        A logger; it looks at the set-up anew for each line.
+    """
+    return cast("structlog.stdlib.BoundLogger", _Logger(name))
+
+
+class _Logger:
+    """Chooses where a line goes when it is written, not when the logger was made."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._bound(), attribute)
+
+    def _bound(self) -> structlog.typing.FilteringBoundLogger:
+        if structlog.is_configured():
+            return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(self._name))
+        return cast(
+            "structlog.typing.FilteringBoundLogger",
+            structlog.wrap_logger(
+                logging.getLogger(self._name),
+                wrapper_class=structlog.stdlib.BoundLogger,
+                processors=[
+                    structlog.stdlib.filter_by_level,
+                    structlog.processors.format_exc_info,
+                    structlog.processors.KeyValueRenderer(key_order=["event"]),
+                ],
+            ),
+        )
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """The handler of :func:`configure_logging`, with a level of its own for other libraries."""
+
+    def __init__(self, stream: TextIO, foreign_level: int) -> None:
+        super().__init__(stream)
+        self._foreign_level = foreign_level
+
+    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+        # distributed sets its level to INFO when it is imported, so the level of its logger is not enough.
+        ours = record.name.split(".")[0] == _OURS
+        return super().filter(record) if ours or record.levelno >= self._foreign_level else False
+
+
+def _add_logger_name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    record = event.get("_record")
+    if isinstance(record, logging.LogRecord):
+        event["logger"] = record.name
+    return event
