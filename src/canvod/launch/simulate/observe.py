@@ -9,7 +9,7 @@ import numpy as np
 
 from canvod.launch.simulate import noise, scene
 from canvod.launch.simulate.geometry import SPEED_OF_LIGHT, Position, Sight, look
-from canvod.launch.simulate.orbits import all_systems
+from canvod.launch.simulate.orbits import Constellation, all_systems
 from canvod.launch.simulate.scene import Scene
 from canvod.launch.simulate.signals import SIGNALS, Signal
 
@@ -27,6 +27,7 @@ RECEIVER_SPACING_M = 40.0
 
 _DAY_NS, _MINUTE_NS = 86_400_000_000_000, 60_000_000_000
 _MINUTES = np.arange(1440)
+_LOOK = np.timedelta64(4, "m")
 # The receiver's oscillator is steered: a slow oscillation of 20 microseconds, without the jumps of free ones.
 _CLOCK_S, _CLOCK_PERIOD_S = 20e-6, 21_600.0
 _CODE_NOISE_M, _PHASE_NOISE_M, _DOPPLER_NOISE = 0.25, 0.002, 0.02
@@ -82,11 +83,8 @@ def observe(
     times = np.concatenate([epochs[:1] - (epochs[1] - epochs[0]), epochs])
     place = Scene(seed, receiver)
     antenna = position.ecef(east_m=RECEIVER_SPACING_M * (receiver - 1))
-    satellites = all_systems()
+    satellites = _risen(position, antenna, times, elevation_mask)
     sight = look(satellites, position, antenna, times)
-    up = (sight.elevation >= elevation_mask).any(axis=0)
-    satellites = satellites.select(up)
-    sight = Sight(sight.range_m[:, up], sight.range_rate[:, up], sight.direction[:, up])
     track = _Track(place, times, satellites.satellites, sight, elevation_mask)
     observations: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in satellites.satellites}
     lli: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in satellites.satellites}
@@ -103,6 +101,21 @@ def observe(
             lli[name][f"L{signal.code}"] = indicator[:, position_in]
     elevation = {name: sight.elevation[1:, index] for index, name in enumerate(satellites.satellites)}
     return Observed(epochs, observations, lli, elevation)
+
+
+def _risen(
+    position: Position,
+    antenna: NDArray[np.float64],
+    times: NDArray[np.datetime64],
+    elevation_mask: float,
+) -> Constellation:
+    """Keep the satellites that can be above the mask at any time, judged by a look every four minutes."""
+    every = max(1, int(_LOOK / (times[1] - times[0])))
+    rows = np.append(np.arange(0, times.size, every), times.size - 1)
+    satellites = all_systems()
+    elevation = look(satellites, position, antenna, times[rows]).elevation
+    # No satellite of medium height rises faster than 0.6 degrees a minute.
+    return satellites.select((elevation >= elevation_mask - 3.0).any(axis=0))
 
 
 class _Track:

@@ -173,7 +173,7 @@ def _blocks(
             if system in header.observation_types:
                 if name not in types[system]:
                     raise InputError(
-                        f"RINEX record: {satellite} has {name}, which is none of the header's types of system "
+                        f"RINEX record: {satellite} has {name}, which the header does not list for system "
                         f"{system}: {' '.join(types[system])}",
                         hint="add the type to RinexHeader.observation_types",
                     )
