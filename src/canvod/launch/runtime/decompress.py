@@ -34,7 +34,7 @@ _REMEDY: Final = "install the package hatanaka where the files are read, or unpa
 
 def is_compressed(path: str) -> bool:
     """Whether a file must go through `decompress` before it can be read."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         start = file.read(80)
     for magic, name in _OTHER.items():
         if start.startswith(magic):
@@ -67,7 +67,7 @@ def decompress(path: str, scratch_dir: str, limit_bytes: int = MAX_UNPACKED_BYTE
         If it is damaged, unpacks to more than the limit, or needs a package that is not installed.
     """
     plain = Path(scratch_dir, "unpacked.rnx")
-    with open(path, "rb") as source:
+    with Path(path).open("rb") as source:
         start = source.read(80)
         source.seek(0)
         if start.startswith(_GZIP):
@@ -125,7 +125,7 @@ def _gunzip(source: IO[bytes], target: IO[bytes], limit_bytes: int) -> None:
 
 def _uncompress(source: IO[bytes], target: IO[bytes], limit_bytes: int) -> None:
     try:
-        from ncompress import decompress as unlzw
+        from ncompress import decompress as unlzw  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
         raise UnreadableFileError(f"packed with compress (.Z), which needs hatanaka: {_REMEDY}") from None
     writer = _BoundedWriter(target, limit_bytes)
@@ -142,8 +142,8 @@ def _crx2rnx(text: bytes, limit_bytes: int) -> bytes:
         raise UnreadableFileError(
             f"packed with Hatanaka's method, which is not installed here: {_REMEDY}"
         ) from None
-    # A line of a few characters stands for a whole line of observations, and crx2rnx answers in memory: the most
-    # that it can answer is known before.
+    # A line of a few characters stands for a whole line of observations, and crx2rnx answers in memory: the
+    # most that it can answer is known before.
     widest = max((int(count) for count in _CODES.findall(text)), default=0) * 16 + 84
     if text.count(b"\n") * widest > limit_bytes:
         raise _too_large(limit_bytes)

@@ -127,7 +127,7 @@ def read_observations(
 
     Both readers give the same epochs, signals and values, and refuse the same files for the same reason:
 
-    - Epochs are sorted; of epochs at the same time the first is kept, and the others are counted in the notes.
+    - Epochs are sorted; of epochs at the same time the first is kept, the others are counted in the notes.
     - An epoch with an unknown satellite, the wrong number of satellites or a field that is no number is left
       out and counted; the rest of the file is read. Event records (flags 2 to 6) are passed over.
     - A value of zero is a missing one, as RINEX says.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +15,11 @@ import structlog
 from canvod.readers import Rnxv2Obs, Rnxv3Obs
 
 from canvod.launch.runtime.reading import Reading
-from canvod.launch.runtime.rinex_header import RinexHeader
-from canvod.launch.runtime.rinex_records import load_lines, screen
+from canvod.launch.runtime.rinex_screen import screen
 from canvod.launch.runtime.rinex_text import file_2, file_3
+
+if TYPE_CHECKING:
+    from canvod.launch.runtime.rinex_header import RinexHeader
 
 _NAME: Final = re.compile(r"\.(\d\do|O|rnx)$")
 
@@ -61,8 +62,8 @@ def _read_3(path: str, header: RinexHeader, variables: Sequence[str], scratch_di
         dataset = reader.to_ds(keep_data_vars=list(variables), pad_global_sid=False)
         n_records = len(reader.get_epoch_record_batches())
     except (ValueError, KeyError, IndexError, AttributeError, TypeError) as exc:
-        # One epoch with a month 13, or a header record that nobody needs, costs canvod-readers the whole file.
-        records = screen(load_lines(path), header, variables)
+        # One epoch of a month 13, or a header record that nobody needs, costs it the whole file.
+        records = screen(path, header, variables)
         if not records.epochs:
             raise
         copy = _write(scratch_dir, file_3(header, records.epochs))
@@ -74,14 +75,14 @@ def _read_3(path: str, header: RinexHeader, variables: Sequence[str], scratch_di
         ]
         return _reading(dataset, variables, notes)
     complete = n_records == dataset.sizes["epoch"]
-    notes = [] if complete else screen(load_lines(path), header, variables).notes()
+    notes = [] if complete else screen(path, header, variables).notes()
     return _reading(dataset, variables, notes)
 
 
 def _read_2(path: str, header: RinexHeader, variables: Sequence[str], scratch_dir: str) -> Reading:
-    # canvod-readers does not check RINEX 2.11: it reads on after damage wherever a line looks like an epoch, and
-    # takes satellites of systems that 2.11 does not have for satellites of GPS.
-    records = screen(load_lines(path), header, variables)
+    # canvod-readers does not check RINEX 2.11: after damage it reads on wherever a line looks like an epoch,
+    # and it takes satellites of systems that 2.11 does not have for satellites of GPS.
+    records = screen(path, header, variables)
     if not records.epochs:
         empty: dict[str, npt.NDArray[np.floating[Any]]] = {name: np.empty((0, 0)) for name in variables}
         return Reading(np.empty(0, dtype=np.int64), [], empty, records.notes())
@@ -89,7 +90,7 @@ def _read_2(path: str, header: RinexHeader, variables: Sequence[str], scratch_di
         path = str(_write(scratch_dir, file_2(header, records.epochs)))
     dataset = Rnxv2Obs(fpath=Path(path)).to_ds(keep_data_vars=list(variables), pad_global_sid=False)
     reading = _reading(dataset, variables, records.notes())
-    # It cuts fractions of a second to microseconds (0.3 becomes 0.299999), so the times are those of the checks.
+    # It cuts seconds to microseconds (5.3 becomes 5.299999), so the times are those of the checks.
     epoch = np.array([each.time_ns for each in records.epochs], dtype=np.int64)
     if len(epoch) != len(reading.epoch):
         raise ValueError(f"canvod-readers finds {len(reading.epoch)} epochs where {len(epoch)} are")
@@ -110,7 +111,7 @@ def _with_known_name(path: str, scratch_dir: str) -> Path:
     if _NAME.search(path):
         return Path(path)
     link = Path(scratch_dir, "observations.rnx")
-    link.symlink_to(os.path.abspath(path))
+    link.symlink_to(Path(path).absolute())
     return link
 
 

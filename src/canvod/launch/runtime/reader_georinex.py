@@ -1,10 +1,10 @@
 """RINEX by georinex, under the names and with the values of canvod-readers.
 
-georinex aligns and copies all that it has read at every epoch, so that a file of 180 epochs with seven systems
-takes 8 s. It is therefore handed the lines of one satellite system at a time, in epoch records of 99 lines, the
-most that a record can announce: nothing is left to align, and the file takes a tenth of that. Which line
-belongs to which epoch is known from the checks that come before (see `rinex_records`), without which
-georinex would read damaged lines as numbers.
+At every epoch georinex aligns and copies all that it has read before, so that a file of 180 epochs with seven
+systems takes 8 s. It is therefore handed the lines of one satellite system at a time, in epoch records of 99
+lines, the most that a record can announce: nothing is left to align, and the file takes a fraction of that.
+Which line belongs to which epoch is known from the checks that come before (see `rinex_screen`), without
+which georinex would read damaged lines as numbers.
 
 Lines are padded to their full width: a satellite without observations, whose line is empty, would otherwise
 be skipped and every satellite after it get the values of its neighbour.
@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import georinex
 import numpy as np
 import numpy.typing as npt
 
 from canvod.launch.runtime.reading import Reading
-from canvod.launch.runtime.rinex_header import RinexHeader
-from canvod.launch.runtime.rinex_records import FIELD, Epoch, load_lines, screen
+from canvod.launch.runtime.rinex_records import FIELD, Epoch
+from canvod.launch.runtime.rinex_screen import screen
 from canvod.launch.runtime.rinex_text import epoch_3, header_3
 from canvod.launch.runtime.signals import signal, variable
+
+if TYPE_CHECKING:
+    from canvod.launch.runtime.rinex_header import RinexHeader
 
 MAX_LINES: Final = 99
 """Satellites that an epoch record can announce (I3, of which georinex reads two digits)."""
@@ -53,7 +56,7 @@ def read(
     -------
     Reading
     """
-    records = screen(load_lines(path), header, variables)
+    records = screen(path, header, variables)
     columns: dict[str, int] = {}
     cells: list[tuple[str, list[int], list[int], npt.NDArray[np.float64]]] = []
     for system, codes in header.codes.items():

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from canvod.launch.runtime.reading import UnreadableFileError, one_line
@@ -18,7 +19,7 @@ SYSTEMS: Final = "GRESJCI"
 """Satellite systems of RINEX 3.04; RINEX 2.11 has the first four."""
 
 MAX_HEADER_LINES: Final = 10_000
-"""A header longer than this is taken for a file without an end of header (the longest seen are below 1,000)."""
+"""A longer header is taken for a file without an end of header; the longest seen have less than 1,000."""
 
 _VERSION: Final = "RINEX VERSION / TYPE"
 _TYPES_2: Final = "# / TYPES OF OBSERV"
@@ -43,7 +44,7 @@ class RinexHeader:
     n_lines : int
         Lines of the header, END OF HEADER included.
     first_epoch : datetime
-        TIME OF FIRST OBS, GPS time.
+        TIME OF FIRST OBS: GPS time, whatever its ``tzinfo`` says.
     """
 
     version: float
@@ -75,7 +76,7 @@ def read_header(path: str) -> RinexHeader:
     UnreadableFileError
         If it is not the header of a RINEX 2.11 or 3.0x observation file in GPS time.
     """
-    with open(path, encoding="ascii", errors="replace", newline=None) as file:
+    with Path(path).open(encoding="ascii", errors="replace") as file:
         return parse_header(file)
 
 
@@ -204,7 +205,7 @@ def _first_epoch(record: str, system: str) -> datetime:
     parts = record.split()
     try:
         year, month, day, hour, minute = (int(part) for part in parts[:5])
-        moment = datetime(year, month, day, hour, minute, int(float(parts[5])))
+        moment = datetime(year, month, day, hour, minute, int(float(parts[5])), tzinfo=UTC)
     except (ValueError, IndexError):
         raise UnreadableFileError(f"TIME OF FIRST OBS is not a time: {one_line(record)!r}") from None
     scale = parts[6] if len(parts) > 6 else _TIME_SYSTEM_OF.get(system)

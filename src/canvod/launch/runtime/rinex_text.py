@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from canvod.launch.runtime.rinex_header import RinexHeader
-from canvod.launch.runtime.rinex_records import Epoch
+from canvod.launch.runtime.rinex2_records import LINE, SATELLITES_PER_LINE
+
+if TYPE_CHECKING:
+    from canvod.launch.runtime.rinex_header import RinexHeader
+    from canvod.launch.runtime.rinex_records import Epoch
 
 _CODES_PER_LINE_2: Final = 9
 _CODES_PER_LINE_3: Final = 13
-_SATELLITES_PER_LINE_2: Final = 12
-_LINE_2: Final = 80
 
 
 def header_3(codes: Mapping[str, Sequence[str]], first_epoch: datetime) -> str:
@@ -69,11 +70,11 @@ def file_2(header: RinexHeader, epochs: Iterable[Epoch]) -> str:
     for epoch in epochs:
         year, rest, seconds = _calendar(epoch.time_ns)
         start = f" {year % 100:02d} {rest}{seconds}  0{len(epoch.satellites):3d}"
-        for i in range(0, len(epoch.satellites), _SATELLITES_PER_LINE_2):
-            names = "".join(sv for sv, _ in epoch.satellites[i : i + _SATELLITES_PER_LINE_2])
+        for i in range(0, len(epoch.satellites), SATELLITES_PER_LINE):
+            names = "".join(sv for sv, _ in epoch.satellites[i : i + SATELLITES_PER_LINE])
             text.append(f"{start if i == 0 else '':32}{names}\n")
         for _, fields in epoch.satellites:
-            text.extend(fields[i : i + _LINE_2].rstrip() + "\n" for i in range(0, len(fields), _LINE_2))
+            text.extend(fields[i : i + LINE].rstrip() + "\n" for i in range(0, len(fields), LINE))
     return "".join(text)
 
 
