@@ -15,8 +15,14 @@ DASHBOARD_PORT = 8787
 """Port of the dashboard inside the scheduler's container; Dask's own."""
 
 
-def scheduler_command() -> tuple[str, ...]:
-    """Give the command of the scheduler's container."""
+def scheduler_command(*, nice: int) -> tuple[str, ...]:
+    """Give the command of the scheduler's container.
+
+    Parameters
+    ----------
+    nice : int
+        Nice value of every thread.
+    """
     return (
         "python",
         "-m",
@@ -25,6 +31,8 @@ def scheduler_command() -> tuple[str, ...]:
         str(SCHEDULER_PORT),
         "--dashboard-port",
         str(DASHBOARD_PORT),
+        "--nice",
+        str(nice),
     )
 
 

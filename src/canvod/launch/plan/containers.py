@@ -64,7 +64,7 @@ class ContainerMaker:
             name=f"canvod-launch-{self.cluster}-scheduler",
             dask_name="scheduler",
             image=image,
-            command=scheduler_command() if self.in_containers else (),
+            command=scheduler_command(nice=self.settings.processing.nice_priority) if self.in_containers else (),
             cpuset_cpus=cpus,
             cpuset_mems=memory_nodes(self.inventory, cpus, frozenset()),
             memory_bytes=self.sizing.scheduler_bytes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,12 +20,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(prog="canvod.launch.runtime.scheduler", description=__doc__)
     parser.add_argument("--port", type=int, default=8786, help="port for clients and workers")
     parser.add_argument("--dashboard-port", type=int, default=8787, help="port of the dashboard and the metrics")
+    parser.add_argument("--nice", type=int, default=0, help="nice value, 0 to 19")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the scheduler until it is told to stop, and return the exit status."""
-    asyncio.run(_run(parse_arguments(arguments)))
+    options = parse_arguments(arguments)
+    if options.nice:
+        # Before anything else, so that every thread inherits it. Lowering one's own priority needs no right.
+        os.setpriority(os.PRIO_PROCESS, 0, options.nice)
+    asyncio.run(_run(options))
     return 0
 
 
