@@ -22,7 +22,7 @@ SPILL_PATH = "/spill"
 TMP_PATH = "/tmp"  # noqa: S108 - the container's own, a tmpfs
 """Where a container has its tmpfs; folders of the host below it can be mounted, it cannot itself."""
 
-RESERVED_PATHS = ("/dev", "/proc", "/sys", SPILL_PATH)
+RESERVED_PATHS = ("/dev", "/proc", "/sys")
 """Folders that a container has of its own, with everything below."""
 
 
@@ -63,13 +63,19 @@ def container_user(settings: Settings, inventory: HostInventory, environ: Mappin
     return user
 
 
+def worker_spill_path(settings: Settings) -> str:
+    """Tell where a worker's container spills: a folder of the host under its own name, or a volume."""
+    folder = settings.launch.spill_dir
+    return SPILL_PATH if folder is None else str(folder)
+
+
 def worker_mounts(settings: Settings, mounts: Iterable[Mount]) -> tuple[Mount, ...]:
     """Gather what the workers see of the host, one mount for each path.
 
     Parameters
     ----------
     settings : Settings
-        Validated settings: ``launch.read_only`` and ``launch.writable``.
+        Validated settings: ``launch.read_only``, ``launch.writable`` and ``launch.spill_dir``.
     mounts : iterable of Mount
         Further ones, such as the inputs and the store of an ingest; writable wins where both name a path.
 
@@ -77,27 +83,26 @@ def worker_mounts(settings: Settings, mounts: Iterable[Mount]) -> tuple[Mount, .
     -------
     tuple of Mount
         In the order of paths.
+
+    Raises
+    ------
+    PlanError
+        If a mount would hide what a container has of its own.
     """
     merged = {str(path): True for path in settings.launch.read_only}
     merged |= {str(path): False for path in settings.launch.writable}
     for mount in mounts:
         merged[mount.path] = mount.read_only and merged.get(mount.path, True)
-    return tuple(Mount(path=path, read_only=read_only) for path, read_only in sorted(merged.items()))
-
-
-def check_mounts(mounts: Iterable[Mount]) -> None:
-    """Refuse mounts that would hide what a container has of its own.
-
-    Raises
-    ------
-    PlanError
-        If a path is, or lies in, such a folder.
-    """
-    for mount in mounts:
-        path = mount.path.rstrip("/")
-        own = any(f"{path}/".startswith(f"{reserved}/") for reserved in RESERVED_PATHS)
-        if own or path in ("", TMP_PATH):
+    reserved = RESERVED_PATHS
+    if settings.launch.spill_dir is None:
+        reserved = (*RESERVED_PATHS, SPILL_PATH)
+    else:
+        merged[worker_spill_path(settings)] = False
+    for path in merged:
+        own = any(f"{path}/".startswith(f"{folder}/") for folder in reserved)
+        if own or path in ("/", TMP_PATH):
             raise PlanError(
-                f"Containers cannot see {mount.path} of the host: they have one of their own.",
+                f"Containers cannot see {path} of the host: they have one of their own.",
                 hint="use a folder elsewhere, such as a subfolder of /data or of your home",
             )
+    return tuple(Mount(path=path, read_only=read_only) for path, read_only in sorted(merged.items()))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from canvod.launch.plan.access import SPILL_PATH
+from canvod.launch.plan.access import worker_spill_path
 from canvod.launch.plan.command import scheduler_command, worker_command
 from canvod.launch.plan.memory import MB, bytes_of_gb, dask_limit_bytes
 from canvod.launch.plan.model import LABEL_PREFIX, ContainerPlan
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from canvod.launch.plan.model import HostInventory, Mount
     from canvod.launch.plan.priority import CpuPriority
     from canvod.launch.plan.sizing import Sizing
-
-type Role = Literal["scheduler", "worker"]
-"""What a container is for."""
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -64,7 +61,9 @@ class ContainerMaker:
             name=f"canvod-launch-{self.cluster}-scheduler",
             dask_name="scheduler",
             image=image,
-            command=scheduler_command(nice=self.settings.processing.nice_priority) if self.in_containers else (),
+            command=scheduler_command(nice=self.settings.processing.nice_priority)
+            if self.in_containers
+            else (),
             cpuset_cpus=cpus,
             cpuset_mems=memory_nodes(self.inventory, cpus, frozenset()),
             memory_bytes=self.sizing.scheduler_bytes,
@@ -102,11 +101,12 @@ class ContainerMaker:
             memory_limit_bytes=limit,
             cpu_affinity=cpus,
             nice=processing.nice_priority,
-            spill_path=SPILL_PATH,
+            spill_path=worker_spill_path(self.settings),
             spill_bytes=spill_bytes,
             start_timeout_s=launch.start_timeout_s,
         )
-        folder = None if launch.spill_dir is None else str(launch.spill_dir)
+        # Without a container, nothing but a folder of the host can be spilled to; Dask chooses one if need be.
+        spills = self.in_containers or launch.spill_dir is not None
         threads = dict.fromkeys(THREAD_VARIABLES, str(self.sizing.nthreads))
         return ContainerPlan(
             role="worker",
@@ -128,7 +128,7 @@ class ContainerMaker:
             tmpfs_bytes=launch.tmp_mb * MB,
             environment={**threads, **launch.environment},
             mounts=mounts,
-            spill_path=SPILL_PATH if self.in_containers else folder,
+            spill_path=worker_spill_path(self.settings) if spills else None,
             spill_bytes=spill_bytes,
             labels={
                 **self.labels,

@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import PlanError
-from canvod.launch.plan.access import check_mounts, container_user, worker_mounts
-from canvod.launch.plan.containers import ContainerMaker, Role, nothing_to_start
+from canvod.launch.plan.access import container_user, worker_mounts
+from canvod.launch.plan.containers import ContainerMaker, nothing_to_start
 from canvod.launch.plan.model import LABEL_PREFIX, ClusterPlan, NetworkPlan, Note
+from canvod.launch.plan.naming import image_name, installed_version
 from canvod.launch.plan.numa import crowded_nodes
 from canvod.launch.plan.priority import CpuPriority, cpu_priority, normal_weight
 from canvod.launch.plan.protection import (
@@ -25,20 +26,10 @@ if TYPE_CHECKING:
 
     from canvod.launch.config import Settings
     from canvod.launch.plan.model import Backend, EngineInventory, HostInventory, Mount
+    from canvod.launch.plan.naming import Role
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 """Names of clusters that are good in the names of containers and networks."""
-
-
-def image_name(role: Role, python: str) -> str:
-    """Name an image of this project where nobody says otherwise.
-
-    Examples
-    --------
-    >>> image_name("worker", "3.14")
-    'canvod-launch-worker:py3.14'
-    """
-    return f"canvod-launch-{role}:py{python}"
 
 
 def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends on
@@ -49,11 +40,11 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     name: str,
     engine: EngineInventory | None = None,
     mounts: Iterable[Mount] = (),
-    image_for: Callable[[Role, str], str] = image_name,
+    image_for: Callable[[Role, str], str] | None = None,
     python: str | None = None,
     environ: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
-    version: str = "",
+    version: str | None = None,
 ) -> ClusterPlan:
     """Plan a cluster.
 
@@ -72,7 +63,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     mounts : iterable of Mount, optional
         Host paths that workers see besides those of the settings; writable wins where both name one.
     image_for : callable, optional
-        Gives the image of a role (``scheduler``, ``worker``) and a Python version.
+        Gives the image of a role (``scheduler``, ``worker``) and a Python version; `image_name` by default.
     python : str, optional
         Python minor version of the images in place of the settings' one.
     environ : mapping, optional
@@ -80,7 +71,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     labels : mapping, optional
         Further labels of all objects.
     version : str, optional
-        Version of canvod-launch, for a label.
+        Version of canvod-launch, for labels and image names; by default the one that is running.
 
     Returns
     -------
@@ -106,18 +97,23 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
             hint="use up to 40 lower-case letters, digits, '-', '_' and '.', a letter or digit first",
         )
     python = python or settings.launch.python
-    all_labels = {f"{LABEL_PREFIX}.cluster": name, **(labels or {})}
-    if version:
-        all_labels[f"{LABEL_PREFIX}.version"] = version
+    version = version or installed_version()
+    own_labels = {f"{LABEL_PREFIX}.cluster": name, f"{LABEL_PREFIX}.version": version}
+    all_labels = {**(labels or {}), **own_labels}
+
+    def image(role: Role) -> str:
+        if backend != "docker":
+            return ""
+        return image_name(role, python, version) if image_for is None else image_for(role, python)
+
     notes = [Note(level="warning", text=text) for text in settings.warnings]
     if settings.processing.scheduler_address is not None:
         return _remote(settings, name, python, notes)
 
     docker = backend == "docker"
-    every_mount = worker_mounts(settings, mounts)
     if docker:
         check_cgroup_parent(settings, engine)
-        check_mounts(every_mount)
+    every_mount = worker_mounts(settings, mounts) if docker else ()
     sizing = size_cluster(settings, inventory)
     crowded = crowded_nodes(inventory, sizing.cores.slices, sizing.worker_bytes)
     maker = ContainerMaker(
@@ -136,14 +132,14 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         notes += container_notes(settings, engine)
     else:
         notes += pool_notes() if backend == "pool" else process_notes(settings)
-    worker_image = image_for("worker", python) if docker else ""
+    worker_image = image("worker")
     return ClusterPlan(
         name=name,
         backend=backend,
         resource_mode=settings.processing.resource_mode,
         scheduler_address=None,
         python=python,
-        scheduler=maker.scheduler(image_for("scheduler", python) if docker else ""),
+        scheduler=maker.scheduler(image("scheduler")),
         workers=tuple(maker.worker(index, worker_image, every_mount) for index in range(sizing.workers)),
         network=NetworkPlan(name=f"canvod-launch-{name}", labels=all_labels),
         dashboard_port=settings.launch.dashboard_port,

@@ -1,0 +1,45 @@
+"""Names of the images, which plan and build share."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from typing import Literal
+
+type Role = Literal["scheduler", "worker"]
+"""What a container is for."""
+
+
+def image_name(role: Role, python: str, version: str | None = None) -> str:
+    """Name the image of a role.
+
+    Parameters
+    ----------
+    role : {"scheduler", "worker"}
+        What its containers do.
+    python : str
+        Minor version of its Python, such as ``3.14``.
+    version : str, optional
+        Version of canvod-launch; by default the one that is running.
+
+    Returns
+    -------
+    str
+        Name and tag.
+
+    Examples
+    --------
+    >>> image_name("worker", "3.14", "0.1.0")
+    'canvod-launch-worker:0.1.0-py3.14'
+    """
+    tag = f"{version or installed_version()}-py{python}"
+    # A local version (1.0+lab) has a plus sign, which tags may not have.
+    return f"canvod-launch-{role}:{re.sub(r'[^A-Za-z0-9_.-]', '-', tag)}"
+
+
+def installed_version() -> str:
+    """Tell the version of canvod-launch that is running, ``0`` for a source tree that was never installed."""
+    try:
+        return importlib.metadata.version("canvod-launch")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
