@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from canvod.launch.simulate.header import PhaseShift, RinexHeader
 from canvod.launch.simulate.names import file_name, folder_name, station, year_day
 from canvod.launch.simulate.observe import RECEIVER_SPACING_M, observe
 from canvod.launch.simulate.orbits import GLONASS_SLOTS
+from canvod.launch.simulate.place import check_folder, check_space, make_folder
 from canvod.launch.simulate.request import Request
 from canvod.launch.simulate.rinex import render_rinex, write_atomically
 from canvod.launch.simulate.signals import SIGNALS
@@ -149,87 +149,100 @@ def simulate(  # noqa: PLR0913 - a campaign has this many properties, all but th
         elevation_mask=checks.check_mask(elevation_mask),
         compress=compress,
     )
-    targets = list(_targets(request))
-    existing = {path for _, _, path in targets if path.exists()}
-    missing = [path for _, _, path in targets if force or path not in existing]
-    _check_place(
-        request.directory,
-        [path.parent for path in missing],
-        len(missing) * request.epochs_per_file * BYTES_PER_EPOCH,
-    )
-    done = 0
-    satellites: set[str] = set()
-
-    def finish(names: set[str]) -> None:
-        nonlocal done
-        done += 1
-        satellites.update(names)
-        if progress is not None:
-            progress(done, len(targets))
-
-    # Files that are there are compared before the first one is written, so that a refusal leaves all as it
-    # was.
-    if not force:
-        different = []
-        for receiver, first, path in targets:
-            if path in existing:
-                content, names = _render(request, receiver, first)
-                if _read(path) != content:
-                    different.append(path)
-                finish(names)
-        if different:
-            raise InputError(
-                f"{len(different)} of {len(targets)} files exist with other content, such as {different[0]}; "
-                "nothing was written",
-                hint="choose another folder, or overwrite them with --force",
-            )
-    for receiver, first, path in targets:
-        if force or path not in existing:
-            content, names = _render(request, receiver, first)
-            _make_folder(path.parent)
-            write_atomically(path, content)
-            finish(names)
-    paths = tuple(path for _, _, path in targets)
+    targets = _targets(request)
+    existing = {target.path for target in targets if target.path.exists()}
+    missing = [target for target in targets if force or target.path not in existing]
+    for folder in dict.fromkeys(target.path.parent for target in missing):
+        check_folder(folder)
+    check_space(request.directory, len(missing) * request.epochs_per_file * BYTES_PER_EPOCH)
+    run = _Run(request, len(targets), progress)
+    # Files that are there are compared before the first one is written: a refusal leaves all as it was.
+    run.compare([target for target in targets if target not in missing])
+    run.write(missing)
     return SimulationReport(
         directory=request.directory,
         folders=tuple(request.directory / folder_name(receiver) for receiver in range(1, receivers + 1)),
-        files=paths,
+        files=tuple(target.path for target in targets),
         written=len(missing),
-        bytes=sum(path.stat().st_size for path in paths),
+        bytes=sum(target.path.stat().st_size for target in targets),
         epochs=request.files * request.epochs_per_file,
-        satellites=len(satellites),
+        satellites=len(run.satellites),
     )
 
 
-def _check_place(directory: Path, folders: list[Path], needed: int) -> None:
-    """Refuse a place where the files cannot go, while nothing has been written."""
-    for folder in [directory, *dict.fromkeys(folders)]:
-        nearest = folder
-        while not nearest.exists() and not nearest.is_symlink():
-            nearest = nearest.parent
-        if not nearest.is_dir():
-            raise InputError(
-                f"{nearest} is not a folder, so nothing can be written to {folder}", hint="choose another"
-            )
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise InputError(
-                f"{nearest} may not be written to by user {os.getuid()}",
-                hint="change its owner, or choose another folder",
-            )
-    nearest = next(path for path in (directory, *directory.parents) if path.exists())
-    free = shutil.disk_usage(nearest).free
-    if needed > free:
-        raise InputError(
-            f"{needed / 1024**3:.1f} GB may be needed in {directory}, and {free / 1024**3:.1f} GB are free",
-            hint="ask for fewer hours or receivers, a longer interval, or choose another folder",
-        )
+@dataclass(frozen=True)
+class _Target:
+    """One file to come."""
+
+    receiver: int
+    start: np.datetime64
+    path: Path
 
 
-def _make_folder(folder: Path) -> None:
+class _Run:
+    """One run through the files of a campaign, each of which is rendered once."""
+
+    def __init__(self, request: Request, total: int, progress: Progress | None) -> None:
+        self.request = request
+        self.total = total
+        self.progress = progress
+        self.done = 0
+        self.satellites: set[str] = set()
+
+    def compare(self, targets: list[_Target]) -> None:
+        different = [target.path for target in targets if _read(target.path) != self._render(target)]
+        if different:
+            raise InputError(
+                f"{len(different)} of {self.total} files exist with other content, such as {different[0]}; "
+                "nothing was written",
+                hint="choose another folder, or overwrite them with --force",
+            )
+
+    def write(self, targets: list[_Target]) -> None:
+        for target in targets:
+            content = self._render(target)
+            make_folder(target.path.parent)
+            write_atomically(target.path, content)
+
+    def _render(self, target: _Target) -> bytes:
+        content, satellites = _render(self.request, target.receiver, target.start)
+        self.satellites |= satellites
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+        return content
+
+
+def _read(path: Path) -> bytes | None:
+    """Content of a file, or None for what is no file that can be read: as good as another content."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise InputError(f"{folder} cannot be made: {exc.strerror}", hint="choose another folder") from exc
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _targets(request: Request) -> list[_Target]:
+    check_folder(request.directory)
+    # What no empty disk would hold is refused before so many files are even named.
+    whole = request.files * request.receivers * request.epochs_per_file * BYTES_PER_EPOCH
+    check_space(request.directory, whole, empty_disk=True)
+    targets = []
+    for receiver in range(1, request.receivers + 1):
+        for index in range(request.files):
+            start = request.start + np.timedelta64(index * request.file_ns, "ns")
+            name = file_name(receiver, start, request.minutes_per_file, request.interval_s)
+            folder = request.directory / folder_name(receiver) / year_day(start, 2)
+            targets.append(_Target(receiver, start, folder / (f"{name}.gz" if request.compress else name)))
+    return targets
+
+
+def _render(self, target: _Target) -> bytes:
+    content, satellites = _render(self.request, target.receiver, target.start)
+    self.satellites |= satellites
+    self.done += 1
+    if self.progress is not None:
+        self.progress(self.done, self.total)
+    return content
 
 
 def _read(path: Path) -> bytes | None:

@@ -1,0 +1,165 @@
+"""``canvod-launch simulate``: make observation files to try things out with."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from canvod.launch.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from canvod.launch.simulate import Position, SimulationReport
+    from canvod.launch.simulate.campaign import Progress
+
+PROGRESS_AFTER_S = 2.0
+"""A progress bar appears when the work takes longer than this."""
+
+
+def simulate_command(  # noqa: PLR0917 - typer takes them as options, by name
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the files; made if needed.")],
+    hours: Annotated[float, typer.Option(help="Length in hours, a whole number of files.")] = 6.0,
+    receivers: Annotated[
+        int, typer.Option(help="Receivers: the first in the open, others below canopy.")
+    ] = 2,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same files.")] = 0,
+    start: Annotated[str, typer.Option(metavar="TIME", help="First epoch in GPS time.")] = "2025-01-01T00:00",
+    interval: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds between epochs.")] = 5.0,
+    minutes_per_file: Annotated[int, typer.Option(metavar="MINUTES", help="Minutes in each file.")] = 15,
+    position: Annotated[
+        str | None,
+        typer.Option(metavar="LAT,LON,HEIGHT", help="Position of the reference [default: Rosalia, Austria]."),
+    ] = None,
+    mask: Annotated[float, typer.Option(metavar="DEGREES", help="Lowest elevation that is tracked.")] = 5.0,
+    gzip: Annotated[bool, typer.Option("--gzip", help="Compress the files: .rnx.gz.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files with other content.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Write simulated RINEX 3.04 files of GPS, GLONASS, Galileo and BeiDou, in the open and below a canopy.
+
+    Orbits are nominal, signal strengths follow elevation and canopy as real receivers' do. Files that are
+    there already are left alone where they are the same, and never overwritten without --force.
+
+    For example:
+
+      canvod-launch simulate demo
+
+      canvod-launch simulate demo --hours 24 --receivers 3 --seed 7
+
+      canvod-launch simulate demo --start 2025-06-01T12:00 --position 48.2,16.37,200
+    """
+    # NumPy is loaded only now, so that other commands and --help start fast.
+    from canvod.launch.simulate.campaign import DEFAULT_POSITION, simulate
+
+    with _progress() as report_progress:
+        report = simulate(
+            directory,
+            hours=hours,
+            receivers=receivers,
+            seed=seed,
+            start=start,
+            interval_s=interval,
+            minutes_per_file=minutes_per_file,
+            position=DEFAULT_POSITION if position is None else parse_position(position),
+            elevation_mask=mask,
+            compress=gzip,
+            force=force,
+            progress=report_progress,
+        )
+    typer.echo(render_json(report) if as_json else render_text(report))
+
+
+def parse_position(text: str) -> Position:
+    """Read ``LAT,LON,HEIGHT`` in degrees north, degrees east and metres above the ellipsoid.
+
+    Raises
+    ------
+    InputError
+        If the text is not three numbers.
+    """
+    from canvod.launch.simulate.geometry import Position
+
+    try:
+        latitude, longitude, height_m = (float(part) for part in text.split(","))
+    except ValueError as exc:
+        raise InputError(
+            f"simulate: position is {text!r}; allowed: three numbers, LAT,LON,HEIGHT",
+            hint="write it as 47.7027,16.3017,751.3 (degrees north, degrees east, metres)",
+        ) from exc
+    return Position(latitude, longitude, height_m)
+
+
+def next_command(report: SimulationReport) -> str:
+    """Return the command that stores the reference receiver's files."""
+    source = shlex.quote(str(report.folders[0]))
+    store = shlex.quote(str(report.directory / "store"))
+    return f"canvod-launch ingest {source} --store {store} --group sim/reference_01"
+
+
+def render_text(report: SimulationReport) -> str:
+    """Render the summary for people."""
+    unchanged = len(report.files) - report.written
+    same = f", {unchanged} were there already" if unchanged else ""
+    folders = "\n".join(f"  {folder}" for folder in report.folders)
+    return (
+        f"{report.written} files written{same}: {report.bytes / 1e6:.1f} MB, "
+        f"{report.epochs} epochs a receiver, {report.satellites} satellites\n"
+        f"{folders}\n"
+        f"Next: {next_command(report)}"
+    )
+
+
+def render_json(report: SimulationReport) -> str:
+    """Render the summary for scripts."""
+    return json.dumps(
+        {
+            "directory": str(report.directory),
+            "folders": [str(folder) for folder in report.folders],
+            "files": len(report.files),
+            "written": report.written,
+            "bytes": report.bytes,
+            "epochs": report.epochs,
+            "satellites": report.satellites,
+            "next": next_command(report),
+        },
+        indent=2,
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show a progress bar on a terminal's standard error once the work takes longer than two seconds."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    bar = Bar(
+        TextColumn("simulating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("simulating", total=None)
+    began = time.monotonic()
+
+    def report_progress(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if time.monotonic() - began > PROGRESS_AFTER_S:
+            bar.start()
+
+    try:
+        yield report_progress
+    finally:
+        bar.stop()
