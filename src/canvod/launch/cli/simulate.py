@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from canvod.launch.cli.options import JsonOption, examples
 from canvod.launch.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,8 +24,31 @@ PROGRESS_AFTER_S = 2.0
 """A progress bar appears when the work takes longer than this."""
 
 
-def simulate_command(  # noqa: PLR0917 - typer takes them as options, by name
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the files; made if needed.")],
+def register(app: typer.Typer) -> None:
+    """Add the command to the application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    app.command(
+        "simulate",
+        help="Write simulated RINEX 3.04 files of GPS, GLONASS, Galileo and BeiDou: one receiver in the open, the "
+        "others below a canopy. Orbits are nominal; signal strengths follow elevation and canopy as those of real "
+        "receivers do. Files with other content are never overwritten without --force.",
+        epilog=examples(
+            "canvod-launch simulate demo",
+            "canvod-launch simulate demo --hours 24 --receivers 3 --seed 7",
+            "canvod-launch simulate demo --start 2025-06-01T12:00 --position 48.2,16.37,200",
+        ),
+    )(simulate)
+
+
+def simulate(  # noqa: PLR0917 - typer takes all but the first by name
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder for the files; made if needed.", show_default=False)
+    ],
     hours: Annotated[float, typer.Option(help="Length in hours, a whole number of files.")] = 6.0,
     receivers: Annotated[
         int, typer.Option(help="Receivers: the first in the open, others below canopy.")
@@ -35,31 +59,28 @@ def simulate_command(  # noqa: PLR0917 - typer takes them as options, by name
     minutes_per_file: Annotated[int, typer.Option(metavar="MINUTES", help="Minutes in each file.")] = 15,
     position: Annotated[
         str | None,
-        typer.Option(metavar="LAT,LON,HEIGHT", help="Position of the reference [default: Rosalia, Austria]."),
+        typer.Option(
+            metavar="LAT,LON,HEIGHT",
+            help="Position of the reference; else Rosalia, Austria.",
+            show_default=False,
+        ),
     ] = None,
     mask: Annotated[float, typer.Option(metavar="DEGREES", help="Lowest elevation that is tracked.")] = 5.0,
-    gzip: Annotated[bool, typer.Option("--gzip", help="Compress the files: .rnx.gz.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files with other content.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    gzip: Annotated[
+        bool, typer.Option("--gzip", help="Compress the files: .rnx.gz.", show_default=False)
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that have other content.", show_default=False)
+    ] = False,
+    json_output: JsonOption = False,
 ) -> None:
-    """Write simulated RINEX 3.04 files of GPS, GLONASS, Galileo and BeiDou, in the open and below a canopy.
-
-    Orbits are nominal, signal strengths follow elevation and canopy as real receivers' do. Files that are
-    there already are left alone where they are the same, and never overwritten without --force.
-
-    For example:
-
-      canvod-launch simulate demo
-
-      canvod-launch simulate demo --hours 24 --receivers 3 --seed 7
-
-      canvod-launch simulate demo --start 2025-06-01T12:00 --position 48.2,16.37,200
-    """
+    """Write simulated RINEX 3.04 files."""
     # NumPy is loaded only now, so that other commands and --help start fast.
-    from canvod.launch.simulate.campaign import DEFAULT_POSITION, simulate
+    from canvod.launch.simulate.campaign import DEFAULT_POSITION
+    from canvod.launch.simulate.campaign import simulate as write_campaign
 
     with _progress() as report_progress:
-        report = simulate(
+        report = write_campaign(
             directory,
             hours=hours,
             receivers=receivers,
@@ -73,7 +94,7 @@ def simulate_command(  # noqa: PLR0917 - typer takes them as options, by name
             force=force,
             progress=report_progress,
         )
-    typer.echo(render_json(report) if as_json else render_text(report))
+    typer.echo(render_json(report) if json_output else render_text(report))
 
 
 def parse_position(text: str) -> Position:

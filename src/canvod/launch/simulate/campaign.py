@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,7 +157,7 @@ def simulate(  # noqa: PLR0913 - a campaign has this many properties, all but th
     check_space(request.directory, len(missing) * request.epochs_per_file * BYTES_PER_EPOCH)
     run = _Run(request, len(targets), progress)
     # Files that are there are compared before the first one is written: a refusal leaves all as it was.
-    run.compare([target for target in targets if target not in missing])
+    run.compare([target for target in targets if not force and target.path in existing])
     run.write(missing)
     return SimulationReport(
         directory=request.directory,
@@ -213,14 +213,6 @@ class _Run:
         return content
 
 
-def _read(path: Path) -> bytes | None:
-    """Content of a file, or None for what is no file that can be read: as good as another content."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
 def _targets(request: Request) -> list[_Target]:
     check_folder(request.directory)
     # What no empty disk would hold is refused before so many files are even named.
@@ -236,31 +228,12 @@ def _targets(request: Request) -> list[_Target]:
     return targets
 
 
-def _render(self, target: _Target) -> bytes:
-    content, satellites = _render(self.request, target.receiver, target.start)
-    self.satellites |= satellites
-    self.done += 1
-    if self.progress is not None:
-        self.progress(self.done, self.total)
-    return content
-
-
 def _read(path: Path) -> bytes | None:
     """Content of a file, or None for what is no file that can be read: as good as another content."""
     try:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _targets(request: Request) -> Iterator[tuple[int, np.datetime64, Path]]:
-    """Receiver, first epoch and path of every file."""
-    for receiver in range(1, request.receivers + 1):
-        for index in range(request.files):
-            start = request.start + np.timedelta64(index * request.file_ns, "ns")
-            name = file_name(receiver, start, request.minutes_per_file, request.interval_s)
-            folder = request.directory / folder_name(receiver) / year_day(start, 2)
-            yield receiver, start, folder / (f"{name}.gz" if request.compress else name)
 
 
 def _render(request: Request, receiver: int, start: np.datetime64) -> tuple[bytes, set[str]]:
