@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from canvod.launch.config.catalogue import field_names
 from canvod.launch.config.load import Source, load_settings
 from canvod.launch.config.models import (
     BuildSettings,
@@ -11,6 +12,7 @@ from canvod.launch.config.models import (
 )
 from canvod.launch.config.problems import Problem, SettingsError
 from canvod.launch.config.provenance import Origin, Provenance
+from canvod.launch.config.redact import shown, without_secrets
 from canvod.launch.config.schema import json_schema
 from canvod.launch.config.settings import Settings
 
@@ -25,6 +27,9 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Source",
+    "field_names",
     "json_schema",
     "load_settings",
+    "shown",
+    "without_secrets",
 ]

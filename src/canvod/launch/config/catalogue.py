@@ -49,6 +49,17 @@ def fields() -> dict[str, FieldInfo]:
     }
 
 
+def field_names() -> tuple[str, ...]:
+    """Dotted names of all fields that hold a value, in the order of the settings file.
+
+    Examples
+    --------
+    >>> field_names()[0]
+    'processing.resource_mode'
+    """
+    return tuple(fields())
+
+
 @cache
 def names_in(section: str) -> tuple[str, ...]:
     """Names of a section's fields and of the sections below it."""

@@ -6,10 +6,15 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 HIDDEN = "***"
 """What stands in place of a secret."""
 
+_SECRETS = "launch.environment"
 _PASSWORD_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
@@ -38,7 +43,7 @@ def shown(name: str, value: object) -> str:
     >>> shown("processing.cpu_affinity", (0, 1))
     '[0, 1]'
     """
-    secret = name.startswith("launch.environment")
+    secret = name.startswith(_SECRETS)
     return without_password(_text(value, secret=secret))
 
 
@@ -61,6 +66,30 @@ def without_password(text: str) -> str:
     'https://***@pypi.example/simple'
     """
     return _PASSWORD_IN_ADDRESS.sub(HIDDEN, text)
+
+
+def without_secrets(settings: BaseModel) -> dict[str, Any]:
+    """All values of the settings as JSON can hold them, secrets hidden as by :func:`shown`.
+
+    Parameters
+    ----------
+    settings : Settings
+        The settings.
+
+    Returns
+    -------
+    dict
+        Sections with their fields.
+    """
+    return cast("dict[str, Any]", _hidden("", settings.model_dump(mode="json")))
+
+
+def _hidden(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _hidden(f"{name}.{key}".lstrip("."), item) for key, item in value.items()}
+    if isinstance(value, str):
+        return shown(name, value) if name.startswith(_SECRETS) or "://" in value else value
+    return value
 
 
 def _text(value: object, *, secret: bool = False) -> str:

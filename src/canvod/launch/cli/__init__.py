@@ -1,0 +1,29 @@
+"""The command ``canvod-launch``.
+
+One module for each command, which imports what it needs when the command runs: so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command ``canvod-launch``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments behind the command's name; those of this process where None.
+
+    Returns
+    -------
+    int
+        The exit status, see :class:`canvod.launch.errors.ExitStatus`.
+    """
+    from canvod.launch.cli.app import run
+
+    return run(arguments)

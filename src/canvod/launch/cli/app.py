@@ -1,0 +1,154 @@
+"""The application: its commands, its global options, and the way from an error to an exit status.
+
+A command is a module of this package, and :data:`COMMANDS` names them in the order of the help. The module of
+the command NAME has either a function ``register(app)``, or the command itself as ``NAME`` or ``NAME_command``.
+Options that several commands share are in :mod:`~canvod.launch.cli.options`, the loading of settings is in
+:mod:`~canvod.launch.cli.session`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from canvod.launch.cli.failure import report, report_interrupt, report_usage
+from canvod.launch.cli.options import lines
+from canvod.launch.errors import ExitStatus, LaunchError
+
+COMMANDS = ("plan", "build", "ingest", "store", "simulate", "config", "version")
+"""Modules of this package that hold commands."""
+
+_BROKEN_PIPE = 141
+"""What a shell reports of a program that ends because nobody reads its output (128 + SIGPIPE)."""
+
+_EPILOG = lines(
+    "[bold]Examples[/]",
+    "$ canvod-launch plan",
+    "$ canvod-launch ingest /data/rosalia --store /data/stores/rosalia --group rosalia/reference_01",
+    "$ canvod-launch config check config/processing.yaml",
+    "",
+    "[bold]Settings[/] come from --config FILE, else from ./config/processing.yaml where it is there; "
+    "environment variables (CANVOD_LAUNCH__BACKEND=process) go before the file, options before both.",
+    "",
+    "[bold]Exit statuses[/]",
+    "  0  everything that was asked for is done",
+    "  1  refused before anything was started",
+    "  2  the command line is wrong",
+    "  3  committed, but some files could not be stored",
+    "  4  the cluster or the commit failed; nothing was committed",
+    " 70  a bug of canvod-launch",
+    "129, 130, 143  ended by SIGHUP, Ctrl-C or SIGTERM; nothing was committed",
+)
+
+
+def make_app() -> typer.Typer:
+    """Put the application together.
+
+    Returns
+    -------
+    typer.Typer
+        The application with all commands.
+    """
+    app = typer.Typer(
+        name="canvod-launch",
+        help="Start a pinned, capped and contained Dask cluster on one host, and ingest GNSS files with it.",
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_global_options)
+    for name in COMMANDS:
+        path = f"canvod.launch.cli.{name}"
+        if find_spec(path) is None:
+            continue
+        module = import_module(path)
+        if hasattr(module, "register"):
+            module.register(app)
+        else:
+            app.command(name)(getattr(module, f"{name}_command", None) or getattr(module, name))
+    return app
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the application and turn every end of it into an exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments behind the command's name; those of this process where None.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = given[: given.index("--")] if "--" in given else given
+    # Read here and not by typer: an error of the command line itself comes before any option is known. So
+    # --debug may also stand behind the command, where people write it.
+    debug = "--debug" in options
+    as_json = "--json" in options
+    words = [word for word in options if word != "--debug"] + given[len(options) :]
+    try:
+        status = _call(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _nobody_reads()
+    except (KeyboardInterrupt, typer.Abort):
+        status = ExitStatus.INTERRUPTED
+    except Exception as exc:  # noqa: BLE001 (whatever ends a command, its user reads one block)
+        # typer carries its own copy of click in newer releases, so its errors are known by what they can do.
+        if hasattr(exc, "format_message") and hasattr(exc, "exit_code"):
+            return report_usage(exc, as_json=as_json)
+        return report(exc, as_json=as_json, debug=debug)
+    return report_interrupt(as_json=as_json) if status == ExitStatus.INTERRUPTED else status
+
+
+def _call(words: list[str]) -> int:
+    try:
+        result = make_app()(words, prog_name="canvod-launch", standalone_mode=False)
+    except SystemExit as exc:
+        # typer answers a broken pipe itself, with the status that stands for a refusal here.
+        if isinstance(exc.__context__, BrokenPipeError):
+            raise exc.__context__ from None
+        if exc.code is None or isinstance(exc.code, int):
+            return exc.code or 0
+        raise LaunchError(str(exc.code)) from exc
+    return result if isinstance(result, int) else ExitStatus.OK
+
+
+def _nobody_reads() -> int:
+    # What is still buffered would fail again when Python flushes it at the end.
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    return _BROKEN_PIPE
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from canvod.launch.cli.version import launch_version
+
+        typer.echo(f"canvod-launch {launch_version()}")
+        raise typer.Exit
+
+
+def _global_options(
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show the traceback of an error; may also stand behind the command."),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the global options; both have had their effect by now."""

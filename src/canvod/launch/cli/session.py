@@ -1,0 +1,80 @@
+"""What a command does before its work: load the settings, say where they come from, set up the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from canvod.launch.config import Settings
+
+DEFAULT_FILE = Path("config/processing.yaml")
+"""The file that a command takes where none is named and this one is there."""
+
+
+def choose_file(config: Path | None) -> Path | None:
+    """Choose the settings file of a command.
+
+    Parameters
+    ----------
+    config : Path, optional
+        The file that was named.
+
+    Returns
+    -------
+    Path or None
+        That file, else :data:`DEFAULT_FILE` where it is there, else None.
+    """
+    if config is not None:
+        return config
+    return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+
+
+def read_settings(config: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Load the settings of a command, say on stderr where they come from, and set up the log.
+
+    Parameters
+    ----------
+    config : Path, optional
+        The file of ``--config``.
+    overrides : Mapping of str to value, optional
+        The command's own options by dotted field, such as ``launch.backend``; None stands for "not given".
+
+    Returns
+    -------
+    Settings
+        The settings.
+
+    Raises
+    ------
+    ConfigError
+        If the settings cannot be used.
+    """
+    from canvod.launch.config import load_settings
+    from canvod.launch.logs import configure_logging
+
+    file = choose_file(config)
+    settings = load_settings(file, overrides=overrides)
+    configure_logging(settings.launch.log_format, settings.launch.log_level)
+    say_where_from(settings)
+    return settings
+
+
+def say_where_from(settings: Settings) -> None:
+    """Write the settings' file and warnings to stderr.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings that were loaded.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    source = settings.provenance.source
+    text = f"Settings: {source}" if source is not None else "Settings: defaults and environment; no file"
+    console.print(Text(text, style="dim"))
+    for warning in settings.warnings:
+        console.print(Text.assemble(("warning: ", "bold yellow"), warning))
