@@ -1,0 +1,107 @@
+"""Names of signals."""
+
+from __future__ import annotations
+
+import pytest
+
+from canvod.launch.runtime.signals import BANDS, LAST_SATELLITE, is_known, signal, variable
+
+# Tracking codes of RINEX 3.04, tables 4 to 10: system, digit of the band, codes.
+TRACKING = [
+    ("G", "1", "CSLXPWYMN"),
+    ("G", "2", "CDSLXPWYMN"),
+    ("G", "5", "IQX"),
+    ("R", "1", "CP"),
+    ("R", "4", "ABX"),
+    ("R", "2", "CP"),
+    ("R", "6", "ABX"),
+    ("R", "3", "IQX"),
+    ("E", "1", "ABCXZ"),
+    ("E", "5", "IQX"),
+    ("E", "7", "IQX"),
+    ("E", "8", "IQX"),
+    ("E", "6", "ABCXZ"),
+    ("S", "1", "C"),
+    ("S", "5", "IQX"),
+    ("J", "1", "CSLXZ"),
+    ("J", "2", "SLX"),
+    ("J", "5", "IQXDPZ"),
+    ("J", "6", "SLXEZ"),
+    ("C", "2", "IQX"),
+    ("C", "1", "DPXAN"),
+    ("C", "5", "DPX"),
+    ("C", "7", "IQXDPZ"),
+    ("C", "8", "DPX"),
+    ("C", "6", "IQXA"),
+    ("I", "5", "ABCX"),
+    ("I", "9", "ABCX"),
+]
+RINEX2 = [letter + digit for letter in "CPLDS" for digit in "125678"]
+
+
+def test_every_band_of_rinex_304_has_a_name():
+    """The tables of the standard and ours list the same bands."""
+    assert {(system, digit) for system, digit, _ in TRACKING} == {
+        (system, digit) for system, bands in BANDS.items() for digit in bands
+    }
+
+
+@pytest.mark.parametrize(("system", "digit", "codes"), TRACKING)
+def test_signals_are_those_of_canvod_readers(system, digit, codes):
+    """Every code of RINEX 3.04 gets the name that the reference gives it."""
+    reference = pytest.importorskip(
+        "canvod.readers.gnss_specs.obs_codes", reason="canvod-readers not installed"
+    )
+    for code in codes:
+        for kind in "CLDS":
+            observed = f"{kind}{digit}{code}"
+            assert f"{system}01|{signal(system, observed)}" == reference.sid_for_obs_code(
+                f"{system}01", observed
+            )
+
+
+@pytest.mark.parametrize("system", "GRES")
+def test_signals_of_rinex_2_are_those_of_canvod_readers(system):
+    """Every code of RINEX 2.11 gets the reference's name, or none where the system has no such band."""
+    reference = pytest.importorskip(
+        "canvod.readers.gnss_specs.obs_codes", reason="canvod-readers not installed"
+    )
+    for code in RINEX2:
+        named = signal(system, code)
+        if named is None:
+            with pytest.raises(ValueError, match="no band"):
+                reference.sid_for_obs_code(f"{system}01", code)
+        else:
+            assert f"{system}01|{named}" == reference.sid_for_obs_code(f"{system}01", code)
+
+
+def test_satellites_are_those_of_canvod_readers():
+    """The satellites that are kept are the reference's."""
+    reference = pytest.importorskip(
+        "canvod.readers.gnss_specs.constellations", reason="canvod-readers not installed"
+    )
+    models = [
+        getattr(reference, name) for name in ("GPS", "GLONASS", "GALILEO", "SBAS", "QZSS", "BEIDOU", "IRNSS")
+    ]
+    theirs = {sv for model in models for sv in model().svs}
+    ours = {
+        f"{system}{n:02d}" for system in LAST_SATELLITE for n in range(100) if is_known(f"{system}{n:02d}")
+    }
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("S1C", "SNR"), ("C2W", "Pseudorange"), ("P2", "Pseudorange"), ("L5", "Phase"), ("D1", "Doppler")],
+)
+def test_first_letter_tells_the_variable(code, expected):
+    """RINEX 2's P is a pseudorange like C; what is none of the four is no variable."""
+    assert variable(code) == expected
+    assert variable("X1") is None
+    assert variable("I1C") is None
+
+
+@pytest.mark.parametrize("code", ["", "S", "S1CC", "S9C", "S0C"])
+def test_what_is_no_signal_has_no_name(code):
+    """A code of the wrong length or of a band that the system lacks gives None, never a made-up name."""
+    assert signal("G", code) is None
