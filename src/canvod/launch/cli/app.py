@@ -1,7 +1,7 @@
 """The application: its commands, its global options, and the way from an error to an exit status.
 
 A command is a module of this package, and :data:`COMMANDS` names them in the order of the help. The module of
-the command NAME has either a function ``register(app)``, or the command itself as ``NAME`` or ``NAME_command``.
+the command NAME has a function ``register(app)``, or the command itself as ``NAME`` or ``NAME_command``.
 Options that several commands share are in :mod:`~canvod.launch.cli.options`, the loading of settings is in
 :mod:`~canvod.launch.cli.session`.
 """
@@ -31,7 +31,7 @@ _BROKEN_PIPE = 141
 _EPILOG = lines(
     "[bold]Examples[/]",
     "$ canvod-launch plan",
-    "$ canvod-launch ingest /data/rosalia --store /data/stores/rosalia --group rosalia/reference_01",
+    "$ canvod-launch ingest /data/rosalia --store /data/store --group rosalia/ref_01",
     "$ canvod-launch config check config/processing.yaml",
     "",
     "[bold]Settings[/] come from --config FILE, else from ./config/processing.yaml where it is there; "

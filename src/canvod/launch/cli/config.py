@@ -48,7 +48,7 @@ def check(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="Settings file; else ./config/processing.yaml where it is there.",
             show_default=False,
         ),

@@ -36,9 +36,9 @@ def lines(*texts: str) -> str:
     Returns
     -------
     str
-        The text as typer wants it: it joins lines that no empty line keeps apart.
+        The text; spaces at the beginning of a line are kept.
     """
-    return "\n\n".join(text.replace("  ", "\N{NO-BREAK SPACE} ") for text in texts)
+    return "\n".join(texts)
 
 
 def examples(*commands: str) -> str:
@@ -57,6 +57,6 @@ def examples(*commands: str) -> str:
     Examples
     --------
     >>> examples("canvod-launch plan").splitlines()
-    ['[bold]Examples[/]', '', '$ canvod-launch plan']
+    ['[bold]Examples[/]', '$ canvod-launch plan']
     """
     return lines("[bold]Examples[/]", *(f"$ {command}".replace("[", "\\[") for command in commands))
