@@ -93,7 +93,7 @@ def worker_mounts(settings: Settings, mounts: Iterable[Mount]) -> tuple[Mount, .
     merged |= {str(path): False for path in settings.launch.writable}
     for mount in mounts:
         merged[mount.path] = mount.read_only and merged.get(mount.path, True)
-    reserved = RESERVED_PATHS
+    reserved: tuple[str, ...] = RESERVED_PATHS
     if settings.launch.spill_dir is None:
         reserved = (*RESERVED_PATHS, SPILL_PATH)
     else:

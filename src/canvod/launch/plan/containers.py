@@ -105,7 +105,7 @@ class ContainerMaker:
             spill_bytes=spill_bytes,
             start_timeout_s=launch.start_timeout_s,
         )
-        # Without a container, nothing but a folder of the host can be spilled to; Dask chooses one if need be.
+        # Without a container there is no volume: a folder of the host, or one that Dask chooses.
         spills = self.in_containers or launch.spill_dir is not None
         threads = dict.fromkeys(THREAD_VARIABLES, str(self.sizing.nthreads))
         return ContainerPlan(

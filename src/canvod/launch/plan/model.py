@@ -104,7 +104,7 @@ class ContainerPlan(Frozen):
     environment: dict[str, str] = Field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     spill_path: str | None = None
-    """Where the worker spills, inside the container: one of the mounts, else a volume of the container's own."""
+    """Where the worker spills, inside the container: a path of the mounts, else a volume of its own."""
     spill_bytes: int | None = None
     """Dask's ``max-spill`` for one worker."""
     labels: dict[str, str] = Field(default_factory=dict)

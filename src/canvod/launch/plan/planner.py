@@ -127,7 +127,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         crowded_nodes=crowded,
         labels=all_labels,
     )
-    notes += [*sizing.notes, *memory_notes(settings, inventory, sizing, crowded)]
+    notes += [*sizing.notes, *memory_notes(settings, inventory, sizing, crowded, capped=docker)]
     if docker:
         notes += container_notes(settings, engine)
     else:

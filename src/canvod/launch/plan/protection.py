@@ -112,14 +112,14 @@ def pool_notes() -> list[Note]:
     """Say what the process pool cannot enforce."""
     return [
         _warning(
-            "Dask is not installed: limits on memory, cores and priority need it; "
-            "only the number of workers holds."
+            "Dask is not installed: nothing limits a worker's memory, and no nanny restarts a worker. Their "
+            "number, cores and nice value hold."
         )
     ]
 
 
 def memory_notes(
-    settings: Settings, inventory: HostInventory, sizing: Sizing, crowded: frozenset[int]
+    settings: Settings, inventory: HostInventory, sizing: Sizing, crowded: frozenset[int], *, capped: bool
 ) -> list[Note]:
     """Say how much memory is given away, and where it may come from.
 
@@ -133,6 +133,8 @@ def memory_notes(
         The sizes of scheduler and workers.
     crowded : frozenset of int
         NUMA nodes whose memory the caps exceed.
+    capped : bool
+        Whether the kernel enforces the caps.
 
     Returns
     -------
@@ -140,14 +142,15 @@ def memory_notes(
         In no particular order.
     """
     ceiling = ceiling_bytes(inventory)
+    swap = ", none of it swap" if capped else ""
     total = sizing.workers * sizing.worker_bytes + sizing.scheduler_bytes
     notes = [
         _info(
-            f"Workers and scheduler may use {format_bytes(total)} together, none of it swap; "
+            f"Workers and scheduler may use {format_bytes(total)} together{swap}; "
             f"{format_bytes(max(0, ceiling - total))} of {format_bytes(ceiling)} stay for everything else."
         )
     ]
-    if crowded:
+    if crowded and capped:
         numbers = ", ".join(map(str, sorted(crowded)))
         notes.append(
             _info(
@@ -155,7 +158,7 @@ def memory_notes(
                 "so these workers may take memory from other nodes."
             )
         )
-    if settings.launch.tmp_mb * MB * 4 > sizing.worker_bytes:
+    if capped and settings.launch.tmp_mb * MB * 4 > sizing.worker_bytes:
         notes.append(
             _warning(
                 f"{settings.cite('launch.tmp_mb')} is more than a quarter of a worker's cap of "

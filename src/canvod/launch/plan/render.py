@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
-from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -57,7 +56,8 @@ def plan_table(plan: ClusterPlan) -> Table:
     -------
     rich.table.Table
         Container, cores, NUMA nodes, cap, Dask's limit, threads, nice and CPU weight. Containers are shown by
-        what is particular in their names; the title has the rest.
+        what is particular in their names; the title has the rest. Where processes carry the plan out, what
+        is not enforced is not shown, and the scheduler, which is part of this process then, is left out.
     """
     containers = plan.backend == "docker"
     prefix = plan.scheduler.name.removesuffix(plan.scheduler.dask_name)
@@ -74,16 +74,14 @@ def plan_table(plan: ClusterPlan) -> Table:
         table.add_column(heading, overflow="fold")
     for heading in ("cap", "Dask limit", "threads", "nice", "weight"):
         table.add_column(heading, justify="right", no_wrap=True)
-    if plan.backend == "remote":
-        return table
-    for container in (plan.scheduler, *plan.workers):
+    for container in ((plan.scheduler,) if containers else ()) + plan.workers:
         limit = container.dask_memory_limit_bytes
         table.add_row(
             container.dask_name,
             format_cpulist(container.cpuset_cpus),
-            format_cpulist(container.cpuset_mems) or "any",
-            format_bytes(container.memory_bytes),
-            NOTHING if limit is None else format_bytes(limit),
+            (format_cpulist(container.cpuset_mems) if containers else "") or "any",
+            format_bytes(container.memory_bytes) if containers else NOTHING,
+            NOTHING if limit is None or plan.backend == "pool" else format_bytes(limit),
             str(container.nthreads),
             str(container.nice),
             str(container.cpu_weight) if containers else NOTHING,
@@ -172,7 +170,7 @@ class _Drawing:
             yield Panel(
                 Group(*rows), title=f"NUMA node {node}", title_align="left", box=box.SQUARE, expand=False
             )
-        yield Padding(self._legend(), (0, 0, 0, 2))
+        yield self._legend()
 
     def _rows(self, cores: Sequence[tuple[int, ...]], cell: int) -> Iterator[Text]:
         """Draw some physical cores side by side: their numbers, then a row for each hardware thread."""
@@ -199,7 +197,9 @@ class _Drawing:
 
 
 def _owners(plan: ClusterPlan) -> Mapping[int, tuple[str, str]]:
-    owners = dict.fromkeys(plan.scheduler.cpuset_cpus, (SCHEDULER, "bold"))
+    owners: dict[int, tuple[str, str]] = {}
+    if plan.backend == "docker":
+        owners |= dict.fromkeys(plan.scheduler.cpuset_cpus, (SCHEDULER, "bold"))
     for index, worker in enumerate(plan.workers):
         mark = SHARED if plan.cores_shared else f"W{index}"
         style = "bold yellow" if plan.cores_shared else _worker_style(worker)

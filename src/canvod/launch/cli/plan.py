@@ -1,0 +1,95 @@
+"""``canvod-launch plan``: show what would be started on this host, and start nothing."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from canvod.launch.cli.options import ConfigOption, JsonOption, examples
+
+if TYPE_CHECKING:
+    from canvod.launch.config import Settings
+    from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory, HostInventory
+
+STAND_IN_NAME = "plan"
+"""Name of the cluster in a plan that nobody starts; every start makes up its own."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    app.command(
+        "plan",
+        help="Show what would be started on this host: cores, memory, priority, and who owns which core. "
+        "Nothing is started, and what does not fit is refused as it would be at a start.",
+        epilog=examples(
+            "canvod-launch plan",
+            "canvod-launch plan --config lab.yaml",
+            "CANVOD_LAUNCH__BACKEND=process canvod-launch plan",
+            "canvod-launch plan --json | jq '.workers[].cpuset_cpus'",
+        ),
+    )(plan)
+
+
+def plan(
+    config: ConfigOption = None,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the cluster; a start makes up its own.")
+    ] = STAND_IN_NAME,
+    json_output: JsonOption = False,
+) -> None:
+    """Show what would be started on this host."""
+    from canvod.launch.cli.session import choose_file
+    from canvod.launch.config import load_settings
+    from canvod.launch.plan.inventory import read_inventory
+    from canvod.launch.plan.planner import make_plan
+    from canvod.launch.plan.render import plan_json
+
+    settings = load_settings(choose_file(config))
+    inventory = read_inventory()
+    backend, reason, engine = _choose(settings)
+    result = make_plan(settings, inventory, backend=backend, name=name, engine=engine, environ=os.environ)
+    if json_output:
+        typer.echo(plan_json(result))
+    else:
+        _print(settings, result, inventory, reason)
+
+
+def _choose(settings: Settings) -> tuple[Backend, str, EngineInventory | None]:
+    """Choose the backend as a start would, and say why."""
+    if settings.processing.scheduler_address is None and find_spec("distributed") is None:
+        return "pool", "a process pool: Dask is not installed", None
+    from canvod.launch.cluster.choice import choose_backend
+
+    choice = choose_backend(settings)
+    return choice.backend, choice.reason, choice.engine
+
+
+def _print(settings: Settings, plan: ClusterPlan, inventory: HostInventory, reason: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from canvod.launch.plan.render import core_drawing, plan_notes, plan_table
+
+    console = Console(highlight=False)
+    source = settings.provenance.source or "defaults and environment; no file"
+    console.print(Text(f"Settings   {source}"))
+    console.print(Text(f"Backend    {reason}"))
+    if plan.backend != "remote":
+        python = f", Python {plan.python}" if plan.backend == "docker" else ""
+        count = "1 worker" if len(plan.workers) == 1 else f"{len(plan.workers)} workers"
+        console.print(Text(f"Workers    {count}, resource_mode {plan.resource_mode}{python}"))
+        console.print()
+        console.print(plan_table(plan))
+        console.print()
+        console.print(core_drawing(plan, inventory))
+    console.print()
+    console.print(plan_notes(plan))
