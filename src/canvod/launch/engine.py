@@ -60,8 +60,8 @@ def engine_address() -> str:
     if host := os.environ.get("DOCKER_HOST"):
         return host
     try:
-        context = ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT") or None)
-        host = context.Host if context is not None else None
+        # None, whatever the stubs say, where the context does not exist.
+        host = getattr(ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT") or None), "Host", None)
     except Exception:  # noqa: BLE001 - a damaged file of the Docker CLI must not hide an engine that answers
         host = None
     return (host or DEFAULT_ADDRESS).removeprefix("http+")

@@ -1,7 +1,7 @@
 """A base image from Debian's packages, for hosts that reach no registry.
 
-``debootstrap`` unpacks a minimal Debian with Python into a temporary folder, and the engine imports the folder as
-an image that the Dockerfiles can use in place of the official one.
+``debootstrap`` unpacks a minimal Debian with Python into a temporary folder, and the engine imports the folder
+as an image that the Dockerfiles can use in place of the official one.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def make_base(client: Client, python: str, *, mirror: str | None = None, progres
     name = base_name(python)
     _require_tools(python)
     with _temporary_root() as root:
-        _bootstrap(root, python, suite, mirror or DEFAULT_MIRROR, lambda line: progress(BuildEvent(name, line)))
+        _bootstrap(
+            root, python, suite, mirror or DEFAULT_MIRROR, lambda line: progress(BuildEvent(name, line))
+        )
         _finish(root, python, suite)
         progress(BuildEvent(name, "importing into the engine"))
         _import(client, root, name, python)
@@ -106,8 +108,8 @@ def _require_tools(python: str) -> None:
     if os.geteuid() != 0:
         raise ImageError(
             f"{missing} needs root (debootstrap makes device files and changes root).",
-            hint=f"run once: sudo canvod-launch build --base --python {python}; or load python:{python}-slim into "
-            "the engine (docker load), or name an image that is there in launch.python_image",
+            hint=f"run once: sudo canvod-launch build --base --python {python}; or load python:{python}-slim "
+            "into the engine (docker load), or name an image that is there in launch.python_image",
         )
     if shutil.which("debootstrap") is None:
         raise ImageError(
@@ -145,7 +147,11 @@ def _mounts_below(folder: Path) -> list[str]:
     prefix = f"{folder.resolve()}/"
     targets = (line.split()[1] for line in _MOUNTS.read_text().splitlines())
     # The kernel writes blanks in paths as octal escapes.
-    return [target for target in (t.encode().decode("unicode_escape") for t in targets) if target.startswith(prefix)]
+    return [
+        target
+        for target in (t.encode().decode("unicode_escape") for t in targets)
+        if target.startswith(prefix)
+    ]
 
 
 def _bootstrap(root: Path, python: str, suite: str, mirror: str, tell: Callable[[str], None]) -> None:
@@ -154,13 +160,13 @@ def _bootstrap(root: Path, python: str, suite: str, mirror: str, tell: Callable[
     command = ["debootstrap", "--variant=minbase", f"--include={packages}", f"--keyring={KEYRING}"]
     command += ["--force-check-gpg", suite, str(root), mirror]
     if not (SCRIPTS / suite).exists() and (SCRIPTS / "sid").exists():
-        # All newer suites are made in the same way; a debootstrap older than the suite does not know its name yet.
+        # All newer suites are made in the same way; an older debootstrap does not know the suite's name yet.
         command.append(str(SCRIPTS / "sid"))
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "PYTHON"))}
     environment |= {"LANG": "C", "DEBIAN_FRONTEND": "noninteractive"}
     last: deque[str] = deque(maxlen=15)
     tell(f"debootstrap {suite} from {without_password(mirror)}")
-    process = subprocess.Popen(  # noqa: S603 - an argument list, no shell
+    process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -208,9 +214,13 @@ def _save_log(root: Path, last: deque[str]) -> None:
 def _remedy(output: str) -> str:
     """Say what to do about a failure of debootstrap."""
     if "unknown key" in output or "Invalid Release signature" in output or "NO_PUBKEY" in output:
-        return "this host's keys are older than the suite: apt-get install --only-upgrade debian-archive-keyring"
+        return (
+            "this host's keys are older than the suite: apt-get install --only-upgrade debian-archive-keyring"
+        )
     if "Failed getting release" in output or "Couldn't download" in output or "unable to resolve" in output:
-        return "name a Debian mirror that this host reaches: --debian-mirror URL, or launch.build.debian_mirror"
+        return (
+            "name a Debian mirror that this host reaches: --debian-mirror URL, or launch.build.debian_mirror"
+        )
     if "noexec or nodev" in output:
         return "set TMPDIR to a folder on a file system that is mounted without noexec and nodev"
     if "No space left" in output:
@@ -266,7 +276,7 @@ def _remove(path: Path) -> None:
 def _import(client: Client, root: Path, name: str, python: str) -> None:
     """Stream the folder into the engine as an image, without a copy on the way."""
     command = ["tar", "--create", "--numeric-owner", "--one-file-system", f"--directory={root}", "."]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)  # noqa: S603
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     repository, _, tag = name.partition(":")
     try:
         assert process.stdout is not None  # noqa: S101 - for the type checker

@@ -21,6 +21,8 @@ TOP_FILES = (
     "LICENSE",
     "README.md",
     "config/processing.yaml",
+    "docker/site/.gitignore",
+    "docker/site/README.md",
     "pyproject.toml",
     LOCK_FILE,
     "requirements-build.lock",
@@ -28,7 +30,7 @@ TOP_FILES = (
 """Files of the context beside the scripts in ``docker/`` and the package itself."""
 
 SITE_FOLDER = "docker/site"
-"""Where what a site's network needs goes; never read from the checkout, and no part of any digest."""
+"""Where what a site's network needs goes; what a checkout has there is neither read nor hashed."""
 
 CARRIED = "_build"
 """Folder inside an installed package that holds what a checkout has at its top."""
@@ -147,7 +149,7 @@ def _revision(top: Path) -> str:
         return "unknown"
     command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return answer.stdout.strip() or "unknown"

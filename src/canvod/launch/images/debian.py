@@ -66,8 +66,8 @@ def read_mirror(sources: Iterable[Path] = APT_SOURCES) -> str | None:
     Returns
     -------
     str or None
-        The first address whose last part is ``debian``, the security archive and other distributions left out;
-        None where there is none.
+        The first address whose last part is ``debian``, so neither the security archive nor another
+        distribution; None where there is none.
     """
     for path in sources:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -76,7 +76,10 @@ def read_mirror(sources: Iterable[Path] = APT_SOURCES) -> str | None:
                 continue
             for address in _addresses(file.read_text(errors="replace"), deb822=file.suffix == ".sources"):
                 parts = urlsplit(address)
-                if parts.scheme in {"http", "https"} and parts.path.rstrip("/").rpartition("/")[2] == "debian":
+                if (
+                    parts.scheme in {"http", "https"}
+                    and parts.path.rstrip("/").rpartition("/")[2] == "debian"
+                ):
                     return address.rstrip("/")
     return None
 

@@ -165,7 +165,7 @@ def out_of_date(labels: Mapping[str, str], wanted: ImageIdentity) -> tuple[str, 
     checks = {"role": "its role", "python": "Python", "lock": "the lock file", "context": "the sources"}
     if wanted.base is not None:
         checks["base"] = "the base image"
-    # A changed lock file changes the context too; saying both would send the reader looking for a second reason.
+    # A changed lock file changes the context too; saying both would suggest two reasons.
     keys = [key for key in checks if labels.get(f"{LABEL_PREFIX}.{key}") != asked[f"{LABEL_PREFIX}.{key}"]]
     if "lock" in keys and "context" in keys:
         keys.remove("context")

@@ -11,11 +11,14 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from canvod.launch.config import BuildSettings
 from canvod.launch.errors import ImageError
 from canvod.launch.images.debian import read_mirror
+
+if TYPE_CHECKING:
+    from canvod.launch.config import BuildSettings
 
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
 """Environment variables that name a CA bundle; the first that is set counts."""
@@ -112,8 +115,13 @@ def _read_bundle(settings: BuildSettings, environ: Mapping[str, str], pip_cert: 
     try:
         content = Path(path).read_bytes()
     except OSError as exc:
-        raise ImageError(f"The CA bundle {path} ({origin}) cannot be read: {exc.strerror}.", hint=hint) from exc
-    if b"-----BEGIN CERTIFICATE-----" not in content and b"-----BEGIN TRUSTED CERTIFICATE-----" not in content:
+        raise ImageError(
+            f"The CA bundle {path} ({origin}) cannot be read: {exc.strerror}.", hint=hint
+        ) from exc
+    if (
+        b"-----BEGIN CERTIFICATE-----" not in content
+        and b"-----BEGIN TRUSTED CERTIFICATE-----" not in content
+    ):
         raise ImageError(f"The CA bundle {path} ({origin}) holds no certificate in PEM format.", hint=hint)
     return content
 
@@ -125,7 +133,9 @@ def _pip_files(environ: Mapping[str, str]) -> list[Path]:
         return []
     home = Path(environ.get("HOME") or "/")
     user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    system = [Path(folder) / "pip/pip.conf" for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
+    system = [
+        Path(folder) / "pip/pip.conf" for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+    ]
     files = [*system, Path("/etc/pip.conf"), home / ".pip/pip.conf", user / "pip/pip.conf"]
     return [*files, Path(named)] if named else files
 
@@ -153,8 +163,8 @@ def _split_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, str |
     host = parts.hostname or ""
     if parts.username is not None:
         user, password = unquote(parts.username), unquote(parts.password or "")
-        if any(character.isspace() for character in user + password):
-            # netrc's words end at blanks, so that such credentials fit into an address only.
+        if not password or any(character.isspace() for character in user + password):
+            # netrc's words end at blanks and cannot be empty: such credentials fit into an address only.
             return url, None
         netloc = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=netloc)), f"machine {host} login {user} password {password}"
@@ -164,4 +174,3 @@ def _split_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, str |
     except (netrc.NetrcParseError, OSError):
         found = None
     return url, f"machine {host} login {found[0]} password {found[2]}" if found else None
-
