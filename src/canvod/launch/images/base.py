@@ -1,6 +1,6 @@
 """A base image from Debian's packages, for hosts that reach no registry.
 
-``debootstrap`` unpacks a minimal Debian with Python into a temporary folder, and the engine imports the folder
+``debootstrap`` unpacks a minimal Debian with Python into a temporary folder, and the engine imports it
 as an image that the Dockerfiles can use in place of the official one.
 """
 

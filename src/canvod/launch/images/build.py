@@ -322,8 +322,8 @@ def _remove_replaced(client: Client, previous: dict[str, Any] | None) -> None:
 def _remove_builders(client: Client, *, keep: str | None, like: dict[str, Any]) -> None:
     """Remove the builder stages of earlier builds, or all of them where they may hold credentials.
 
-    The newest one stays: with it, an edited source is built in seconds. So do those of other base images, known
-    by their first layer.
+    The newest one stays: with it, an edited source is built in seconds. So do those of other base images, known by
+    their first layer.
     """
     first = ((like.get("RootFS") or {}).get("Layers") or [None])[0]
     with translate("list the builder's images"):
@@ -345,9 +345,9 @@ def _remove_image(client: Client, image_id: str) -> None:
 def _one_builder(progress: Progress, name: str) -> Iterator[None]:
     """Let one launcher of a user build at a time: a second one would do the same work once more."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "canvod-launch"
+    lock = filelock.FileLock(folder / "build.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / "build.lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:

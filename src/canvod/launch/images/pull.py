@@ -52,7 +52,7 @@ def inspect_image(client: Client, name: str) -> dict[str, Any] | None:
     """
     try:
         with translate(f"look at the image {name}"):
-            answer: dict[str, Any] = client.api.inspect_image(name)
+            answer: dict[str, Any] = client.api.inspect_image(name)  # type: ignore[no-untyped-call]
     except EngineNotFoundError:
         return None
     return answer
