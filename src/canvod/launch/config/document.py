@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from canvod.launch.config.catalogue import SECTIONS, nearest, takes_number
+from canvod.launch.config.catalogue import SECTIONS, names_in, nearest, takes_number
 from canvod.launch.config.problems import Problem
 from canvod.launch.config.provenance import Origin
 from canvod.launch.config.redact import shown, without_password
@@ -20,6 +20,8 @@ MAX_BYTES = 4 * 1024**2
 """Largest file that is taken for settings; a mistaken data file is refused before it is parsed."""
 
 _DEEPEST = 5
+_SHARED = ("processing", "processing.params")
+_OURS_IN_SHARED = {*names_in("processing"), "params"}
 _OUR_TAGS = "tag:yaml.org,2002:"
 _SURPRISING_NUMBER = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
@@ -175,7 +177,9 @@ class _Reader:
             for key, key_node, value in self._pairs(node, name):
                 dotted = f"{name}.{key}"
                 self.document.origins[dotted] = self._origin(key_node, _as_written(value, dotted))
-                mapping[key] = self._value(value, dotted)
+                # What else canVODpy keeps beside the resources is not even looked at.
+                foreign = name in _SHARED and key not in _OURS_IN_SHARED
+                mapping[key] = None if foreign else self._value(value, dotted)
             return mapping
         if isinstance(node, yaml.SequenceNode):
             items = []

@@ -23,6 +23,8 @@ Source = str | Path | Mapping[str, Any] | Settings | None
 """A settings file, sections given in Python, settings that are ready, or nothing."""
 
 _RESOURCES = names_in("processing")
+_NEIGHBOUR = "preprocessing"
+"""A section of canVODpy that only looks like ours misspelt."""
 
 
 def load_settings(
@@ -105,28 +107,34 @@ def load_settings(
     raise refusal(problems)
 
 
+class _Layers(BaseSettings):
+    """The layers put one over the other; they come in as one argument, first the one that goes before all."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    processing: ProcessingSettings = ProcessingSettings()
+    launch: LaunchSettings = LaunchSettings()
+    ingest: IngestSettings = IngestSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        options, variables, document = init_settings()["layers"]
+        return (
+            InitSettingsSource(settings_cls, options),
+            VariablesSource(settings_cls, variables),
+            InitSettingsSource(settings_cls, document),
+        )
+
+
 def _merge(document: Document, variables: Variables, options: Mapping[str, Any]) -> Settings:
-    class Layers(BaseSettings):
-        model_config = SettingsConfigDict(extra="ignore", frozen=True)
-
-        processing: ProcessingSettings = ProcessingSettings()
-        launch: LaunchSettings = LaunchSettings()
-        ingest: IngestSettings = IngestSettings()
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            *_: PydanticBaseSettingsSource,
-            **__: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (
-                InitSettingsSource(settings_cls, _nested(options)),
-                VariablesSource(settings_cls, variables.values),
-                InitSettingsSource(settings_cls, document.data),
-            )
-
-    layers = Layers()
+    given: dict[str, Any] = {"layers": (_nested(options), variables.values, document.data)}
+    layers = _Layers(**given)
     return Settings(processing=layers.processing, launch=layers.launch, ingest=layers.ingest)
 
 
@@ -197,7 +205,7 @@ def _keep_sections(document: Document) -> None:
                     origin=origins.get(key, Origin("value")),
                 )
             )
-        elif near := nearest(key, SECTIONS, cutoff=0.75):
+        elif key != _NEIGHBOUR and (near := nearest(key, SECTIONS, cutoff=0.75)):
             document.notes.append(f"{place}section {key} is not read; did you mean {near}?")
     for section in [name for name in SECTIONS if data.get(name) is None]:
         data.pop(section, None)

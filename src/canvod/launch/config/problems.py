@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
+
+_LONGEST = 200
 
 _REASONS = {
     "greater_than_equal": "is below {ge}",
@@ -68,7 +71,7 @@ class Problem:
     origin: Origin = DEFAULT
 
     def __str__(self) -> str:
-        value = "" if self.given is None else f" = {self.given}"
+        value = "" if self.given is None else f" = {textwrap.shorten(self.given, _LONGEST, placeholder=' …')}"
         subject = "" if self.field is None else f"{self.field}{value} "
         place = "" if self.origin.place is None else f"{self.origin.place}: "
         lines = [f"{place}{subject}{self.reason}"]
@@ -210,7 +213,8 @@ def _explain_one(details: ErrorDetails, provenance: Provenance) -> Problem:
         remedy = "leave the line out to have the default, or give it a value"
     if kind == "literal_error" and (near := nearest(str(details["input"]), choices_of(name))):
         remedy = f"did you mean {near}?"
-    reason = _REASONS.get(kind, details["msg"]).format(**details.get("ctx", {}))
+    known = _REASONS.get(kind)
+    reason = details["msg"] if known is None else known.format(**details.get("ctx", {}))
     return Problem(
         without_password(reason), remedy, _with_indices(parts), value, rule.allowed if rule else None, origin
     )

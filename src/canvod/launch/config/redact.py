@@ -43,8 +43,7 @@ def shown(name: str, value: object) -> str:
     >>> shown("processing.cpu_affinity", (0, 1))
     '[0, 1]'
     """
-    secret = name.startswith(_SECRETS)
-    return without_password(_text(value, secret=secret))
+    return without_password(_text(name, value))
 
 
 def without_password(text: str) -> str:
@@ -92,14 +91,14 @@ def _hidden(name: str, value: Any) -> Any:
     return value
 
 
-def _text(value: object, *, secret: bool = False) -> str:
+def _text(name: str, value: object) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_text(item, secret=secret)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_text(f'{name}.{key}', item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_text(item, secret=secret) for item in value) + "]"
+        return "[" + ", ".join(_text(name, item) for item in value) + "]"
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    if secret:
+    if name.startswith(_SECRETS):
         return HIDDEN
     if isinstance(value, str | PurePath):
         text = str(value)
