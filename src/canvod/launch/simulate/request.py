@@ -118,7 +118,7 @@ def check_interval(interval_s: float, minutes_per_file: int) -> int:
     if not (math.isfinite(interval_s) and 0 < interval_s <= minutes_per_file * 30):
         raise _wrong("interval", interval_s, f"{allowed}, and no longer than half a file", hint)
     interval_ns = round(interval_s * _SECOND_NS)
-    whole = interval_ns % _SECOND_NS == 0 and (interval_s <= _MAX_SECONDS or interval_s % 60 == 0)
+    whole = interval_ns % _SECOND_NS == 0 and (1 <= interval_s <= _MAX_SECONDS or interval_s % 60 == 0)
     if not whole and interval_ns not in [_SECOND_NS // hertz for hertz in _HERTZ]:
         raise _wrong("interval", interval_s, allowed, hint)
     if file_ns % interval_ns:
