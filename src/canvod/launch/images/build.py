@@ -297,7 +297,9 @@ def _build(
     image = inspect_image(client, identity.name) or {}
     _remove_replaced(client, previous)
     _remove_builders(client, keep=None if site.has_credentials else log.builder_id, like=image)
-    return _built(identity.role, identity.name, identity.python, image, started, built=True)
+    result = _built(identity.role, identity.name, identity.python, image, started, built=True)
+    progress(BuildEvent(result.name, f"built: {result.size_bytes / 1e6:.0f} MB in {result.seconds:.0f} s"))
+    return result
 
 
 def _failure(log: BuildLog) -> ImageError:
@@ -322,8 +324,8 @@ def _remove_replaced(client: Client, previous: dict[str, Any] | None) -> None:
 def _remove_builders(client: Client, *, keep: str | None, like: dict[str, Any]) -> None:
     """Remove the builder stages of earlier builds, or all of them where they may hold credentials.
 
-    The newest one stays: with it, an edited source is built in seconds. So do those of other base images, known by
-    their first layer.
+    The newest one stays: with it, an edited source is built in seconds. So do those of other base images,
+    which are known by another first layer.
     """
     first = ((like.get("RootFS") or {}).get("Layers") or [None])[0]
     with translate("list the builder's images"):

@@ -1,0 +1,131 @@
+"""``canvod-launch build``: build the images of scheduler and worker, or say that they are up to date."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from canvod.launch.cli.options import ConfigOption, JsonOption, examples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from canvod.launch.images.build import BuiltImage
+
+MEGABYTE = 1_000_000
+"""Docker's own unit for the size of an image."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    app.command(
+        "build",
+        help="Build the images of scheduler and worker where they are missing or out of date. Other commands "
+        "do the same by themselves when they need an image.",
+        epilog=examples(
+            "canvod-launch build",
+            "canvod-launch build --python 3.13",
+            "canvod-launch build --ca-bundle /etc/ssl/lab.pem --index-url https://pypi.lab.example/simple",
+            "sudo canvod-launch build --base   # where no registry answers, once",
+        ),
+    )(build)
+
+
+def build(  # noqa: PLR0917 (typer gives them by name)
+    config: ConfigOption = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="3.N", help="Python version of the images.", show_default=False)
+    ] = None,
+    python_image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE", help="Base image; else the official python:3.N-slim.", show_default=False
+        ),
+    ] = None,
+    ca_bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Certificates that the build trusts; else SSL_CERT_FILE, REQUESTS_CA_BUNDLE or PIP_CERT.",
+            show_default=False,
+        ),
+    ] = None,
+    index_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Python package index; else pip's own settings.", show_default=False
+        ),
+    ] = None,
+    debian_mirror: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Debian mirror; else apt's own settings.", show_default=False),
+    ] = None,
+    base: Annotated[
+        bool,
+        typer.Option(
+            "--base", help="Only make the base image from Debian's packages; needs root and debootstrap."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build anew, without the cache, even what is up to date.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Build the images of scheduler and worker."""
+    from rich.console import Console
+
+    from canvod.launch.cli.session import read_settings
+    from canvod.launch.engine import connect
+    from canvod.launch.images.build import build_base, build_images
+    from canvod.launch.images.progress import shown
+
+    settings = read_settings(
+        config,
+        {
+            "launch.python": python,
+            "launch.python_image": python_image,
+            "launch.build.ca_bundle": None if ca_bundle is None else str(ca_bundle.absolute()),
+            "launch.build.index_url": index_url,
+            "launch.build.debian_mirror": debian_mirror,
+        },
+    )
+    client = connect()
+    try:
+        with shown(Console(stderr=True, highlight=False)) as progress:
+            if base:
+                images: Sequence[BuiltImage] = [build_base(client, settings, force=force, progress=progress)]
+            else:
+                images = build_images(client, settings, force=force, progress=progress)
+    finally:
+        client.close()
+    if json_output:
+        typer.echo(json.dumps([asdict(image) for image in images], indent=2))
+    else:
+        _print(images)
+
+
+def _print(images: Sequence[BuiltImage]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for heading in ("Image", "Python", "Size", "State", "Seconds"):
+        table.add_column(heading, justify="right" if heading in {"Size", "Seconds"} else "left")
+    for image in images:
+        state = "built" if image.built else "up to date"
+        size = f"{image.size_bytes / MEGABYTE:.0f} MB"
+        table.add_row(image.name, image.python, size, state, f"{image.seconds:.1f}")
+    console = Console(highlight=False)
+    console.print(table)
+    if len(images) > 1:
+        console.print("They share their layers: together they take as much room as one.", style="dim")
