@@ -197,6 +197,42 @@ def translate(action: str) -> Iterator[None]:
         raise _connection_error(action, exc) from exc
 
 
+def attach_output(client: Client, container: str) -> Iterator[bytes]:
+    """Attach to a container's output at once, and yield it until the container ends.
+
+    Attached before the start, not even the first line of a short life is missed.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    container : str
+        Identifier or name of the container, which need not run yet.
+
+    Returns
+    -------
+    iterator of bytes
+        Pieces of both output streams, in the order of their arrival.
+
+    Raises
+    ------
+    EngineError
+        If the engine refuses.
+    """
+    with translate(f"attach to the container {container}"):
+        stream = client.api.attach(container, stream=True, logs=True, stdout=True, stderr=True)
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            with translate(f"follow the output of {container}"):
+                yield from stream
+        finally:
+            # The SDK leaves the response open, which the interpreter complains about when it exits.
+            stream._response.raw.close()  # noqa: SLF001
+
+    return pieces()
+
+
 def _connection_error(action: str, exc: BaseException) -> EngineError:
     """Say why the engine could not be reached, and what to do about it."""
     address = engine_address()

@@ -18,7 +18,14 @@ import structlog
 
 from canvod.launch.cluster.body import DASHBOARD_PORT, container_body, network_options
 from canvod.launch.cluster.ports import free_port
-from canvod.launch.engine import Client, EngineConflictError, EngineError, EngineNotFoundError, translate
+from canvod.launch.engine import (
+    Client,
+    EngineConflictError,
+    EngineError,
+    EngineNotFoundError,
+    attach_output,
+    translate,
+)
 from canvod.launch.errors import ClusterError, ContainerFailedError
 from canvod.launch.plan.model import LABEL_PREFIX, ClusterPlan, ContainerPlan
 
@@ -205,9 +212,8 @@ class ContainerFleet:
         with translate(f"create the container {plan.name}"):
             container.id = self._client.api.create_container_from_config(body, plan.name)["Id"]
         with translate(f"start the container {plan.name}"):
-            # Attached before the start, so that not even the first line of a short life is missed.
-            stream = self._client.api.attach(container.id, stream=True, logs=True, stdout=True, stderr=True)
-            threading.Thread(target=_keep_output, args=(stream, container), daemon=True).start()
+            output = attach_output(self._client, container.id)
+            threading.Thread(target=_keep_output, args=(output, container), daemon=True).start()
             self._client.api.start(container.id)
         if plan.role == "scheduler":
             self._look_up(container)
@@ -343,14 +349,13 @@ class ContainerFleet:
             self.on_end(container)
 
 
-def _keep_output(stream: Iterable[bytes], container: Container) -> None:
+def _keep_output(output: Iterable[bytes], container: Container) -> None:
     """Keep the last lines of a container's output until it ends."""
     rest = b""
     try:
-        with translate(f"follow the output of {container.plan.name}"):
-            for chunk in stream:
-                *lines, rest = (rest + chunk).split(b"\n")
-                container.output.extend(line.decode(errors="replace").rstrip() for line in lines)
+        for piece in output:
+            *lines, rest = (rest + piece).split(b"\n")
+            container.output.extend(line.decode(errors="replace").rstrip() for line in lines)
     except EngineError:
         pass
     finally:
