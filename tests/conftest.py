@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+import hypothesis_profiles  # noqa: F401 - loads the profile for every test
+from canvod.launch.engine import connect
+from canvod.launch.errors import EngineError
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test of containers where no engine answers, or fail it where CANVOD_REQUIRE_DOCKER=1."""
+    if item.get_closest_marker("docker") is None or (problem := _engine_problem()) is None:
+        return
+    if os.environ.get("CANVOD_REQUIRE_DOCKER", "0") not in {"", "0"}:
+        pytest.fail(f"CANVOD_REQUIRE_DOCKER is set, and there is no engine. {problem}", pytrace=False)
+    pytest.skip(problem)
+
+
+@cache
+def _engine_problem() -> str | None:
+    """Why no Docker engine can be used, asked once; None where one answers."""
+    try:
+        connect(timeout_s=10).close()
+    except EngineError as exc:
+        return exc.message
+    return None
 
 
 def _data_folder(name: str) -> Path:
