@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import hypothesis_profiles  # noqa: F401 - loads the profile
 import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
-from plan_strategies import cases, engines, fitting_cases, hosts, make_engine
 
+import hypothesis_profiles  # noqa: F401 - loads the profile
 from canvod.launch.errors import PlanError
 from canvod.launch.plan.cores import nodes_of, slice_cores
 from canvod.launch.plan.cpulist import format_cpulist, parse_cpulist
@@ -25,6 +24,7 @@ from canvod.launch.plan.priority import (
     quadratic_weight,
     shares_for_weight,
 )
+from plan_strategies import cases, engines, fitting_cases, hosts, make_engine
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
@@ -40,14 +40,13 @@ def plan_for(settings: Settings, host: HostInventory, engine: EngineInventory | 
 def test_what_does_not_fit_is_refused_with_a_remedy(case, engine, backend):
     """Whatever valid settings meet whatever host: there is a plan, or a PlanError that says what to do."""
     settings, host = case
+    refusal: PlanError | None = None
     try:
-        plan = make_plan(settings, host, backend=backend, name="test", engine=engine)
-    except PlanError as refusal:
-        event("refused")
-        assert refusal.hint
-    else:
-        event("planned")
-        assert plan.workers
+        make_plan(settings, host, backend=backend, name="test", engine=engine)
+    except PlanError as error:
+        refusal = error
+    event("planned" if refusal is None else "refused")
+    assert refusal is None or refusal.hint
 
 
 @given(case=fitting_cases(), engine=st.none() | engines)
@@ -119,7 +118,7 @@ def test_numa_nodes_are_straddled_only_where_none_has_room(host, workers, per_wo
 
 @given(host=hosts(), workers=st.integers(1, 40), per_worker=st.integers(1, 8))
 def test_siblings_stay_together(host, workers, per_worker):
-    """A worker has hardware threads for itself: one of each core where a node has cores enough, else whole ones.
+    """A worker has one hardware thread of each core where a node has cores enough, else whole cores.
 
     Two workers meet on a physical core only where the node has fewer whole cores than its workers need.
     """
@@ -162,7 +161,7 @@ def test_memory_is_taken_from_the_nodes_of_the_cores(case):
 
 @given(case=fitting_cases(), engine=engines, data=st.data())
 def test_same_plan_from_a_reordered_inventory(case, engine, data):
-    """A plan depends on what a host is, not on the order in which it was read; and it is the same every time."""
+    """A plan depends on what a host is, not on the order in which it was read; it is always the same."""
     settings, host = case
     plan = plan_for(settings, host, engine)
     values = host.model_dump()
