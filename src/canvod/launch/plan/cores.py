@@ -47,6 +47,7 @@ def slice_cores(pool: Iterable[Cpu], workers: int, per_worker: int) -> CoreSlice
 
     Examples
     --------
+    >>> from canvod.launch.plan.model import Cpu
     >>> cpus = [Cpu(id=n, core=(n % 2, n % 2 + 2), node=0) for n in range(4)]
     >>> slice_cores(cpus, workers=2, per_worker=2).slices
     ((0, 2), (1, 3))
