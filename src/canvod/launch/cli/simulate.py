@@ -35,8 +35,8 @@ def register(app: typer.Typer) -> None:
     app.command(
         "simulate",
         help="Write simulated RINEX 3.04 files of GPS, GLONASS, Galileo and BeiDou: one receiver in the "
-        "open, the others below a canopy. Orbits are nominal; signal strengths follow elevation and canopy as "
-        "those of real receivers do. Files with other content are never overwritten without --force.",
+        "open, the others below a canopy. Orbits are nominal; signal strengths follow elevation and canopy "
+        "as those of real receivers do. Files with other content are never overwritten without --force.",
         epilog=examples(
             "canvod-launch simulate demo",
             "canvod-launch simulate demo --hours 24 --receivers 3 --seed 7",

@@ -22,7 +22,7 @@ def check_folder(folder: Path) -> None:
         raise InputError(
             f"{nearest} is not a folder; nothing can go to {folder}", hint="choose another folder"
         )
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=True):
         raise _forbidden(nearest)
 
 
@@ -74,6 +74,6 @@ def _nearest(folder: Path) -> Path:
 
 def _forbidden(path: Path) -> InputError:
     return InputError(
-        f"{path} may not be written to by user {os.getuid()}",
+        f"{path} may not be written to by user {os.geteuid()}",
         hint="change its owner or permissions, or choose another folder",
     )
