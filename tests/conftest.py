@@ -12,6 +12,9 @@ import hypothesis_profiles  # noqa: F401 - loads the profile for every test
 from canvod.launch.engine import connect
 from canvod.launch.errors import EngineError
 
+pytest_plugins = ("images_fixture",)
+"""The engine and the images, for every test of containers."""
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test of containers where no engine answers, or fail it where CANVOD_REQUIRE_DOCKER=1."""

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
             "canvod-launch build",
             "canvod-launch build --python 3.13",
             "canvod-launch build --ca-bundle /etc/ssl/lab.pem --index-url https://pypi.lab.example/simple",
-            "sudo canvod-launch build --base   # where no registry answers, once",
+            "sudo $(command -v canvod-launch) build --base",
         ),
     )(build)
 

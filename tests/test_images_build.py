@@ -1,0 +1,247 @@
+"""Real images: what is in them, what is not, and that any user can run them."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+
+import pytest
+
+from canvod.launch.engine import EngineError, translate
+from canvod.launch.errors import ImageError
+from canvod.launch.images import build as build_module
+from canvod.launch.images.build import build_images
+from canvod.launch.images.context import BuildContext, read_context
+from canvod.launch.images.identity import ROLES, out_of_date
+from canvod.launch.images.pull import inspect_image, pull
+from canvod.launch.images.site import Site, read_site
+
+pytestmark = pytest.mark.docker
+
+LARGEST_BYTES = 700_000_000
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def run(engine, image, code, **options):
+    """Run Python in a container like those of a cluster: any user, nothing writable, no network."""
+    return engine.containers.run(
+        image.name,
+        ["python", "-c", code],
+        remove=True,
+        **{"user": "4321:8765", "read_only": True, "network_mode": "none", "cap_drop": ["ALL"], **options},
+    ).decode()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_labels_tell_what_the_image_was_built_from(engine, images, image_settings, role):
+    """Version, lock file, Python, revision and role can be read back, and make the image up to date."""
+    config = inspect_image(engine, images[role].name)["Config"]
+    identity = read_context().identity(role, image_settings.launch.python)
+    assert out_of_date(config["Labels"], identity) == ()
+    assert config["Labels"]["org.canvod.launch.version"] == identity.version
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", config["Labels"]["org.canvod.launch.revision"])
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert config["Labels"]["org.canvod.launch.base"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_image_is_not_roots_and_not_large(engine, images, role):
+    """The user is a number other than 0, and the size within what a lab's disk and network take."""
+    config = inspect_image(engine, images[role].name)["Config"]
+    assert config["User"] == "10001:10001"
+    assert config["Cmd"][:3] == ["python", "-m", f"canvod.launch.runtime.{role}"]
+    assert 0 < images[role].size_bytes <= LARGEST_BYTES
+
+
+def test_both_images_share_their_layers(engine, images):
+    """Scheduler and worker cannot differ in a version, and the second one takes no room."""
+    layers = [inspect_image(engine, images[role].name)["RootFS"]["Layers"] for role in ROLES]
+    assert layers[0] == layers[1]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_any_user_can_run_it_with_nothing_writable(engine, images, role):
+    """Dask, the store and the readers import as an arbitrary uid on a read-only root without network."""
+    code = (
+        "import os, sys, distributed, icechunk, xarray, zarr, georinex, hatanaka\n"
+        "import canvod.readers, canvod.launch\n"
+        "print(os.getuid(), '%d.%d' % sys.version_info[:2], sys.prefix, sys.path[0] != '')"
+    )
+    output = run(engine, images[role], code, tmpfs={"/tmp": "size=64m"})
+    assert output.split() == ["4321", images[role].python, "/opt/venv", "True"]
+
+
+def test_everything_is_compiled(engine, images):
+    """No module is compiled at start: standard library, dependencies and our own package have bytecode."""
+    code = (
+        "import sys, os, asyncio, distributed.worker, xarray, canvod.launch.errors\n"
+        "files = [m.__spec__.cached for m in sys.modules.values() if getattr(m, '__spec__', None)"
+        " and (m.__spec__.origin or '').endswith('.py') and m.__name__ != '__main__']\n"
+        "print(len(files), [f for f in files if f and not os.path.exists(f)])"
+    )
+    count, missing = run(engine, images["worker"], code).split(" ", 1)
+    assert int(count) > 500
+    assert missing.strip() == "[]"
+
+
+def test_nothing_of_the_build_is_left(engine, images):
+    """No compiler, no package manager's cache, no installer and no source of the build is in the image."""
+    code = (
+        "import shutil, os, glob, importlib.util\n"
+        "print([t for t in ('gcc', 'cc', 'g++', 'ld', 'uv') if shutil.which(t)],"
+        " [p for p in ('/build', '/opt/build', '/root/.cache', '/tmp/site.list') if os.path.exists(p)],"
+        " os.listdir('/opt'), "
+        " glob.glob('/var/lib/apt/lists/*_*') + glob.glob('/var/cache/apt/archives/*.deb'),"
+        " importlib.util.find_spec('pip'),"
+        " glob.glob('/opt/venv/lib/python3*/site-packages/canvod/launch/_build'), sep='\\n')"
+    )
+    lines = run(engine, images["worker"], code, user="0:0").splitlines()
+    assert lines == ["[]", "[]", "['venv']", "[]", "None", "[]"]
+
+
+def test_spill_is_open_to_any_user(engine, images):
+    """A volume on /spill takes the mode of the folder, so that any uid can write to it."""
+    code = "import os; open('/spill/x', 'w').close(); print(oct(os.stat('/spill').st_mode & 0o7777))"
+    assert run(engine, images["worker"], code, volumes=["/spill"]).strip() == "0o1777"
+
+
+def test_files_belong_to_root(engine, images):
+    """No file of the environment can be changed by the user that runs it."""
+    code = (
+        "import os\n"
+        "print([p for d, _, fs in os.walk('/opt') for p in (os.path.join(d, f) for f in fs)"
+        " if (s := os.lstat(p)).st_uid or (s.st_mode & 0o022 and not os.path.islink(p))][:5])"
+    )
+    assert run(engine, images["worker"], code).strip() == "[]"
+
+
+def save_and_search(engine, name, secrets):
+    """Search everything that the engine would hand out of an image: config, history and each layer."""
+    longest = max(map(len, secrets))
+    tail = b""
+    found = set()
+    with translate(f"save {name}"):
+        for chunk in engine.images.get(name).save():
+            data = tail + chunk
+            found |= {secret for secret in secrets if secret in data}
+            tail = data[-longest:]
+    return found
+
+
+def test_no_certificate_of_the_site_is_in_any_layer(engine, images, image_settings):
+    """Not one certificate that only the site's CA bundle has is in the image; nor are addresses with it."""
+    bundle = read_site(image_settings.launch.build).ca_bundle
+    if bundle is None:
+        pytest.skip("this machine has no CA bundle of its own")
+    public = run(
+        engine,
+        images["worker"],
+        "import certifi, pathlib, sys\n"
+        "for p in (certifi.where(), '/etc/ssl/certs/ca-certificates.crt'):\n"
+        "    sys.stdout.buffer.write(pathlib.Path(p).read_bytes())",
+    ).encode()
+    secrets = set(PEM.findall(bundle)) - set(PEM.findall(public))
+    if not secrets:
+        pytest.skip("the CA bundle of this machine holds public certificates only")
+    assert save_and_search(engine, images["worker"].name, secrets) == set()
+
+
+def test_no_secret_of_the_site_stays(engine, images, image_settings):
+    """The real Dockerfile, built with secrets and with installers that use them, keeps none of them."""
+    del images  # the base image is there once they are
+    context = read_context()
+    files = dict(context.files) | {
+        "docker/install-compiler.sh": b"cat /build/docker/site/* > /tmp/all",
+        "docker/install-dependencies.sh": b". /build/docker/site.sh; env; mkdir /opt/venv; touch /opt/venv/x",
+        "docker/install-project.sh": b"mkdir /opt/project; touch /opt/project/y",
+    }
+    site = Site(
+        ca_bundle=b"-----BEGIN CERTIFICATE-----\nTHEBUNDLE\n-----END CERTIFICATE-----\n",
+        index_url="https://THEINDEX.example/simple",
+        credentials="machine THEINDEX.example login me password THEPASSWORD",
+        debian_mirror="http://THEMIRROR.example/debian",
+        proxies={"https_proxy": "http://THEPROXY.example:3128"},
+    )
+    stubbed = BuildContext(files=files, version="0.secret", revision="unknown")
+    identity = stubbed.identity("worker", image_settings.launch.python)
+    base = inspect_image(engine, read_context().identity("worker", image_settings.launch.python).name)
+    base_name = base["Config"]["Labels"]["org.canvod.launch.base"]
+    try:
+        image = build_module._build(
+            engine, stubbed, identity, base_name, site, build_module.ignore, no_cache=False
+        )
+        secrets = {b"THEBUNDLE", b"THEINDEX", b"THEPASSWORD", b"THEMIRROR", b"THEPROXY"}
+        assert save_and_search(engine, image.name, secrets) == set()
+        history = json.dumps(engine.api.history(image.name)).encode()
+        assert not [secret for secret in secrets if secret in history]
+        # With credentials in it, not even the cache of the builder stage stays on the engine.
+        for cached in engine.api.images(filters={"dangling": True, "label": build_module.STAGE_LABEL}):
+            assert not [s for s in secrets if s in json.dumps(engine.api.history(cached["Id"])).encode()]
+            assert cached["Size"] > 200_000_000
+    finally:
+        engine.images.remove(identity.name, force=True)
+
+
+def test_up_to_date_images_cost_nothing(engine, images, image_settings):
+    """A command that needs images asks the engine and goes on."""
+    started = time.monotonic()
+    again = build_images(engine, image_settings)
+    assert time.monotonic() - started < 2
+    assert {image.id for image in again} == {image.id for image in images.values()}
+    assert not any(image.built for image in again)
+
+
+def test_a_failed_build_shows_step_and_output(engine, images, image_settings):
+    """The error names the failing step and ends with its last lines, and no container is left."""
+    del images
+    context = read_context()
+    files = dict(context.files) | {
+        "docker/install-compiler.sh": b"echo THE LAST WORDS; echo UnknownIssuer; exit 7"
+    }
+    broken = BuildContext(files=files, version="0.broken", revision="unknown")
+    identity = broken.identity("worker", image_settings.launch.python)
+    current = inspect_image(engine, context.identity("worker", image_settings.launch.python).name)
+    base_name = current["Config"]["Labels"]["org.canvod.launch.base"]
+    before = {container["Id"] for container in engine.api.containers(all=True)}
+    with pytest.raises(ImageError) as caught:
+        build_module._build(engine, broken, identity, base_name, Site(), build_module.ignore, no_cache=False)
+    text = str(caught.value)
+    assert "RUN sh /build/docker/install-compiler.sh" in text
+    assert "THE LAST WORDS" in text
+    assert "returned a non-zero code: 7" in text
+    assert "--ca-bundle" in text
+    label = {"label": build_module.STAGE_LABEL}
+    assert not [c for c in engine.api.containers(all=True, filters=label) if c["Id"] not in before]
+
+
+def test_a_base_image_of_another_python_is_refused(engine, images, image_settings):
+    """The label of an image never names a Python that it does not have."""
+    name = images["worker"].name
+    with pytest.raises(ImageError, match=r"has Python 3\.14, and launch\.python is 3\.12"):
+        build_module._require_python(engine, name, "3.12")
+    del image_settings
+
+
+def test_a_registry_that_hangs_is_given_up(engine):
+    """A registry that takes the connection and never answers costs seconds, not minutes."""
+    del engine
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started = time.monotonic()
+        with pytest.raises(ImageError, match="the registry sent nothing for 2 s"):
+            pull(f"127.0.0.1:{server.getsockname()[1]}/python:3.14-slim", answer_timeout_s=2)
+        assert time.monotonic() - started < 5
+
+
+def test_a_registry_that_refuses_is_given_up_at_once(engine):
+    """Nothing listens: the engine says so, and the error passes it on."""
+    del engine
+    with pytest.raises(ImageError, match="Could not pull"):
+        pull("127.0.0.1:9/python:3.14-slim")
+
+
+def test_an_engines_refusal_is_translated(engine):
+    """The SDK's exceptions never get out."""
+    with pytest.raises(EngineError, match="Could not start nothing"), translate("start nothing"):
+        engine.api.start("no-such-container")

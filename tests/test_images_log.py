@@ -1,0 +1,108 @@
+"""What is read from the engine's stream of a build."""
+
+from __future__ import annotations
+
+import io
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from canvod.launch.images.build import _one_builder
+from canvod.launch.images.events import BuildEvent
+from canvod.launch.images.lines import KEPT_LINES, BuildLog, remedy
+from canvod.launch.images.progress import shown
+
+STREAM = (
+    "Step 1/4 : FROM base AS builder\n ---> 111111111111\n"
+    "Step 2/4 : RUN a\n ---> Running in 999999999999\nhello\nworld\n ---> 222222222222\n"
+    "Step 3/4 : FROM base\n ---> 111111111111\nStep 4/4 : RUN b\nlast words\n"
+)
+
+
+@given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=30))
+def test_lines_do_not_depend_on_how_they_arrive(cuts):
+    """The engine cuts output anywhere; the lines are the same."""
+    ends = sorted({0, len(STREAM), *cuts})
+    log = BuildLog("x")
+    lines = [
+        event.line
+        for start, end in itertools.pairwise(ends)
+        for event in log.feed({"stream": STREAM[start:end]})
+    ]
+    assert lines == [line.strip() for line in STREAM.splitlines()]
+    assert (log.step, log.steps, log.instruction, log.builder_id) == (4, 4, "RUN b", "222222222222")
+    assert list(log.last) == ["last words"]
+
+
+def test_the_image_and_the_error_are_kept():
+    """The finished image's ID and the engine's error are read; only the last lines are kept."""
+    log = BuildLog("x")
+    for number in range(100):
+        list(log.feed({"stream": f"\x1b[91mline {number}\n\x1b[0m"}))
+    list(log.feed({"aux": {"ID": "sha256:abc"}}))
+    list(log.feed({"errorDetail": {"code": 1}, "error": "returned a non-zero code: 1"}))
+    assert (log.image_id, log.error) == ("sha256:abc", "returned a non-zero code: 1")
+    assert list(log.last) == [f"line {number}" for number in range(100 - KEPT_LINES, 100)]
+
+
+@pytest.mark.parametrize(
+    ("output", "hint"),
+    [
+        ("invalid peer certificate: UnknownIssuer", "--ca-bundle"),
+        ("E: Failed to fetch http://x Temporary failure resolving", "--debian-mirror"),
+        ("error: dns error: failed to lookup address", "--index-url"),
+        ("OSError: No space left on device", "docker system df"),
+        ("401 Unauthorized", "credentials"),
+        ("something else", "look at the lines above"),
+    ],
+)
+def test_each_failure_has_a_remedy(output, hint):
+    """The hint names the option that helps."""
+    assert hint in remedy(output)
+
+
+def test_a_log_gets_a_line_for_each_step():
+    """Where no terminal is, steps appear once, and the many lines within a step do not."""
+    output = io.StringIO()
+    with shown(Console(file=output, force_terminal=False, width=80)) as progress:
+        progress(BuildEvent("w", "Step 1/2 : RUN a", 1, 2))
+        for _ in range(50):
+            progress(BuildEvent("w", "noise", 1, 2))
+        progress(BuildEvent("w", "Step 2/2 : RUN b", 2, 2))
+    assert output.getvalue().splitlines() == ["w: step 1 of 2: RUN a", "w: step 2 of 2: RUN b"]
+
+
+def test_a_terminal_gets_a_bar():
+    """On a terminal the bar shows the image and vanishes."""
+    output = io.StringIO()
+    with shown(Console(file=output, force_terminal=True, width=100)) as progress:
+        progress(BuildEvent("worker", "[not markup]", 1, 2))
+    assert "worker" in output.getvalue()
+
+
+def test_a_second_builder_waits_and_says_so(tmp_path, monkeypatch):
+    """Two launchers do not build at once; the lock is free again afterwards."""
+    import threading
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    told, order, waiting = [], [], threading.Event()
+
+    def second():
+        def tell(event):
+            told.append(event.line)
+            waiting.set()
+
+        with _one_builder(tell, "x"):
+            order.append("second")
+
+    with _one_builder(told.append, "x"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waiting.wait(10)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    assert told == ["waiting for another launcher that builds"]
