@@ -314,7 +314,7 @@ def test_schema_is_for_editors():
 
 
 amounts = st.floats(0.001, 1e6)
-paths = st.from_regex(r"/[a-z ]{1,8}(/[a-z]{1,8}){0,2}", fullmatch=True).map(str.rstrip)
+paths = st.from_regex(r"(/[a-z]([a-z ]{0,6}[a-z])?){1,3}", fullmatch=True)
 settings_values = st.fixed_dictionaries(
     {
         "processing": st.fixed_dictionaries(
