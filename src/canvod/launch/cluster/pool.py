@@ -1,7 +1,7 @@
 """The tasks of an ingest on `concurrent.futures.ProcessPoolExecutor`, for where Dask is not installed.
 
-The result is the same; limits are not: there is no memory cap, no cpuset, and no worker is restarted by a nanny.
-A worker process that dies is replaced, and the files that were in flight are read again, each alone.
+The result is the same; limits are not: there is no memory cap, no cpuset, and no nanny restarts a worker. A
+process that dies is replaced, and the files that were in flight are read again, each alone.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from queue import Empty
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from canvod.launch.errors import ClusterError, StoreError
 
 if TYPE_CHECKING:
-    # At run time these come when a task runs: the start of a process must set its threads before numpy is imported.
-    from canvod.launch.runtime.tasks import FileSummary, WriteBatch, WriteResult
+    # At run time they come with the first task: a process sets its threads before numpy is there.
+    from canvod.launch.runtime.messages import FileSummary, WriteBatch, WriteResult
 
-WRITE_ATTEMPTS: Final = 3
+MOST_DEATHS: Final = 3
+"""How often processes may die under one task before the run is given up."""
 START_TIMEOUT_S: Final = 10.0
 THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS",
@@ -37,9 +39,15 @@ THREAD_VARIABLES: Final = (
 )
 
 NOTICE: Final = (
-    "Dask is not installed, so a process pool runs the tasks: memory limits, cpusets and the restart of workers that "
-    "outgrow their memory need Dask (pip install 'dask' 'distributed')"
+    "Dask is not installed, so a process pool runs the tasks: memory limits, cpusets and the restart of "
+    "workers that outgrow their memory need Dask (pip install dask distributed)"
 )
+
+
+class _Start[T](Protocol):
+    """Gives a task to the pool; ``alone`` where it must not take its process along when it dies."""
+
+    def __call__(self, number: int, /, *, alone: bool) -> Future[T]: ...
 
 
 class PoolRunner:
@@ -124,7 +132,7 @@ class PoolRunner:
         executor, self._executor = self._executor, None
         if executor is None:
             return
-        processes = list((executor._processes or {}).values())
+        processes = list(_processes(executor).values())
         executor.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
@@ -140,14 +148,17 @@ class PoolRunner:
     def _target(self, number: int) -> str:
         return str(Path(self._spool.name) / f"{number}.pickle")
 
-    def read(self, paths: Sequence[str], reader: str, variables: Sequence[str]) -> Generator[tuple[int, FileSummary]]:
+    def read(
+        self, paths: Sequence[str], reader: str, variables: Sequence[str]
+    ) -> Generator[tuple[int, FileSummary]]:
         """Read files; see `canvod.launch.ingest.runner.TaskRunner.read`."""
         from canvod.launch.runtime import tasks
 
         self.forget()
+        self._peaks = {}
         self._paths, self._options = list(paths), (reader, tuple(variables))
 
-        def start(number: int, alone: bool) -> Future[FileSummary]:
+        def start(number: int, *, alone: bool) -> Future[FileSummary]:
             function = tasks.spool_file_alone if alone else tasks.spool_file
             return self._pool().submit(function, self._paths[number], *self._options, self._target(number))
 
@@ -158,8 +169,9 @@ class PoolRunner:
     def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Generator[WriteResult]:
         """Write batches; see `canvod.launch.ingest.runner.TaskRunner.write`."""
         from canvod.launch.runtime import tasks
+        from canvod.launch.runtime.messages import WriteFailedError
 
-        def start(index: int, alone: bool) -> Future[WriteResult]:
+        def start(index: int, **_: bool) -> Future[WriteResult]:
             targets = [self._target(number) for number in batches[index].sources]
             return self._pool().submit(tasks.write_spooled_chunks, fork, batches[index], *targets)
 
@@ -167,56 +179,55 @@ class PoolRunner:
             for _, result in self._run(len(batches), start):
                 self._note_peak(result.worker, result.peak_memory_bytes)
                 yield result
-        except tasks.WriteFailedError as exc:
+        except WriteFailedError as exc:
             raise StoreError(
                 f"a worker could not write to the store: {exc}; nothing was committed",
                 hint="see that the disk of the store is not full",
             ) from exc
 
-    def _run[T](self, count: int, start: Callable[[int, bool], Future[T]]) -> Generator[tuple[int, T]]:
+    def _run[T](self, count: int, start: _Start[T]) -> Generator[tuple[int, T]]:
         """Run numbered tasks, few at a time, so that the death of a process touches few of them."""
         waiting = list(range(count))[::-1]
         suspects: list[int] = []
-        deaths: dict[int, int] = {}
+        deaths: Counter[int] = Counter()
         running: dict[Future[T], int] = {}
-        while waiting or running or suspects:
-            # Suspects run one at a time: whatever dies then, it is known which task it was.
-            alone = not waiting and not running
-            if alone:
-                number = suspects.pop()
-                running[self._started(start, number, True)] = number
-            while waiting and len(running) < 2 * self._n_workers and not alone:
-                number = waiting.pop()
-                running[self._started(start, number, False)] = number
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            broken = False
-            for future in done:
-                number = running.pop(future)
-                try:
-                    result = future.result()
-                except BrokenProcessPool:
-                    broken = True
-                    suspects.append(number)
-                    deaths[number] = deaths.get(number, 0) + 1
-                else:
-                    yield number, result
-            if broken:
-                for future, number in running.items():
-                    suspects.append(number)
-                    deaths[number] = deaths.get(number, 0) + 1
-                    future.cancel()
-                running = {}
-                self._stop()
-                if max(deaths.values()) > WRITE_ATTEMPTS:
-                    raise ClusterError(
-                        "processes of the pool died again and again, also when nothing else was running; "
-                        "nothing was committed",
-                        hint="the machine may be out of memory: see dmesg, use fewer workers, and run it again",
-                    )
-
-    def _started[T](self, start: Callable[[int, bool], Future[T]], number: int, alone: bool) -> Future[T]:
         try:
-            return start(number, alone)
+            while waiting or running or suspects:
+                # Suspects run one at a time: whatever dies then, it is known which task it was.
+                alone = not waiting and not running
+                if alone:
+                    number = suspects.pop()
+                    running[self._started(start, number, alone=True)] = number
+                while waiting and len(running) < 2 * self._n_workers:
+                    number = waiting.pop()
+                    running[self._started(start, number, alone=False)] = number
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                finished = {future: running.pop(future) for future in done}
+                dead = [number for future, number in finished.items() if _died(future)]
+                if dead:
+                    # The pool is broken as a whole: nothing that was in flight will come back.
+                    dead += running.values()
+                    running = {}
+                    self._stop()
+                    deaths.update(dead)
+                    suspects += dead
+                    if max(deaths.values()) > MOST_DEATHS:
+                        raise ClusterError(
+                            "processes of the pool died again and again, also when nothing else was running; "
+                            "nothing was committed",
+                            hint="see dmesg whether the machine is out of memory, use fewer workers, "
+                            "and run it again",
+                        )
+                for future, number in finished.items():
+                    if number not in dead:
+                        yield number, future.result()
+        finally:
+            if running:
+                self._stop()
+
+    def _started[T](self, start: _Start[T], number: int, *, alone: bool) -> Future[T]:
+        try:
+            return start(number, alone=alone)
         except BrokenProcessPool as exc:
             failed: Future[T] = Future()
             failed.set_exception(exc)
@@ -227,8 +238,7 @@ class PoolRunner:
         Path(self._target(number)).unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """End what is running and remove all data."""
-        self._stop()
+        """Remove all data; what was running has been ended when its iterator was closed."""
         for entry in Path(self._spool.name).iterdir():
             entry.unlink(missing_ok=True)
 
@@ -237,7 +247,7 @@ class PoolRunner:
         import psutil
 
         found = {}
-        for pid in list((self._executor._processes or {}) if self._executor is not None else {}):
+        for pid in _processes(self._executor):
             try:
                 found[f"process-{pid}"] = psutil.Process(pid).memory_info().rss
             except psutil.Error:
@@ -252,6 +262,16 @@ class PoolRunner:
     def peak_memory(self) -> dict[str, int]:
         """The most memory in bytes that each process has had, as it said itself after every task."""
         return dict(sorted(self._peaks.items()))
+
+
+def _processes(executor: ProcessPoolExecutor | None) -> dict[int, Any]:
+    """The pool's processes by their IDs; before Python 3.14 it has no way of its own to end them."""
+    found = executor._processes if executor is not None else None  # noqa: SLF001
+    return dict(found or {})
+
+
+def _died(future: Future[Any]) -> bool:
+    return isinstance(future.exception(), BrokenProcessPool)
 
 
 def _start_process(slots: Any, nice: int, threads: int) -> None:
@@ -276,7 +296,7 @@ def _start_process(slots: Any, nice: int, threads: int) -> None:
 
 def _threads() -> list[int]:
     try:
-        return [int(name) for name in os.listdir("/proc/self/task")]
+        return [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208 - names are what is wanted
     except FileNotFoundError:
         return [0]
 

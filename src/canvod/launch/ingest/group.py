@@ -133,7 +133,11 @@ def read_state(store: Any, group: str) -> GroupState | None:
     found = root.get(group)
     if found is None:
         return None
-    if isinstance(found, zarr.Group) and FORMAT_KEY not in found.attrs and not any(True for _ in found.array_keys()):
+    if (
+        isinstance(found, zarr.Group)
+        and FORMAT_KEY not in found.attrs
+        and not any(True for _ in found.array_keys())
+    ):
         if not any(True for _ in found.group_keys()):
             return None
         raise InputError(
@@ -283,7 +287,9 @@ def _make_records(group: zarr.Group, zstd: list[ZstdCodec]) -> None:
     title = "Files that were read into the group above"
     records = group.create_group("files", attributes={"title": title})
     for column in fields(FileRecord):
-        attributes = {"units": "nanoseconds since 1970-01-01"} if column.name in ("first_epoch", "last_epoch") else {}
+        attributes = (
+            {"units": "nanoseconds since 1970-01-01"} if column.name in ("first_epoch", "last_epoch") else {}
+        )
         records.create_array(
             column.name,
             shape=(0,),

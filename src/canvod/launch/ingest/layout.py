@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from canvod.launch.runtime.tasks import OLD, ChunkWrite, Piece, WriteBatch
+from canvod.launch.runtime.messages import OLD, ChunkWrite, Piece, WriteBatch
 
 Epochs = npt.NDArray[np.int64]
 

@@ -67,7 +67,9 @@ class _Sampled(IngestProgress):
             if probe is not None:
                 try:
                     self._used_bytes = sum(probe().values())
-                except Exception:  # a figure for display: the run itself reports what is wrong with the cluster
+                except (
+                    Exception
+                ):  # a figure for display: the run itself reports what is wrong with the cluster
                     self._used_bytes = 0
             self._tick()
 

@@ -136,7 +136,12 @@ class IngestReport:
         table.add_column(overflow="fold")
         for name, text in self._rows():
             table.add_row(name, Text(text))
-        lines = [*self._listing("failed"), *self._listing("skipped"), *self._listing("stored"), *self._notices()]
+        lines = [
+            *self._listing("failed"),
+            *self._listing("skipped"),
+            *self._listing("stored"),
+            *self._notices(),
+        ]
         return Group(table, *lines) if lines else table
 
     def _rows(self) -> Iterable[tuple[str, str]]:
@@ -150,7 +155,10 @@ class IngestReport:
         yield "Reader", self.reader or "none"
         read = sum(file.epochs > 0 or file.status == "failed" for file in self.files)
         rate = f", {read / self.seconds_read:.1f} files/s" if read and self.seconds_read > 0 else ""
-        yield "Read", f"{format_bytes(self.bytes_read)} in {self.seconds_read:.1f} s on {self.workers} workers{rate}"
+        yield (
+            "Read",
+            f"{format_bytes(self.bytes_read)} in {self.seconds_read:.1f} s on {self.workers} workers{rate}",
+        )
         if self.snapshot_id is not None:
             took = f"{self.seconds_write:.1f} s, commit {self.seconds_commit:.1f} s"
             size = f"{format_bytes(self.bytes_data)} of data in {format_bytes(self.bytes_stored)}"

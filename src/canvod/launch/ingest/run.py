@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 from canvod.launch.errors import DependencyError, InputError, StoreError
+from canvod.launch.ingest.accounts import Run, account, file_records, skip_known
 from canvod.launch.ingest.group import (
-    FileRecord,
     GroupState,
     append_records,
     check_group_name,
@@ -23,9 +22,9 @@ from canvod.launch.ingest.group import (
     read_state,
     write_axes,
 )
-from canvod.launch.ingest.layout import FileAxes, Layout, make_batches, make_layout
+from canvod.launch.ingest.layout import FileAxes, make_batches, make_layout
 from canvod.launch.ingest.progress import IngestProgress
-from canvod.launch.ingest.report import FileOutcome, IngestReport, format_epoch
+from canvod.launch.ingest.report import IngestReport, format_epoch
 from canvod.launch.ingest.runner import TaskRunner
 from canvod.launch.ingest.store import (
     CommitConflictError,
@@ -36,7 +35,7 @@ from canvod.launch.ingest.store import (
     store_lock,
     store_path,
 )
-from canvod.launch.runtime.tasks import OLD, FileSummary, SourceLostError
+from canvod.launch.runtime.messages import SourceLostError
 
 COMMIT_ATTEMPTS = 5
 """How often the layout is made again when a file is lost, or something else has committed, meanwhile."""
@@ -53,29 +52,6 @@ class IngestOptions(Protocol):
     def chunk_epochs(self) -> int | None: ...
     @property
     def compression_level(self) -> int: ...
-
-
-@dataclass
-class _Run:
-    """What is known of one ingest so far; files are numbered in the order in which they are read."""
-
-    paths: tuple[str, ...]
-    outcomes: dict[str, FileOutcome] = field(default_factory=dict)
-    read: tuple[str, ...] = ()
-    summaries: dict[int, FileSummary] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    reader: str = ""
-
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
-
-    def fail(self, path: str, reason: str) -> None:
-        self.outcomes[path] = FileOutcome(path, "failed", reason)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,14 +124,16 @@ def ingest(
     progress = progress if progress is not None else IngestProgress()
     group = check_group_name(group)
     path = str(store_path(store))
-    run = _Run(tuple(dict.fromkeys(os.path.abspath(file) for file in files)))
+    run = Run(tuple(dict.fromkeys(os.path.abspath(file) for file in files)))
     if not run.paths:
-        raise InputError("there are no files to ingest", hint="name observation files, or folders that hold some")
+        raise InputError(
+            "there are no files to ingest", hint="name observation files, or folders that hold some"
+        )
     state = _stored_state(path, group)
     check_variables(state, group, settings.variables)
     workers = runner.n_workers
     try:
-        _skip_known(run, state.records if state is not None else ())
+        skip_known(run, state.records if state is not None else ())
         committed = _Committed(_extent(state))
         if run.read:
             run.reader = _resolve_reader(settings.reader, runner.readers())
@@ -195,37 +173,7 @@ def _resolve_reader(choice: str, available: Sequence[str]) -> str:
     )
 
 
-def _skip_known(run: _Run, records: Sequence[FileRecord]) -> None:
-    """Divide the files into those that are stored already and those to read.
-
-    Path, size and time tell it at once, as for make and rsync; where only the size agrees, the content decides,
-    so that files may be moved, or copied elsewhere.
-    """
-    by_identity = {(record.path, record.size, record.mtime_ns) for record in records}
-    by_content = {(record.size, record.digest): record for record in records}
-    sizes = {record.size for record in records}
-    reading = []
-    for path in run.paths:
-        try:
-            stat = os.stat(path)
-            if (path, stat.st_size, stat.st_mtime_ns) in by_identity:
-                run.outcomes[path] = FileOutcome(path, "skipped", "stored already")
-                continue
-            if stat.st_size in sizes:
-                with open(path, "rb") as stream:
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                known = by_content.get((stat.st_size, digest))
-                if known is not None:
-                    reason = f"stored already, with the same content, as {known.path}"
-                    run.outcomes[path] = FileOutcome(path, "skipped", reason)
-                    continue
-        except OSError:
-            pass  # the worker that reads it gives the reason
-        reading.append(path)
-    run.read = tuple(reading)
-
-
-def _read(run: _Run, runner: TaskRunner, settings: IngestOptions, progress: IngestProgress) -> None:
+def _read(run: Run, runner: TaskRunner, settings: IngestOptions, progress: IngestProgress) -> None:
     progress.begin("reading", len(run.read), "files")
     names: dict[str, str] = {}
     with closing(runner.read(run.read, run.reader, tuple(settings.variables))) as summaries:
@@ -242,7 +190,7 @@ def _read(run: _Run, runner: TaskRunner, settings: IngestOptions, progress: Inge
 
 
 def _store(
-    run: _Run,
+    run: Run,
     path: str,
     group: str,
     runner: TaskRunner,
@@ -263,7 +211,9 @@ def _store(
                 run.fail(run.read[lost.source], lost.reason)
                 progress.say(f"failed: {run.read[lost.source]}: {lost.reason}; the others are written again")
             except CommitConflictError:
-                progress.say("another program has committed to the same group meanwhile; writing again on top of it")
+                progress.say(
+                    "another program has committed to the same group meanwhile; writing again on top of it"
+                )
     raise StoreError(
         f"{path}: in {COMMIT_ATTEMPTS} attempts either files changed or another program committed to group {group!r}; "
         "nothing was committed",
@@ -272,7 +222,7 @@ def _store(
 
 
 def _attempt(
-    run: _Run,
+    run: Run,
     path: str,
     group: str,
     runner: TaskRunner,
@@ -290,7 +240,7 @@ def _attempt(
         chunk_epochs=settings.chunk_epochs,
         itemsize=max(sizes.values()),
     )
-    _account(run, good, layout, state)
+    account(run, good, layout, state)
     if layout.empty:
         return _Committed(_extent(state))
     store = create_store(path, owner=owner)
@@ -307,9 +257,11 @@ def _attempt(
             compression_level=settings.compression_level,
             attributes=attributes,
         )
-        append_records(session.store, group, _records(run, good, layout))
+        append_records(session.store, group, file_records(run, good, layout))
         digests = {number: summary.digest for number, summary in good.items()}
-        batches = make_batches(layout, group=group, variables=sizes, digests=digests, n_workers=runner.n_workers)
+        batches = make_batches(
+            layout, group=group, variables=sizes, digests=digests, n_workers=runner.n_workers
+        )
         progress.begin("writing", len(layout.chunks), "chunks")
         forks = []
         with closing(runner.write(store.fork(session), batches)) as results:
@@ -337,61 +289,13 @@ def _attempt(
         )
         progress.advance()
     extent = len(layout.epoch), len(layout.sid), int(layout.epoch[0]), int(layout.epoch[-1])
-    notices = ()
+    notices: tuple[str, ...] = ()
     if state is not None and settings.chunk_epochs not in (None, layout.chunk_epochs):
         notices = (
             f"ingest.chunk_epochs is {settings.chunk_epochs}; the group keeps the {layout.chunk_epochs} epochs a "
             "chunk that it was made with",
         )
     return _Committed(extent, snapshot_id, store.disk_bytes() - before, notices)
-
-
-def _account(run: _Run, good: Mapping[int, FileSummary], layout: Layout, state: GroupState | None) -> None:
-    """Say of every file what of it is stored."""
-    for number, summary in good.items():
-        path = run.read[number]
-        added, held = layout.added[number], layout.duplicates.get(number, {})
-        reason = ""
-        if held:
-            names = _holders(run, held, summary, state)
-            total = sum(held.values())
-            share = f"all {total}" if not added else f"{total} of {len(summary.epoch)}"
-            reason = f"{share} epochs were there already, from {names}, and were kept"
-        status = "stored" if added else "skipped"
-        run.outcomes[path] = FileOutcome(path, status, reason, len(summary.epoch), added, summary.notes)
-
-
-def _holders(run: _Run, held: Mapping[int, int], summary: FileSummary, state: GroupState | None) -> str:
-    names = [os.path.basename(run.read[number]) for number in held if number != OLD]
-    if OLD in held and state is not None and len(summary.epoch):
-        first, last = int(summary.epoch[0]), int(summary.epoch[-1])
-        older = [
-            record
-            for record in state.records
-            if record.epochs_stored and record.first_epoch <= last and record.last_epoch >= first
-        ]
-        own = [record for record in older if record.path == summary.path]
-        names += [f"{os.path.basename(record.path)} as it was before" for record in own[:1]]
-        names += [os.path.basename(record.path) for record in older if record.path != summary.path]
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "the store"
-
-
-def _records(run: _Run, good: Mapping[int, FileSummary], layout: Layout) -> list[FileRecord]:
-    """Rows for all files that were read, also those without new epochs, so that none is read again."""
-    ordered = sorted(good.items(), key=lambda item: (int(item[1].epoch[0]), item[1].path))
-    return [
-        FileRecord(
-            path=run.read[number],
-            size=summary.size_bytes,
-            mtime_ns=summary.mtime_ns,
-            digest=summary.digest,
-            first_epoch=int(summary.epoch[0]),
-            last_epoch=int(summary.epoch[-1]),
-            epochs=len(summary.epoch),
-            epochs_stored=layout.added[number],
-        )
-        for number, summary in ordered
-    ]
 
 
 def _software() -> dict[str, str]:
@@ -418,7 +322,7 @@ def _attributes(group: str, reader: str) -> dict[str, Any]:
 
 
 def _report(
-    run: _Run,
+    run: Run,
     path: str,
     group: str,
     committed: _Committed,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,13 +14,24 @@ import numpy as np
 
 from canvod.launch.errors import ClusterError, LaunchError, StoreError
 from canvod.launch.runtime import tasks
-from canvod.launch.runtime.tasks import Failure, FileSummary, SourceLostError, WriteBatch, WriteResult
+from canvod.launch.runtime.messages import (
+    Failure,
+    FileSummary,
+    SourceLostError,
+    WriteBatch,
+    WriteFailedError,
+    WriteResult,
+)
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 WRITE_ATTEMPTS = 3
 """How often a batch of chunks is given to the cluster again after its workers died."""
+
+NO_WORKER_TIMEOUT_S = 120.0
+"""How long a cluster may be without any worker; nannies restart them within seconds, on a busy machine in some ten."""
+WATCH_INTERVAL_S = 1.0
 
 ExplainDeath = Callable[[str], str | None]
 """What is known of the death of the worker of this name, and what to do; None where nothing is."""
@@ -36,7 +50,9 @@ class TaskRunner(Protocol):
     def readers(self) -> tuple[str, ...]:
         """Readers that the workers can import, in order of preference."""
 
-    def read(self, paths: Sequence[str], reader: str, variables: Sequence[str]) -> Generator[tuple[int, FileSummary]]:
+    def read(
+        self, paths: Sequence[str], reader: str, variables: Sequence[str]
+    ) -> Generator[tuple[int, FileSummary]]:
         """Read files, and yield each one's number and summary as it comes; the data stay with the workers."""
 
     def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Generator[WriteResult]:
@@ -76,17 +92,27 @@ class DaskRunner:
         Called with the name of a worker that died reading a file.
     notices : sequence of str
         What a user should know of this cluster.
+    no_worker_timeout_s : float
+        How long to wait for a worker when there is none left.
     """
 
     def __init__(
-        self, client: Client, *, explain_death: ExplainDeath | None = None, notices: Sequence[str] = ()
+        self,
+        client: Client,
+        *,
+        explain_death: ExplainDeath | None = None,
+        notices: Sequence[str] = (),
+        no_worker_timeout_s: float = NO_WORKER_TIMEOUT_S,
     ) -> None:
         self.notices = tuple(notices)
+        self._no_worker_timeout_s = no_worker_timeout_s
+        self._deserted = False
+        self._pending: set[Future[Any]] = set()
         self._client = client
         self._explain_death = explain_death
         self._paths: list[str] = []
         self._options: tuple[str, tuple[str, ...]] = ("auto", ())
-        self._data: dict[int, Future] = {}
+        self._data: dict[int, Future[Any]] = {}
         self._alone: set[int] = set()
         self._peaks: dict[str, int] = {}
 
@@ -100,9 +126,40 @@ class DaskRunner:
 
     def readers(self) -> tuple[str, ...]:
         """Readers that a worker can import, in order of preference."""
-        return tuple(self._result(self._submit(tasks.worker_readers)))
+        future = self._submit(tasks.worker_readers)
+        with self._watched([future]):
+            return tuple(self._result(future))
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Future:
+    @contextmanager
+    def _watched(self, futures: Iterable[Future[Any]]) -> Iterator[None]:
+        """While results are awaited, cancel them when the cluster stays without workers: nothing else would end it."""
+        self._pending = set(futures)
+        ended = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(ended,), name="ingest-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self._pending = set()
+
+    def _watch(self, ended: threading.Event) -> None:
+        last_seen = time.monotonic()
+        while not ended.wait(WATCH_INTERVAL_S):
+            try:
+                alive = bool(self._workers())
+            except Exception:  # noqa: BLE001 - a lost scheduler cancels the futures itself
+                continue
+            now = time.monotonic()
+            if alive:
+                last_seen = now
+            elif now - last_seen > self._no_worker_timeout_s:
+                self._deserted = True
+                self._client.cancel([*self._pending, *self._data.values()], force=True)
+                return
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
         return self._client.submit(function, *arguments, pure=False, **options)
 
     def _result(self, future: Future) -> Any:
@@ -113,39 +170,52 @@ class DaskRunner:
             return future.result()
         except (KilledWorker, SourceLostError, LaunchError):
             raise
-        except tasks.WriteFailedError as exc:
+        except WriteFailedError as exc:
             raise StoreError(
                 f"a worker could not write to the store: {exc}; nothing was committed",
                 hint="see that the workers may write the folder of the store and that its disk is not full",
             ) from exc
         except Exception as exc:
+            if self._deserted:
+                raise ClusterError(
+                    f"the cluster has had no workers for {self._no_worker_timeout_s:g} s: they died and did not "
+                    "come back; nothing was committed",
+                    hint="see the logs of the workers; the same command can be run again",
+                ) from exc
             raise ClusterError(
                 f"the cluster failed: {type(exc).__name__}: {exc}; nothing was committed",
                 hint="the same command can be run again; the logs of scheduler and workers say more",
             ) from exc
 
-    def read(self, paths: Sequence[str], reader: str, variables: Sequence[str]) -> Generator[tuple[int, FileSummary]]:
+    def read(
+        self, paths: Sequence[str], reader: str, variables: Sequence[str]
+    ) -> Generator[tuple[int, FileSummary]]:
         """Read files; see `TaskRunner.read`."""
         from distributed import KilledWorker, as_completed
 
         self.forget()
+        self._peaks = {}
         self._paths, self._options = list(paths), (reader, tuple(variables))
-        futures = self._client.map(tasks.read_file, paths, reader=reader, variables=tuple(variables), pure=False)
+        futures = self._client.map(
+            tasks.read_file, paths, reader=reader, variables=tuple(variables), pure=False
+        )
         self._data = dict(enumerate(futures))
         # The host waits for summaries, so they come before the next file.
         summaries = self._client.map(tasks.summary_of, futures, priority=10, pure=False)
         numbers = {future.key: number for number, future in enumerate(summaries)}
         suspects = []
-        for future in as_completed(summaries):
-            number = numbers[future.key]
-            try:
-                summary = self._result(future)
-            except KilledWorker:
-                suspects.append(number)
-                continue
-            yield number, self._seen(number, summary)
-        for number in sorted(suspects):
-            yield number, self._seen(number, self._read_alone(number))
+        with self._watched(summaries):
+            for future in as_completed(summaries):
+                number = numbers[future.key]
+                try:
+                    summary = self._result(future)
+                except KilledWorker:
+                    suspects.append(number)
+                    continue
+                yield number, self._seen(number, summary)
+        with self._watched(()):
+            for number in sorted(suspects):
+                yield number, self._seen(number, self._read_alone(number))
 
     def _seen(self, number: int, summary: FileSummary) -> FileSummary:
         """Note the peak; a file without data needs no place on a worker."""
@@ -158,21 +228,29 @@ class DaskRunner:
         from distributed import KilledWorker
 
         self._alone.add(number)
+        future = self._submit(tasks.summary_of, self._ensure(number, fresh=True))
+        self._pending.add(future)
         try:
-            summary: FileSummary = self._result(self._submit(tasks.summary_of, self._ensure(number, fresh=True)))
+            summary: FileSummary = self._result(future)
         except KilledWorker as exc:
             worker = str(exc.last_worker.name)
             path = self._paths[number]
             failure = Failure("killed", f"worker {worker} died while it read this file, alone")
-            summary = FileSummary(path=path, epoch=np.empty(0, np.int64), sid=(), worker=worker, failure=failure)
-        if summary.failure is not None and summary.failure.kind == "killed" and self._explain_death is not None:
+            summary = FileSummary(
+                path=path, epoch=np.empty(0, np.int64), sid=(), worker=worker, failure=failure
+            )
+        if (
+            summary.failure is not None
+            and summary.failure.kind == "killed"
+            and self._explain_death is not None
+        ):
             known = self._explain_death(summary.worker)
             if known:
                 reason = f"{summary.failure.reason}: {known}"
                 summary = replace(summary, failure=replace(summary.failure, reason=reason))
         return summary
 
-    def _ensure(self, number: int, *, fresh: bool = False) -> Future:
+    def _ensure(self, number: int, *, fresh: bool = False) -> Future[Any]:
         """The data of a file; read again where they were let go or lost for good."""
         future = self._data.get(number)
         if future is None or fresh or future.status in ("error", "cancelled", "lost"):
@@ -193,28 +271,33 @@ class DaskRunner:
         attempts: Counter[int] = Counter()
         waiting = {self._write_batch(fork, batch): index for index, batch in enumerate(batches)}
         completed = as_completed(list(waiting))
-        for future in completed:
-            index = waiting.pop(future)
-            try:
-                result: WriteResult = self._result(future)
-            except KilledWorker as exc:
-                attempts[index] += 1
-                if attempts[index] == WRITE_ATTEMPTS:
-                    raise self._dead_writers(exc) from exc
-                self._mend(batches[index])
-                again = self._write_batch(fork, batches[index])
-                waiting[again] = index
-                completed.add(again)
-                continue
-            self._note_peak(result.worker, result.peak_memory_bytes)
-            for number in batches[index].sources:
-                users[number] -= 1
-                if users[number] == 0:
-                    self.discard(number)
-            yield result
+        with self._watched(waiting):
+            for future in completed:
+                index = waiting.pop(future)
+                try:
+                    result: WriteResult = self._result(future)
+                except KilledWorker as exc:
+                    attempts[index] += 1
+                    if attempts[index] == WRITE_ATTEMPTS:
+                        raise self._dead_writers(exc) from exc
+                    self._mend(batches[index])
+                    again = self._write_batch(fork, batches[index])
+                    waiting[again] = index
+                    self._pending.add(again)
+                    completed.add(again)
+                    continue
+                self._pending.discard(future)
+                self._note_peak(result.worker, result.peak_memory_bytes)
+                for number in batches[index].sources:
+                    users[number] -= 1
+                    if users[number] == 0:
+                        self.discard(number)
+                yield result
 
-    def _write_batch(self, fork: bytes, batch: WriteBatch) -> Future:
-        return self._submit(tasks.write_chunks, fork, batch, *(self._ensure(number) for number in batch.sources))
+    def _write_batch(self, fork: bytes, batch: WriteBatch) -> Future[Any]:
+        return self._submit(
+            tasks.write_chunks, fork, batch, *(self._ensure(number) for number in batch.sources)
+        )
 
     def _mend(self, batch: WriteBatch) -> None:
         """Find out which files were lost with the workers, and read those again, alone."""

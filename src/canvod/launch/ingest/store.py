@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,11 +85,15 @@ def store_exists(path: str | os.PathLike[str]) -> bool:
     if not path.exists():
         return False
     if not path.is_dir():
-        raise InputError(f"{path} is a file, not a store", hint="name a folder, which is made where there is none")
+        raise InputError(
+            f"{path} is a file, not a store", hint="name a folder, which is made where there is none"
+        )
     try:
         empty = next(path.iterdir(), None) is None
     except PermissionError as exc:
-        raise InputError(f"{path}: you may not read this folder", hint="ask its owner, or name another") from exc
+        raise InputError(
+            f"{path}: you may not read this folder", hint="ask its owner, or name another"
+        ) from exc
     if empty:
         return False
     quiet_icechunk()
@@ -220,7 +223,9 @@ def open_store(path: str | os.PathLike[str], *, owner: Owner | None = None) -> S
 
     path = store_path(path)
     if not store_exists(path):
-        raise InputError(f"{path}: there is no store", hint="see the path; `canvod-launch ingest` makes a store")
+        raise InputError(
+            f"{path}: there is no store", hint="see the path; `canvod-launch ingest` makes a store"
+        )
     with _translated(path, "opening the store"):
         return Store(icechunk.Repository.open(icechunk.local_filesystem_storage(str(path))), path, owner)
 
@@ -321,58 +326,6 @@ def store_lock(
         lock.release()
 
 
-def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None:
-    """Refuse a store that workers of this uid and gid could not write, before anything starts.
-
-    Nothing is changed. A store that does not exist yet passes where this process can make it and hand it over.
-
-    Parameters
-    ----------
-    path : path
-        Folder of the store.
-    uid, gid : int
-        Who the workers are.
-
-    Raises
-    ------
-    InputError
-        If the workers, or this process, could not write the store.
-    """
-    path = store_path(path)
-    me = os.geteuid()
-    exists = store_exists(path)
-    if path.exists():
-        parent = path
-    else:
-        parent = next(folder for folder in path.parents if folder.exists())
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"{parent}: you may not write this folder", hint="name another folder for the store")
-    if me not in (0, uid) and (not exists):
-        raise InputError(
-            f"{path}: this process runs as uid {me}, the workers as {uid}:{gid}; "
-            "a store that it makes could not be written by them",
-            hint=f"set launch.user to {me}:{os.getegid()}, or leave it out",
-        )
-    if not exists:
-        return
-    for folder in (path, *(entry for entry in sorted(path.iterdir()) if entry.is_dir())):
-        found = os.stat(folder)
-        # Workers add chunks only; the host writes all else.
-        needed = 0o7 if folder in (path, path / "chunks") else 0o5
-        if uid != 0 and _granted(found, uid, gid) & needed != needed:
-            raise InputError(
-                f"{folder} belongs to {found.st_uid}:{found.st_gid} with mode {stat.S_IMODE(found.st_mode):o}, and the "
-                f"workers run as {uid}:{gid}: they could not {'write' if needed & 2 else 'read'} it",
-                hint=f"sudo chown -R {uid}:{gid} {path}, or set launch.user to {found.st_uid}:{found.st_gid}",
-            )
-
-
-def _granted(found: os.stat_result, uid: int, gid: int) -> int:
-    """Permission bits (rwx) that the owner, the group, or others have, whichever applies."""
-    shift = 6 if found.st_uid == uid else 3 if found.st_gid == gid else 0
-    return (found.st_mode >> shift) & 0o7
-
-
 def open_dataset(path: str | os.PathLike[str], group: str) -> xr.Dataset:
     """Open a group lazily, as ``xarray.open_zarr`` on a session of the newest snapshot.
 
@@ -411,7 +364,8 @@ def open_dataset(path: str | os.PathLike[str], group: str) -> xr.Dataset:
         return xr.open_zarr(session.store, group=group, consolidated=False, chunks=chunks)
     except FileNotFoundError as exc:
         raise InputError(
-            f"{store_path(path)} holds no group {group!r}", hint="`canvod-launch store show PATH` lists its groups"
+            f"{store_path(path)} holds no group {group!r}",
+            hint="`canvod-launch store show PATH` lists its groups",
         ) from exc
 
 

@@ -1,0 +1,105 @@
+"""Whether the workers could write a store, asked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from canvod.launch.errors import InputError
+from canvod.launch.ingest.store import store_exists, store_path
+
+
+def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None:
+    """Refuse a store that workers of this uid and gid could not write, before anything starts.
+
+    Nothing is changed. A store that does not exist yet passes where this process can make it and hand it over.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    uid, gid : int
+        Who the workers are.
+
+    Raises
+    ------
+    InputError
+        If the workers, or this process, could not write the store.
+    """
+    path = store_path(path)
+    me = os.geteuid()
+    exists = store_exists(path)
+    if path.exists():
+        parent = path
+    else:
+        parent = next(folder for folder in path.parents if folder.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{parent}: you may not write this folder", hint="name another folder for the store")
+    if me not in (0, uid) and (not exists):
+        raise InputError(
+            f"{path}: this process runs as uid {me}, the workers as {uid}:{gid}; "
+            "a store that it makes could not be written by them",
+            hint=f"set launch.user to {me}:{os.getegid()}, or leave it out",
+        )
+    if not exists:
+        return
+    for folder in (path, *(entry for entry in sorted(path.iterdir()) if entry.is_dir())):
+        found = os.stat(folder)
+        # Workers add chunks only; the host writes all else.
+        needed = 0o7 if folder in (path, path / "chunks") else 0o5
+        if uid != 0 and _granted(found, uid, gid) & needed != needed:
+            raise InputError(
+                f"{folder} belongs to {found.st_uid}:{found.st_gid} with mode {stat.S_IMODE(found.st_mode):o}, and the "
+                f"workers run as {uid}:{gid}: they could not {'write' if needed & 2 else 'read'} it",
+                hint=f"sudo chown -R {uid}:{gid} {path}, or set launch.user to {found.st_uid}:{found.st_gid}",
+            )
+
+
+def check_inputs_readable(files: Sequence[Path], folders: Sequence[Path], uid: int, gid: int) -> None:
+    """Refuse files that workers of this uid and gid could not read, before anything starts.
+
+    Workers see only the folders that are mounted, so that folders above those do not matter.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        The files, absolute.
+    folders : sequence of Path
+        The folders that the workers are shown.
+    uid, gid : int
+        Who the workers are.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read; names the first, and how many more there are.
+    """
+    if uid == os.geteuid():
+        return
+    closed: dict[Path, bool] = {}
+
+    def is_closed(folder: Path) -> bool:
+        if folder not in closed:
+            above = folder not in folders and folder.parent != folder and is_closed(folder.parent)
+            closed[folder] = above or not _granted(os.stat(folder), uid, gid) & 0o1
+        return closed[folder]
+
+    unreadable = [
+        file for file in files if is_closed(file.parent) or not _granted(os.stat(file), uid, gid) & 0o4
+    ]
+    if unreadable:
+        more = f" and {len(unreadable) - 1} more files" if len(unreadable) > 1 else ""
+        owner = os.stat(unreadable[0])
+        raise InputError(
+            f"{unreadable[0]}{more} cannot be read by the workers, which run as {uid}:{gid} in their containers",
+            hint=f"make the files and their folders readable for them (chmod -R o+rX {folders[0]}), "
+            f"or set launch.user to a user who may read them (they belong to {owner.st_uid}:{owner.st_gid})",
+        )
+
+
+def _granted(found: os.stat_result, uid: int, gid: int) -> int:
+    """Permission bits (rwx) that the owner, the group, or others have, whichever applies."""
+    shift = 6 if found.st_uid == uid else 3 if found.st_gid == gid else 0
+    return (found.st_mode >> shift) & 0o7

@@ -1,0 +1,116 @@
+"""What is known of every file of a run: stored already, read, lost, or kept out by another."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from canvod.launch.ingest.group import FileRecord, GroupState
+from canvod.launch.ingest.layout import Layout
+from canvod.launch.ingest.report import FileOutcome, Status
+from canvod.launch.runtime.messages import OLD, FileSummary
+
+
+@dataclass
+class Run:
+    """What is known of one ingest so far; files are numbered in the order in which they are read."""
+
+    paths: tuple[str, ...]
+    outcomes: dict[str, FileOutcome] = field(default_factory=dict)
+    read: tuple[str, ...] = ()
+    summaries: dict[int, FileSummary] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    reader: str = ""
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+
+    def fail(self, path: str, reason: str) -> None:
+        self.outcomes[path] = FileOutcome(path, "failed", reason)
+
+
+def skip_known(run: Run, records: Sequence[FileRecord]) -> None:
+    """Divide the files into those that are stored already and those to read.
+
+    Path, size and time tell it at once, as for make and rsync; where only the size agrees, the content decides,
+    so that files may be moved, or copied elsewhere.
+    """
+    by_identity = {(record.path, record.size, record.mtime_ns) for record in records}
+    by_content = {(record.size, record.digest): record for record in records}
+    sizes = {record.size for record in records}
+    reading = []
+    for path in run.paths:
+        try:
+            stat = os.stat(path)
+            if (path, stat.st_size, stat.st_mtime_ns) in by_identity:
+                run.outcomes[path] = FileOutcome(path, "skipped", "stored already")
+                continue
+            if stat.st_size in sizes:
+                with open(path, "rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                known = by_content.get((stat.st_size, digest))
+                if known is not None:
+                    reason = f"stored already, with the same content, as {known.path}"
+                    run.outcomes[path] = FileOutcome(path, "skipped", reason)
+                    continue
+        except OSError:
+            pass  # the worker that reads it gives the reason
+        reading.append(path)
+    run.read = tuple(reading)
+
+
+def account(run: Run, good: Mapping[int, FileSummary], layout: Layout, state: GroupState | None) -> None:
+    """Say of every file what of it is stored."""
+    for number, summary in good.items():
+        path = run.read[number]
+        added, held = layout.added[number], layout.duplicates.get(number, {})
+        reason = ""
+        if held:
+            names = _holders(run, held, summary, state)
+            total = sum(held.values())
+            share = f"all {total}" if not added else f"{total} of {len(summary.epoch)}"
+            reason = f"{share} epochs were there already, from {names}, and were kept"
+        status: Status = "stored" if added else "skipped"
+        run.outcomes[path] = FileOutcome(path, status, reason, len(summary.epoch), added, summary.notes)
+
+
+def _holders(run: Run, held: Mapping[int, int], summary: FileSummary, state: GroupState | None) -> str:
+    names = [os.path.basename(run.read[number]) for number in held if number != OLD]
+    if OLD in held and state is not None and len(summary.epoch):
+        first, last = int(summary.epoch[0]), int(summary.epoch[-1])
+        older = [
+            record
+            for record in state.records
+            if record.epochs_stored and record.first_epoch <= last and record.last_epoch >= first
+        ]
+        own = [record for record in older if record.path == summary.path]
+        names += [f"{os.path.basename(record.path)} as it was before" for record in own[:1]]
+        names += [os.path.basename(record.path) for record in older if record.path != summary.path]
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "the store"
+
+
+def file_records(run: Run, good: Mapping[int, FileSummary], layout: Layout) -> list[FileRecord]:
+    """Rows for all files that were read, also those without new epochs, so that none is read again."""
+    ordered = sorted(good.items(), key=lambda item: (int(item[1].epoch[0]), item[1].path))
+    return [
+        FileRecord(
+            path=run.read[number],
+            size=summary.size_bytes,
+            mtime_ns=summary.mtime_ns,
+            digest=summary.digest,
+            first_epoch=int(summary.epoch[0]),
+            last_epoch=int(summary.epoch[-1]),
+            epochs=len(summary.epoch),
+            epochs_stored=layout.added[number],
+        )
+        for number, summary in ordered
+    ]

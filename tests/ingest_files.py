@@ -1,0 +1,122 @@
+"""Observation files and runners for the tests of the ingest."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from zarr.storage import WrapperStore
+
+from canvod.launch.ingest.run import ingest
+from canvod.launch.runtime import tasks
+from canvod.launch.runtime.observations import read_observations
+from canvod.launch.simulate.rinex import RinexHeader, write_rinex
+
+START = np.datetime64("2025-01-01T00:00:00", "ns")
+STEP = np.timedelta64(5, "s")
+SATELLITES = ("G01", "G02", "E03", "R04", "C05")
+TYPES = {"G": "S1C", "E": "S1C", "R": "S1C", "C": "S2I"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The section ``ingest`` of the settings."""
+
+    variables: tuple[str, ...] = ("SNR",)
+    reader: str = "georinex"
+    chunk_epochs: int | None = None
+    compression_level: int = 3
+
+
+class CountingStore(WrapperStore):
+    """Notes what is fetched. Importable, since Dask pickles a class of a test by value, with a list of its own."""
+
+    fetched: ClassVar[list[str]] = []
+
+    async def get(self, key, prototype, byte_range=None):
+        """Fetch a value."""
+        self.fetched.append(key)
+        return await super().get(key, prototype, byte_range)
+
+
+def true_snr(satellite: str, rows: np.ndarray) -> np.ndarray:
+    """SNR of a satellite at epochs by their number since `START`; each satellite sets for a while."""
+    index = SATELLITES.index(satellite)
+    values = 30 + index + (rows % 40) / 4
+    return np.where((rows // 7 + index) % 5 == 0, np.nan, values)
+
+
+def write_window(path: Path, first: int, count: int = 10) -> Path:
+    """Write a file that is a window of the one truth, so that files that overlap agree."""
+    rows = np.arange(first, first + count)
+    observations = {name: {TYPES[name[0]]: true_snr(name, rows)} for name in SATELLITES}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rinex(path, RinexHeader(interval_s=5.0), START + rows * STEP, observations)
+    return path
+
+
+def write_windows(folder: Path, starts, count: int = 10) -> list[Path]:
+    """Write one file for each start."""
+    return [write_window(folder / f"{start:05d}.rnx", start, count) for start in starts]
+
+
+class InlineRunner:
+    """Runs tasks at once in this process."""
+
+    notices = ()
+    n_workers = 2
+
+    def __init__(self):
+        self.data = {}
+        self.reads = 0
+
+    def readers(self):
+        return tasks.worker_readers()
+
+    def read(self, paths, reader, variables):
+        for number, path in enumerate(paths):
+            self.reads += 1
+            self.data[number] = tasks.read_file(path, reader, variables)
+            yield number, self.data[number].summary
+
+    def write(self, fork, batches):
+        for batch in batches:
+            yield tasks.write_chunks(fork, batch, *(self.data[number] for number in batch.sources))
+
+    def discard(self, number):
+        self.data.pop(number, None)
+
+    def forget(self):
+        self.data = {}
+
+    def memory(self):
+        return {"inline": tasks.peak_memory_bytes()}
+
+    def peak_memory(self):
+        return self.memory()
+
+
+def run_inline(files, store, group="site/receiver", **options):
+    """Ingest in this process."""
+    settings = options.pop("settings", Options())
+    return ingest(files, store, group, runner=options.pop("runner", InlineRunner()), settings=settings, **options)
+
+
+def assert_holds(dataset, files, reader="georinex", variables=("SNR",)):
+    """Assert that a dataset holds what a serial read of the files gives, bit by bit, and nothing else."""
+    read = [read_observations(str(file), reader, variables) for file in files]
+    epochs = np.unique(np.concatenate([one.epoch for one in read]))
+    assert np.array_equal(dataset.epoch.values, epochs.astype("datetime64[ns]"))
+    assert set(dataset.sid.values.tolist()) == set(itertools.chain.from_iterable(one.sid for one in read))
+    for name in variables:
+        expected = np.full((len(epochs), dataset.sizes["sid"]), np.nan, dtype=read[0].variables[name].dtype)
+        position = {sid: index for index, sid in enumerate(dataset.sid.values.tolist())}
+        for one in read:
+            rows = np.searchsorted(epochs, one.epoch)
+            columns = [position[sid] for sid in one.sid]
+            expected[np.ix_(rows, columns)] = one.variables[name]
+        assert dataset[name].dtype == expected.dtype
+        assert np.array_equal(dataset[name].values, expected, equal_nan=True)

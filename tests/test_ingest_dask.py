@@ -1,0 +1,234 @@
+"""An ingest on a real Dask cluster: equal to a serial read, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from deadly_reader import make_deadly
+from ingest_files import CountingStore, Options, assert_holds, run_inline, write_window, write_windows
+
+from canvod.launch.errors import ClusterError
+from canvod.launch.ingest.progress import IngestProgress
+from canvod.launch.ingest.run import ingest
+from canvod.launch.ingest.runner import DaskRunner
+from canvod.launch.ingest.store import open_dataset, open_store
+from canvod.launch.runtime import tasks
+
+distributed = pytest.importorskip("distributed")
+dask = pytest.importorskip("dask")
+
+GROUP = "site/receiver"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """Two workers in processes of their own, with nannies, that files can kill."""
+    deadly = make_deadly(tmp_path_factory.mktemp("deadly"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(deadly))
+        with (
+            # By default a cluster gives up a worker that its nanny has not restarted within 15 s; busy machines take
+            # longer.
+            dask.config.set({"distributed.deploy.lost-worker-timeout": "120s"}),
+            distributed.LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                memory_limit="1GiB",
+                dashboard_address="127.0.0.1:0",
+                local_directory=str(tmp_path_factory.mktemp("dask")),
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
+
+
+@pytest.fixture
+def runner(client):
+    """A runner with both workers there."""
+    client.wait_for_workers(2, timeout=60)
+    return DaskRunner(client)
+
+
+def pids(client):
+    """Process IDs of the workers."""
+    return sorted(client.run(os.getpid).values())
+
+
+class Assassin(IngestProgress):
+    """Kills a worker process when a phase has come so far."""
+
+    def __init__(self, victims, title, after):
+        self.victims, self.title, self.after = list(victims), title, after
+        self.phase, self.done, self.killed = "", 0, 0
+
+    def begin(self, title, total, unit):
+        self.phase, self.done = title, 0
+
+    def advance(self, steps=1):
+        self.done += steps
+        if self.phase == self.title and self.done >= self.after and self.victims:
+            os.kill(self.victims.pop(), signal.SIGKILL)
+            self.killed += 1
+
+
+def test_a_cluster_stores_what_a_serial_read_gives(tmp_path, runner):
+    """Workers store the values of a serial read; the report has their peaks, and nothing stays on them."""
+    files = write_windows(tmp_path / "in", range(0, 80, 10))
+    options = Options(("SNR", "Pseudorange"), chunk_epochs=4)
+    for file in files:
+        assert file.exists()
+    report = ingest(files, tmp_path / "store", GROUP, runner=runner, settings=options)
+    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
+    assert len(report.stored) == 8
+    assert len(report.peak_memory_bytes) == 2
+    assert all(50 * 2**20 < peak < 2**31 for peak in report.peak_memory_bytes.values())
+
+
+@pytest.mark.parametrize(("phase", "after"), [("reading", 3), ("writing", 4)])
+def test_a_killed_worker_costs_no_file(tmp_path, client, runner, phase, after):
+    """SIGKILL of a worker while it reads, or writes, loses nothing: what it held is computed again."""
+    files = write_windows(tmp_path / "in", range(0, 160, 10))
+    assassin = Assassin(pids(client)[:1], phase, after)
+    report = ingest(
+        files, tmp_path / "store", GROUP, runner=runner, settings=Options(chunk_epochs=5), progress=assassin
+    )
+    assert assassin.killed == 1
+    assert (len(report.stored), len(report.failed)) == (16, 0)
+    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
+
+
+@pytest.mark.slow
+def test_both_workers_killed_while_writing_cost_no_file(tmp_path, client, runner):
+    """When no worker is left, everything is read again by those that the nannies start."""
+    files = write_windows(tmp_path / "in", range(0, 80, 10))
+    assassin = Assassin(pids(client), "writing", 2)
+    ingest(
+        files, tmp_path / "store", GROUP, runner=runner, settings=Options(chunk_epochs=2), progress=assassin
+    )
+    assert assassin.killed == 2
+    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_stays_without_workers_ends_the_run(tmp_path, monkeypatch):
+    """When the last worker is gone for good, the run ends with an error that says so, and commits nothing."""
+    files = write_windows(tmp_path / "in", range(0, 40, 10))
+    with (
+        distributed.LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            local_directory=str(tmp_path / "dask"),
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+
+        class Leaving(IngestProgress):
+            def advance(self, steps=1):
+                cluster.scale(0)
+
+        with pytest.raises(ClusterError, match="the cluster has had no workers for 3 s"):
+            ingest(
+                files,
+                tmp_path / "store",
+                GROUP,
+                runner=DaskRunner(client, no_worker_timeout_s=3),
+                settings=Options(),
+                progress=Leaving(),
+            )
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.slow
+def test_only_files_that_kill_their_reader_fail(tmp_path, client):
+    """A file that kills every process that reads it fails, with what is known; all others are stored."""
+    good = write_windows(tmp_path / "in", range(0, 60, 10))
+    killer = write_window(tmp_path / "in" / "killer.rnx", 60)
+    hungry = write_window(tmp_path / "in" / "hungry.rnx", 80)
+    once = write_window(tmp_path / "in" / "once.rnx", 100)
+    client.wait_for_workers(2, timeout=60)
+    asked = []
+
+    def explain(worker):
+        asked.append(worker)
+        return "killed by the kernel at its cap of 1 GiB"
+
+    report = ingest(
+        [killer, hungry, *good, once],
+        tmp_path / "store",
+        GROUP,
+        runner=DaskRunner(client, explain_death=explain),
+        settings=Options(),
+    )
+    reasons = {os.path.basename(file.path): file.reason for file in report.failed}
+    assert set(reasons) == {"killer.rnx", "hungry.rnx"}
+    assert "alone, was ended by SIGKILL on worker" in reasons["killer.rnx"]
+    assert reasons["killer.rnx"].endswith("killed by the kernel at its cap of 1 GiB")
+    assert asked
+    assert reasons["hungry.rnx"] == "needs more memory than this worker may use"
+    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), [*good, once])
+
+
+def test_a_second_ingest_waits_and_both_are_kept(tmp_path, runner):
+    """Two ingests into one store at once: the second says that it waits, and neither loses anything."""
+
+    class Patient(IngestProgress):
+        def __init__(self):
+            self.said = []
+            self.writing = threading.Event()
+
+        def begin(self, title, total, unit):
+            if title == "writing":
+                self.writing.set()
+                time.sleep(0.5)
+
+        def say(self, text):
+            self.said.append(text)
+
+    one, two = write_windows(tmp_path / "a", [0, 10, 20]), write_windows(tmp_path / "b", [5, 30])
+    run_inline(one[:1], tmp_path / "store")
+    first = Patient()
+    thread = threading.Thread(target=run_inline, args=(one, tmp_path / "store"), kwargs={"progress": first})
+    thread.start()
+    assert first.writing.wait(30)
+    second = Patient()
+    ingest(two, tmp_path / "store", GROUP, runner=runner, settings=Options(), progress=second)
+    thread.join(60)
+    assert any("another process is writing to" in line for line in second.said)
+    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), [*one, *two])
+
+
+def test_reading_on_the_cluster_loads_only_the_chunks_it_needs(tmp_path, client):
+    """``.sel`` of a time span on the client computes on the workers, and fetches the chunks of that span."""
+    import xarray as xr
+
+    files = write_windows(tmp_path / "in", range(0, 80, 10))
+    run_inline(files, tmp_path / "store")
+    store = CountingStore(open_store(tmp_path / "store").reader().store)
+    fetched = CountingStore.fetched
+    fetched.clear()
+    dataset = xr.open_zarr(store, group=GROUP, consolidated=False)
+    assert not any("/SNR/c/" in key for key in fetched)
+    span = slice("2025-01-01T00:00:50", "2025-01-01T00:02:25")
+    dataset.SNR.sel(epoch=span).compute(scheduler="sync")
+    assert sorted(key for key in fetched if "/SNR/c/" in key) == [f"{GROUP}/SNR/c/1/0", f"{GROUP}/SNR/c/2/0"]
+    assert client.status == "running"
+    lazy = open_dataset(tmp_path / "store", GROUP).SNR.sel(epoch=span)
+    assert lazy.compute().notnull().sum() == lazy.compute(scheduler="sync").notnull().sum() > 0
+
+
+@pytest.mark.slow
+def test_real_files_are_bit_identical_to_a_serial_read(tmp_path, rosalia, runner):
+    """The 48 real files of two receivers, on two workers, hold what a serial read with the same reader gives."""
+    reader = tasks.worker_readers()[0]
+    for folder, group in (("01_reference", "rosalia/reference_01"), ("02_canopy", "rosalia/canopy_01")):
+        files = sorted((rosalia / folder).rglob("*.rnx"))
+        report = ingest(files, tmp_path / "store", group, runner=runner, settings=Options(reader="auto"))
+        assert (len(report.stored), report.epochs, report.reader) == (24, 4320, reader)
+        dataset = open_dataset(tmp_path / "store", group)
+        assert dataset.SNR.chunks[0] == (180,) * 24
+        assert_holds(dataset.compute(scheduler="sync"), files, reader)
