@@ -81,7 +81,7 @@ def decompress(path: str, scratch_dir: str, limit_bytes: int = MAX_UNPACKED_BYTE
     with plain.open("rb") as file:
         is_hatanaka = _CRINEX in file.read(80)
     if is_hatanaka:
-        plain.write_bytes(_crx2rnx(plain.read_bytes(), limit_bytes))
+        plain.write_bytes(crx2rnx(plain.read_bytes(), limit_bytes))
     return str(plain)
 
 
@@ -135,9 +135,23 @@ def _uncompress(source: IO[bytes], target: IO[bytes], limit_bytes: int) -> None:
         raise UnreadableFileError(f"damaged .Z file: {one_line(str(exc))}") from exc
 
 
-def _crx2rnx(text: bytes, limit_bytes: int) -> bytes:
+def crx2rnx(text: bytes, limit_bytes: int) -> bytes:
+    """Return the RINEX file that a Hatanaka-compressed one stands for.
+
+    Parameters
+    ----------
+    text : bytes
+        The compressed file.
+    limit_bytes : int
+        Refused where it might give more: a line counts as the longest that its header makes possible.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is damaged, too large, or the package is not installed.
+    """
     try:
-        from hatanaka import HatanakaException, crx2rnx
+        import hatanaka
     except ImportError:
         raise UnreadableFileError(
             f"packed with Hatanaka's method, which is not installed here: {_REMEDY}"
@@ -150,7 +164,7 @@ def _crx2rnx(text: bytes, limit_bytes: int) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            plain: bytes = crx2rnx(text)
-    except (HatanakaException, ValueError, OSError) as exc:
+            plain: bytes = hatanaka.crx2rnx(text)
+    except (hatanaka.HatanakaException, ValueError, OSError) as exc:
         raise UnreadableFileError(f"damaged Hatanaka file: {one_line(str(exc))}") from exc
     return plain

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ from canvod.launch.runtime.rinex_text import file_2, file_3
 if TYPE_CHECKING:
     from canvod.launch.runtime.rinex_header import RinexHeader
 
+_REFUSALS: Final = (ValueError, KeyError, IndexError, AttributeError, TypeError)
 _NAME: Final = re.compile(r"\.(\d\do|O|rnx)$")
 
 if not structlog.is_configured():
@@ -57,47 +59,61 @@ def read(path: str, header: RinexHeader, variables: Sequence[str], scratch_dir: 
 
 
 def _read_3(path: str, header: RinexHeader, variables: Sequence[str], scratch_dir: str) -> Reading:
+    notes: list[str] = []
     try:
         reader = Rnxv3Obs(fpath=_with_known_name(path, scratch_dir), completeness_mode="off")
-        dataset = reader.to_ds(keep_data_vars=list(variables), pad_global_sid=False)
-        n_records = len(reader.get_epoch_record_batches())
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as exc:
+        reading = _reading(reader, variables, notes)
+    except _REFUSALS as exc:
         # One epoch of a month 13, or a header record that nobody needs, costs it the whole file.
-        records = screen(path, header, variables)
-        if not records.epochs:
-            raise
-        copy = _write(scratch_dir, file_3(header, records.epochs))
-        dataset = Rnxv3Obs(fpath=copy, completeness_mode="off").to_ds(
-            keep_data_vars=list(variables), pad_global_sid=False
-        )
-        notes = records.notes() or [
-            f"read without its header, which canvod-readers refuses ({type(exc).__name__})"
-        ]
-        return _reading(dataset, variables, notes)
-    complete = n_records == dataset.sizes["epoch"]
-    notes = [] if complete else screen(path, header, variables).notes()
-    return _reading(dataset, variables, notes)
+        notes = _without_header(exc)
+    else:
+        first, last = header.span_ns
+        if ((reading.epoch >= first) & (reading.epoch <= last)).all():
+            if len(reader.get_epoch_record_batches()) == len(reading.epoch):
+                return reading
+            return replace(reading, notes=screen(path, header, variables).notes())
+    records = screen(path, header, variables)
+    notes = records.notes() or notes
+    if not records.epochs:
+        return _nothing(variables, notes)
+    copy = _write(scratch_dir, file_3(header, records.epochs))
+    return _reading(Rnxv3Obs(fpath=copy, completeness_mode="off"), variables, notes)
 
 
 def _read_2(path: str, header: RinexHeader, variables: Sequence[str], scratch_dir: str) -> Reading:
     # canvod-readers does not check RINEX 2.11: after damage it reads on wherever a line looks like an epoch,
     # and it takes satellites of systems that 2.11 does not have for satellites of GPS.
     records = screen(path, header, variables)
+    notes = records.notes()
     if not records.epochs:
-        empty: dict[str, npt.NDArray[np.floating[Any]]] = {name: np.empty((0, 0)) for name in variables}
-        return Reading(np.empty(0, dtype=np.int64), [], empty, records.notes())
-    if records.damaged or records.foreign:
-        path = str(_write(scratch_dir, file_2(header, records.epochs)))
-    dataset = Rnxv2Obs(fpath=Path(path)).to_ds(keep_data_vars=list(variables), pad_global_sid=False)
-    reading = _reading(dataset, variables, records.notes())
+        return _nothing(variables, notes)
+    reading: Reading | None = None
+    if not notes:
+        try:
+            reading = _reading(Rnxv2Obs(fpath=Path(path)), variables, notes)
+        except _REFUSALS as exc:
+            notes = _without_header(exc)
+    if reading is None:
+        copy = _write(scratch_dir, file_2(header, records.epochs))
+        reading = _reading(Rnxv2Obs(fpath=copy), variables, notes)
     # It cuts seconds to microseconds (5.3 becomes 5.299999), so the times are those of the checks.
     epoch = np.array([each.time_ns for each in records.epochs], dtype=np.int64)
     if len(epoch) != len(reading.epoch):
         raise ValueError(f"canvod-readers finds {len(reading.epoch)} epochs where {len(epoch)} are")
-    return Reading(epoch, reading.sid, reading.variables, reading.notes)
+    return replace(reading, epoch=epoch)
 
 
-def _reading(dataset: Any, variables: Sequence[str], notes: list[str]) -> Reading:
+def _without_header(exc: Exception) -> list[str]:
+    return [f"read without its header, which canvod-readers refuses ({type(exc).__name__})"]
+
+
+def _nothing(variables: Sequence[str], notes: list[str]) -> Reading:
+    empty: dict[str, npt.NDArray[np.floating[Any]]] = {name: np.empty((0, 0)) for name in variables}
+    return Reading(np.empty(0, dtype=np.int64), [], empty, notes)
+
+
+def _reading(reader: Rnxv3Obs | Rnxv2Obs, variables: Sequence[str], notes: list[str]) -> Reading:
+    dataset = reader.to_ds(keep_data_vars=list(variables), pad_global_sid=False)
     return Reading(
         epoch=dataset["epoch"].values.astype("datetime64[ns]").astype(np.int64),
         sid=[str(sid) for sid in dataset["sid"].values],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from canvod.launch.runtime.reading import one_line
@@ -23,17 +24,20 @@ CODES_PER_LINE: Final = 5
 LINE: Final = 80
 """Characters of a line."""
 
+_I3: Final = r"  \d| \d\d|\d{3}"
 _EPOCH: Final = re.compile(
-    r" ([ \d]\d) ([ \d]\d) ([ \d]\d) ([ \d]\d) ([ \d]\d)([ \d]{2}\d\.\d{7})  (\d)([ \d]{2}\d)(.*)"
+    rf" ([ \d]\d) ([ \d]\d) ([ \d]\d) ([ \d]\d) ([ \d]\d)((?:{_I3})\.\d{{7}})  (\d)({_I3})(.*)", re.ASCII
 )
-_EVENT_WITHOUT_TIME: Final = re.compile(r" {28}([2-5])([ \d]{2}\d).*")
+_EVENT_WITHOUT_TIME: Final = re.compile(rf" {{28}}([2-5])({_I3}).*", re.ASCII)
 _SATELLITE: Final = re.compile(rf"[{SYSTEMS}]\d\d")
 _LIST_START: Final = 32
 _CYCLE_SLIP: Final = "6"
 _PIVOT: Final = 80
 
 
-def screen(lines: list[str], wanted: dict[str, list[int]], n_header: int, n_codes: int) -> Records:
+def screen(
+    lines: list[str], wanted: dict[str, list[int]], n_header: int, n_codes: int, span_ns: tuple[int, int]
+) -> Records:
     """Check the records of a RINEX 2 file.
 
     Parameters
@@ -46,16 +50,18 @@ def screen(lines: list[str], wanted: dict[str, list[int]], n_header: int, n_code
         Lines of the header.
     n_codes : int
         Observation codes of the header.
+    span_ns : tuple of int
+        First and last time that an epoch may have.
     """
     records = Records()
-    per_satellite = -(-n_codes // CODES_PER_LINE)
+    file = _File(lines, wanted, -(-n_codes // CODES_PER_LINE), span_ns)
     i, lost = n_header, False
     while i < len(lines):
         if not lines[i].strip():
             i += 1
             continue
         try:
-            epoch, end = _epoch(lines, i, per_satellite, wanted, records.foreign)
+            epoch, end = file.epoch(i, records.foreign)
         except DamagedError as exc:
             if not lost:
                 records.damaged.append((i + 1, str(exc)))
@@ -67,37 +73,52 @@ def screen(lines: list[str], wanted: dict[str, list[int]], n_header: int, n_code
     return records
 
 
-def _epoch(
-    lines: list[str], start: int, per_satellite: int, wanted: dict[str, list[int]], foreign: set[str]
-) -> tuple[Epoch | None, int]:
-    """Return the epoch at line ``start``, None for an event, and the line after it."""
-    event = _EVENT_WITHOUT_TIME.fullmatch(lines[start])
-    if event is not None:
-        return None, start + 1 + int(event[2])
-    match = _EPOCH.fullmatch(lines[start])
-    if match is None:
-        raise DamagedError(f"not an epoch: {one_line(lines[start], 40)!r}")
-    announced = int(match[8])
-    if is_event(match[7]) and match[7] != _CYCLE_SLIP:
-        return None, start + 1 + announced
-    body = start + max(1, -(-announced // SATELLITES_PER_LINE))
-    end = body + announced * per_satellite
-    if is_event(match[7]):
-        return None, end
-    moment = time_ns(_year(int(match[1])), match.group(2, 3, 4, 5), match[6])
-    names = list(_names([line[_LIST_START:] for line in lines[start:body]], announced))
-    if not announced or end > len(lines):
-        raise DamagedError(f"{announced} satellites announced, but the file ends before the last of them")
-    satellites = []
-    for k, sv in enumerate(names):
-        first = body + k * per_satellite
-        fields = "".join(line[:LINE].ljust(LINE) for line in lines[first : first + per_satellite])
-        check_fields(sv, fields, wanted.get(sv[0], []), flags_alone=True)
-        if sv[0] in wanted:
-            satellites.append((sv, fields))
-        else:
-            foreign.add(sv)
-    return Epoch(start + 1, moment, satellites), end
+@dataclass(frozen=True)
+class _File:
+    """The lines of a file, and what its header says of them."""
+
+    lines: list[str]
+    wanted: dict[str, list[int]]
+    per_satellite: int
+    span_ns: tuple[int, int]
+
+    def epoch(self, start: int, foreign: set[str]) -> tuple[Epoch | None, int]:
+        """Return the epoch at line ``start``, None for an event, and the line after it."""
+        line = self.lines[start]
+        event = _EVENT_WITHOUT_TIME.fullmatch(line)
+        if event is not None:
+            return None, start + 1 + int(event[2])
+        match = _EPOCH.fullmatch(line)
+        if match is None:
+            raise DamagedError(f"not an epoch: {one_line(line, 40)!r}")
+        announced = int(match[8])
+        if is_event(match[7]) and match[7] != _CYCLE_SLIP:
+            return None, start + 1 + announced
+        body = start + max(1, -(-announced // SATELLITES_PER_LINE))
+        end = body + announced * self.per_satellite
+        if match[7] == _CYCLE_SLIP:
+            return None, end
+        moment = time_ns(_year(int(match[1])), match.group(2, 3, 4, 5), match[6], self.span_ns)
+        names = list(_names([each[_LIST_START:] for each in self.lines[start:body]], announced))
+        if not announced:
+            raise DamagedError("it has no satellites")
+        if end > len(self.lines):
+            raise DamagedError(f"{announced} satellites announced, but the file ends before the last of them")
+        satellites = list(self._satellites(names, body, foreign))
+        if not satellites:
+            raise DamagedError("none of its satellites is of a system of RINEX 2.11")
+        return Epoch(start + 1, moment, satellites), end
+
+    def _satellites(self, names: list[str], body: int, foreign: set[str]) -> Iterator[tuple[str, str]]:
+        for k, sv in enumerate(names):
+            first = body + k * self.per_satellite
+            part = self.lines[first : first + self.per_satellite]
+            fields = "".join(line[:LINE].ljust(LINE) for line in part)
+            check_fields(sv, fields, self.wanted.get(sv[0], []), flags_alone=True)
+            if sv[0] in self.wanted:
+                yield sv, fields
+            else:
+                foreign.add(sv)
 
 
 def _names(lists: list[str], announced: int) -> Iterator[str]:

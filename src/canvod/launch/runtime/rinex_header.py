@@ -21,6 +21,9 @@ SYSTEMS: Final = "GRESJCI"
 MAX_HEADER_LINES: Final = 10_000
 """A longer header is taken for a file without an end of header; the longest seen have less than 1,000."""
 
+MAX_DISTANCE_NS: Final = 400 * 86_400 * 1_000_000_000
+"""An epoch further from TIME OF FIRST OBS than about a year is taken for damaged."""
+
 _VERSION: Final = "RINEX VERSION / TYPE"
 _TYPES_2: Final = "# / TYPES OF OBSERV"
 _TYPES_3: Final = "SYS / # / OBS TYPES"
@@ -52,6 +55,16 @@ class RinexHeader:
     codes: dict[str, tuple[str, ...]]
     n_lines: int
     first_epoch: datetime
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """First and last time that an epoch may have, in ns since 1970-01-01.
+
+        Nanoseconds reach from 1678 to 2262 only; beyond, canvod-readers turns a damaged year into a time that
+        looks like any other.
+        """
+        first = int(self.first_epoch.timestamp()) * 1_000_000_000
+        return first - MAX_DISTANCE_NS, first + MAX_DISTANCE_NS
 
     @property
     def is_rinex2(self) -> bool:

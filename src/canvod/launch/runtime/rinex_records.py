@@ -66,7 +66,7 @@ class Records:
         if self.damaged:
             line, reason = self.damaged[0]
             count = len(self.damaged)
-            which = "damaged epoch," if count == 1 else "damaged epochs, the first"
+            which = "damaged or empty epoch," if count == 1 else "damaged or empty epochs, the first"
             notes.append(f"left out {count} {which} at line {line}: {reason}")
         if self.foreign:
             names = ", ".join(sorted(self.foreign))
@@ -120,7 +120,7 @@ def check_fields(sv: str, fields: str, wanted: list[int], *, flags_alone: bool) 
             raise DamagedError(f"satellite {sv}: {one_line(text, 20)!r} is not an observation")
 
 
-def time_ns(year: int, parts: tuple[str, ...], seconds: str) -> int:
+def time_ns(year: int, parts: tuple[str, ...], seconds: str, span_ns: tuple[int, int]) -> int:
     """Time of an epoch in ns since 1970-01-01.
 
     Parameters
@@ -131,15 +131,17 @@ def time_ns(year: int, parts: tuple[str, ...], seconds: str) -> int:
         Month, day, hour, minute.
     seconds : str
         Seconds with their fraction.
+    span_ns : tuple of int
+        First and last time that is possible.
 
     Raises
     ------
     DamagedError
-        If there is no such time.
+        If there is no such time, or it is not possible in this file.
 
     Examples
     --------
-    >>> time_ns(1970, ("01", "01", "00", "01"), "0.1000000")
+    >>> time_ns(1970, ("01", "01", "00", "01"), "0.1000000", (0, 10**11))
     60100000000
     """
     try:
@@ -150,4 +152,7 @@ def time_ns(year: int, parts: tuple[str, ...], seconds: str) -> int:
     if not 0 <= float(seconds) < _MINUTE_S:
         raise DamagedError(f"not a time: second {seconds.strip()} is not below 60")
     # Rounded to the 100 ns of F11.7, which 0.1 as a float would lose.
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + round(float(seconds) * 1e7) * 100
+    time = (since.days * 86_400 + since.seconds) * 1_000_000_000 + round(float(seconds) * 1e7) * 100
+    if not span_ns[0] <= time <= span_ns[1]:
+        raise DamagedError(f"{year:04d}-{month:02d}-{day:02d} is more than a year from TIME OF FIRST OBS")
+    return time

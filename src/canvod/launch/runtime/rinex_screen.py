@@ -44,5 +44,5 @@ def screen(path: str, header: RinexHeader, variables: Collection[str]) -> Record
     }
     if header.is_rinex2:
         n_codes = len(next(iter(header.codes.values())))
-        return rinex2_records.screen(lines, wanted, header.n_lines, n_codes)
-    return rinex3_records.screen(lines, wanted)
+        return rinex2_records.screen(lines, wanted, header.n_lines, n_codes, header.span_ns)
+    return rinex3_records.screen(lines, wanted, header.span_ns)
