@@ -23,6 +23,8 @@ echo "Installing the locked dependencies"
 PYTHONPATH=$(echo /opt/build/lib/python3*/site-packages) /opt/build/bin/uv pip install --no-progress \
     --python /opt/venv/bin/python --require-hashes --no-build-isolation -r requirements.lock
 
+rm -f /opt/venv/.lock
+
 # Nobody runs the test suites of the dependencies in a worker; they would be compiled, too.
 echo "Removing test suites"
 for package in bokeh dask distributed fontTools matplotlib numpy pandas xarray zarr; do

@@ -11,5 +11,5 @@ PYTHONPATH=$(echo /opt/build/lib/python3*/site-packages) /opt/build/bin/uv pip i
 
 # What the wheel carries for building images is of no use inside one.
 rm -rf /opt/project/lib/python3*/site-packages/canvod/launch/_build
-rm -f /opt/project/lib/python3*/site-packages/canvod_launch-*.dist-info/direct_url.json
+rm -f /opt/project/.lock /opt/project/lib/python3*/site-packages/canvod_launch-*.dist-info/direct_url.json
 /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /opt/project -p /opt/venv /opt/project/lib

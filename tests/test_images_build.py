@@ -169,9 +169,11 @@ def test_no_secret_of_the_site_stays(engine, images, image_settings):
     base = inspect_image(engine, read_context().identity("worker", image_settings.launch.python).name)
     base_name = base["Config"]["Labels"]["org.canvod.launch.base"]
     try:
-        image = build_module._build(
-            engine, stubbed, identity, base_name, site, build_module.ignore, no_cache=False
-        )
+        with build_module._caches(engine, site) as caches:
+            image = build_module._build(
+                engine, stubbed, identity, base_name, site, caches, build_module.ignore, no_cache=False
+            )
+            assert caches
         secrets = {b"THEBUNDLE", b"THEINDEX", b"THEPASSWORD", b"THEMIRROR", b"THEPROXY"}
         assert save_and_search(engine, image.name, secrets) == set()
         history = json.dumps(engine.api.history(image.name)).encode()
@@ -179,7 +181,6 @@ def test_no_secret_of_the_site_stays(engine, images, image_settings):
         # With credentials in it, not even the cache of the builder stage stays on the engine.
         for cached in engine.api.images(filters={"dangling": True, "label": build_module.STAGE_LABEL}):
             assert not [s for s in secrets if s in json.dumps(engine.api.history(cached["Id"])).encode()]
-            assert cached["Size"] > 200_000_000
     finally:
         engine.images.remove(identity.name, force=True)
 
@@ -206,7 +207,9 @@ def test_a_failed_build_shows_step_and_output(engine, images, image_settings):
     base_name = current["Config"]["Labels"]["org.canvod.launch.base"]
     before = {container["Id"] for container in engine.api.containers(all=True)}
     with pytest.raises(ImageError) as caught:
-        build_module._build(engine, broken, identity, base_name, Site(), build_module.ignore, no_cache=False)
+        build_module._build(
+            engine, broken, identity, base_name, Site(), [], build_module.ignore, no_cache=False
+        )
     text = str(caught.value)
     assert "RUN sh /build/docker/install-compiler.sh" in text
     assert "THE LAST WORDS" in text

@@ -108,8 +108,9 @@ def _require_tools(python: str) -> None:
     if os.geteuid() != 0:
         raise ImageError(
             f"{missing} needs root (debootstrap makes device files and changes root).",
-            hint=f"run once: sudo $(command -v canvod-launch) build --base --python {python}; or load python:{python}-slim "
-            "into the engine (docker load), or name an image that is there in launch.python_image",
+            hint=f"run once: sudo $(command -v canvod-launch) build --base --python {python}; "
+            f"or load python:{python}-slim into the engine (docker load), or name another image in "
+            "launch.python_image",
         )
     if shutil.which("debootstrap") is None:
         raise ImageError(

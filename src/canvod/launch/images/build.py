@@ -130,7 +130,7 @@ def build_images(
         return tuple(image for image in found if image is not None)
     site = read_site(launch.build)
     images: list[BuiltImage] = []
-    with _one_builder(progress, wanted[0].name):
+    with _one_builder(progress, wanted[0].name), _caches(client, site) as caches:
         base = _base(client, settings, site, progress)
         for number, identity in enumerate(wanted):
             started = time.monotonic()
@@ -138,7 +138,7 @@ def build_images(
             image = None if force else _up_to_date(client, identity, started)
             # Both images share their layers, so that only the first one is built anew.
             image = image or _build(
-                client, context, identity, base, site, progress, no_cache=force and number == 0
+                client, context, identity, base, site, caches, progress, no_cache=force and number == 0
             )
             images.append(image)
     return tuple(images)
@@ -265,11 +265,12 @@ def _build(
     identity: ImageIdentity,
     base: str,
     site: Site,
+    caches: list[str],
     progress: Progress,
     *,
     no_cache: bool,
 ) -> BuiltImage:
-    """Build one image, and clear away what it replaces."""
+    """Build one image, clear away what it replaces, and add its builder stage to `caches`."""
     started = time.monotonic()
     previous = inspect_image(client, identity.name)
     log = BuildLog(identity.name)
@@ -292,11 +293,14 @@ def _build(
         finally:
             # Ends the build on the engine as well, if this end is interrupted.
             stream.close()
+            if log.builder_id is not None:
+                caches.append(log.builder_id)
     if log.error is not None:
         raise _failure(log)
     image = inspect_image(client, identity.name) or {}
     _remove_replaced(client, previous)
-    _remove_builders(client, keep=None if site.has_credentials else log.builder_id, like=image)
+    if not site.has_credentials:
+        _remove_builders(client, keep=log.builder_id, like=image)
     result = _built(identity.role, identity.name, identity.python, image, started, built=True)
     progress(BuildEvent(result.name, f"built: {result.size_bytes / 1e6:.0f} MB in {result.seconds:.0f} s"))
     return result
@@ -322,7 +326,7 @@ def _remove_replaced(client: Client, previous: dict[str, Any] | None) -> None:
 
 
 def _remove_builders(client: Client, *, keep: str | None, like: dict[str, Any]) -> None:
-    """Remove the builder stages of earlier builds, or all of them where they may hold credentials.
+    """Remove the builder stages of earlier builds.
 
     The newest one stays: with it, an edited source is built in seconds. So do those of other base images,
     which are known by another first layer.
@@ -341,6 +345,21 @@ def _remove_image(client: Client, image_id: str) -> None:
     # Refused while a container runs from it; the next build tries again.
     with suppress(EngineError), translate(f"remove the image {image_id}"):
         client.api.remove_image(image_id)
+
+
+@contextmanager
+def _caches(client: Client, site: Site) -> Iterator[list[str]]:
+    """Collect the builder stages of some builds, and remove them in the end if they hold credentials.
+
+    Without them the next build takes longer, and no password stays on the engine.
+    """
+    caches: list[str] = []
+    try:
+        yield caches
+    finally:
+        if site.has_credentials:
+            for image_id in dict.fromkeys(caches):
+                _remove_image(client, image_id)
 
 
 @contextmanager

@@ -34,9 +34,10 @@ class BuildLog:
     image_id: str | None = None
     """The finished image."""
     builder_id: str | None = None
-    """Last image of the stage before the final one, the cache of the next build."""
+    """Last image of the stage before the final one so far, the cache of the next build."""
+    stages: int = 0
+    """How many stages have begun."""
     _partial: str = ""
-    _layer: str | None = None
 
     def feed(self, event: Mapping[str, Any]) -> Iterator[BuildEvent]:
         """Take one event of the stream.
@@ -65,12 +66,12 @@ class BuildLog:
 
     def _line(self, line: str) -> None:
         if match := _STEP.match(line):
-            if match[3].startswith("FROM") and self._layer is not None:
-                self.builder_id = self._layer
+            self.stages += match[3].startswith("FROM")
             self.step, self.steps, self.instruction = int(match[1]), int(match[2]), match[3]
             self.last.clear()
         elif match := _LAYER.match(line):
-            self._layer = match[1]
+            if self.stages == 1:
+                self.builder_id = match[1]
         else:
             self.last.append(line)
 

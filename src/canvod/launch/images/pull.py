@@ -75,7 +75,7 @@ def pull(name: str, *, progress: Progress = ignore, answer_timeout_s: float = AN
     ImageError
         If the registry does not answer in time, stands still, or has no such image.
     """
-    events: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
+    events: queue.Queue[dict[str, Any] | EngineError | None] = queue.Queue()
     # A thread of its own, because the engine sends nothing, not even headers, until the registry answers, and
     # the SDK pulls without a time limit. What is given up here ends when the engine gives up, too.
     threading.Thread(target=_receive, args=(name, events), name=f"pull {name}", daemon=True).start()
@@ -90,8 +90,8 @@ def pull(name: str, *, progress: Progress = ignore, answer_timeout_s: float = AN
             ) from None
         if event is None:
             return
-        if isinstance(event, BaseException):
-            raise ImageError(f"Could not pull {name}: {getattr(event, 'message', event)}") from event
+        if isinstance(event, EngineError):
+            raise ImageError(event.message) from event
         if "error" in event:
             raise ImageError(f"Could not pull {name}: {event['error']}")
         timeout_s = STALL_TIMEOUT_S
@@ -102,7 +102,7 @@ def pull(name: str, *, progress: Progress = ignore, answer_timeout_s: float = AN
         )
 
 
-def _receive(name: str, events: queue.Queue[dict[str, Any] | BaseException | None]) -> None:
+def _receive(name: str, events: queue.Queue[dict[str, Any] | EngineError | None]) -> None:
     """Pass on the events of a pull, then None, or the error that ended it."""
     try:
         client = connect()
