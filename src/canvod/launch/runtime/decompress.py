@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import warnings
 import zlib
 from pathlib import Path
 from typing import IO, Final
@@ -162,9 +161,8 @@ def crx2rnx(text: bytes, limit_bytes: int) -> bytes:
     if text.count(b"\n") * widest > limit_bytes:
         raise _too_large(limit_bytes)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            plain: bytes = hatanaka.crx2rnx(text)
+        # What it only warns of reaches the worker's log: catching warnings is not safe among threads.
+        plain: bytes = hatanaka.crx2rnx(text)
     except (hatanaka.HatanakaException, ValueError, OSError) as exc:
         raise UnreadableFileError(f"damaged Hatanaka file: {one_line(str(exc))}") from exc
     return plain

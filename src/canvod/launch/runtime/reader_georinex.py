@@ -1,7 +1,7 @@
 """RINEX by georinex, under the names and with the values of canvod-readers.
 
 At every epoch georinex aligns and copies all that it has read before, and it parses every field whatever was
-asked for: a file of 180 epochs with seven systems takes 8 s. It is therefore handed the wanted fields only,
+asked for: a file of 180 epochs with seven systems takes 10 s. It is therefore handed the wanted fields only,
 of one satellite system at a time, in epoch records of 99 lines, the most that a record can announce. Nothing
 is left to align, and the file takes a twentieth of that. Which line belongs to which epoch is known from the
 checks that come before (see `rinex_screen`), without which georinex would read damaged lines as numbers.
