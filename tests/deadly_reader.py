@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SITECUSTOMIZE = '''
+SITECUSTOMIZE = """
 import os, signal, time
 from canvod.launch.runtime import observations
 
@@ -24,7 +24,7 @@ def read_observations(path, *arguments, **options):
     return read(path, *arguments, **options)
 
 observations.read_observations = read_observations
-'''
+"""
 
 
 def make_deadly(folder: Path) -> Path:

@@ -102,7 +102,9 @@ class InlineRunner:
 def run_inline(files, store, group="site/receiver", **options):
     """Ingest in this process."""
     settings = options.pop("settings", Options())
-    return ingest(files, store, group, runner=options.pop("runner", InlineRunner()), settings=settings, **options)
+    return ingest(
+        files, store, group, runner=options.pop("runner", InlineRunner()), settings=settings, **options
+    )
 
 
 def assert_holds(dataset, files, reader="georinex", variables=("SNR",)):

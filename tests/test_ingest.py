@@ -13,12 +13,12 @@ import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_window, write_windows
 from rich.console import Console
 
 from canvod.launch.errors import DependencyError, ExitStatus, InputError
 from canvod.launch.ingest.store import open_dataset, open_store
 from canvod.launch.runtime import tasks
+from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_window, write_windows
 
 GROUP = "site/receiver"
 

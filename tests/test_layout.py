@@ -26,9 +26,7 @@ STEP = 5_000_000_000
 def campaigns(draw):
     """Draw a truth (which signals are seen at which epoch) and files that are windows of it, overlapping or not."""
     length = draw(st.integers(1, 40))
-    seen = draw(
-        st.lists(st.frozensets(st.sampled_from(SIDS), min_size=1), min_size=length, max_size=length)
-    )
+    seen = draw(st.lists(st.frozensets(st.sampled_from(SIDS), min_size=1), min_size=length, max_size=length))
     windows = draw(
         st.lists(
             st.tuples(st.integers(0, length - 1), st.integers(1, 12), st.sampled_from([1, 1, 1, 2, 3])),
@@ -66,7 +64,9 @@ class Group:
         for chunk in layout.chunks:
             block = np.full((chunk.stop - chunk.start, len(layout.sid)), np.nan)
             for piece in chunk.pieces:
-                rows = slice(piece.target_start - chunk.start, piece.target_start - chunk.start + piece.length)
+                rows = slice(
+                    piece.target_start - chunk.start, piece.target_start - chunk.start + piece.length
+                )
                 source = slice(piece.source_start, piece.source_start + piece.length)
                 if piece.source == OLD:
                     block[rows] = old[source]

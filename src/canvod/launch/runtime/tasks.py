@@ -42,6 +42,9 @@ from canvod.launch.runtime.observations import (
     read_observations,
 )
 
+ALONE_ATTEMPTS = 2
+"""How often a file is read alone: once more than needed, since the kernel may kill a process for another's greed."""
+
 
 def worker_name() -> str:
     """Name of this worker in Dask, else ``process-<pid>``."""
@@ -220,20 +223,24 @@ def read_file_alone(
     code = "from canvod.launch.runtime.tasks import read_for_parent; read_for_parent()"
     search = [os.environ.get("PYTHONPATH", ""), *sys.path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, search))}
-    process = subprocess.run(
-        [sys.executable, "-c", code], input=request, capture_output=True, check=False, env=environment
-    )
-    if process.returncode == 0:
-        result: FileResult = pickle.loads(process.stdout)
-        return replace(result, summary=replace(result.summary, **_where(started)))
+    for _ in range(ALONE_ATTEMPTS):
+        process = subprocess.run(
+            [sys.executable, "-c", code], input=request, capture_output=True, check=False, env=environment
+        )
+        if process.returncode == 0:
+            result: FileResult = pickle.loads(process.stdout)
+            return replace(result, summary=replace(result.summary, **_where(started)))
+    return _failed(path, "killed", _how_it_ended(process), started)
+
+
+def _how_it_ended(process: subprocess.CompletedProcess[bytes]) -> str:
+    who = f"the process that read it, alone, on worker {worker_name()}"
     if process.returncode < 0:
         number = -process.returncode
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        reason = f"the process that read it, alone, was ended by {name} on worker {worker_name()}"
-    else:
-        last = process.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        reason = f"the process that read it, alone, ended with status {process.returncode}: {last[0]}"
-    return _failed(path, "killed", reason, started)
+        return f"{who}, was ended by {name}"
+    last = process.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+    return f"{who}, ended with status {process.returncode}: {last[0]}"
 
 
 def read_for_parent() -> None:

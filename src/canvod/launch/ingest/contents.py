@@ -1,0 +1,174 @@
+"""What a store holds: groups with their arrays, sizes, time span and signals, and the newest snapshots."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import zarr
+from rich.console import Group as Renderables
+from rich.text import Text
+from rich.tree import Tree
+
+from canvod.launch.ingest.group import FORMAT_KEY
+from canvod.launch.ingest.report import format_bytes, format_epoch
+from canvod.launch.ingest.store import Snapshot, open_store
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+SNAPSHOTS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """One array of a group."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: str
+    bytes_raw: int
+    """Size without compression."""
+    bytes_stored: int
+    """Size of its chunks in the store."""
+
+
+@dataclass(frozen=True)
+class GroupInfo:
+    """One group with arrays."""
+
+    path: str
+    arrays: tuple[ArrayInfo, ...]
+    """The variables; coordinates are left out."""
+    epochs: int | None
+    first_epoch: int | None
+    last_epoch: int | None
+    """Nanoseconds since 1970-01-01, GPS time; None for a group of another origin."""
+    signals: Mapping[str, int]
+    """Number of signals of each system."""
+    files: int
+    """Files that were read into it."""
+    reader: str
+
+
+@dataclass(frozen=True)
+class StoreTree:
+    """A whole store."""
+
+    path: str
+    disk_bytes: int
+    """Size of all files of the store, older snapshots included."""
+    groups: tuple[GroupInfo, ...]
+    snapshots: tuple[Snapshot, ...]
+    """The newest commits."""
+
+    def to_json(self) -> str:
+        """Everything as JSON."""
+        return json.dumps(asdict(self), indent=2, default=str)
+
+    def __rich__(self) -> RenderableType:
+        """The tree that ``canvod-launch store show`` prints."""
+        tree = Tree(Text(f"{self.path}  {format_bytes(self.disk_bytes)} on disk", style="bold"))
+        for group in self.groups:
+            _show_group(tree, group)
+        if not self.groups:
+            tree.add("no groups")
+        history = [
+            Text(f"{snapshot.id}  {snapshot.written_at:%Y-%m-%d %H:%M:%S} UTC  {snapshot.message}")
+            for snapshot in self.snapshots
+        ]
+        return Renderables(tree, Text(), Text("Newest snapshots", style="bold"), *history)
+
+
+def _show_group(tree: Tree, group: GroupInfo) -> None:
+    branch = tree.add(Text(group.path, style="bold cyan"))
+    if group.first_epoch is not None and group.last_epoch is not None:
+        span = f"{format_epoch(group.first_epoch)} to {format_epoch(group.last_epoch)} GPS time"
+        branch.add(Text(f"{group.epochs} epochs, {span}"))
+        counts = ", ".join(f"{system} {count}" for system, count in group.signals.items())
+        branch.add(Text(f"{sum(group.signals.values())} signals: {counts}"))
+        branch.add(Text(f"{group.files} files, read with {group.reader}"))
+    for array in group.arrays:
+        size = " × ".join(f"{dim} {length}" for dim, length in zip(array.dims, array.shape, strict=True))  # noqa: RUF001
+        chunks = " × ".join(map(str, array.chunks))  # noqa: RUF001
+        stored = f"{format_bytes(array.bytes_stored)} of {format_bytes(array.bytes_raw)}"
+        branch.add(Text(f"{array.name}  {array.dtype}  {size}, chunks {chunks}, {stored}"))
+
+
+def store_tree(path: str | os.PathLike[str]) -> StoreTree:
+    """Look at a store.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    store = open_store(path)
+    return StoreTree(
+        path=str(store.path),
+        disk_bytes=store.disk_bytes(),
+        groups=tuple(_groups(store.reader().store)),
+        snapshots=tuple(store.snapshots(SNAPSHOTS_SHOWN)),
+    )
+
+
+def _groups(store: Any) -> list[GroupInfo]:
+    try:
+        root = zarr.open_group(store, mode="r")
+    except FileNotFoundError:  # a store without a commit
+        return []
+    members: dict[str, Any] = {"": root, **dict(root.members(max_depth=None))}
+    found = []
+    for path, node in sorted(members.items()):
+        if not isinstance(node, zarr.Group):
+            continue
+        arrays = dict(node.arrays())
+        parent = members[path.rpartition("/")[0]]
+        if not arrays or FORMAT_KEY in parent.attrs:  # the record of files is part of the group above
+            continue
+        found.append(_describe(path or "/", node, arrays))
+    return found
+
+
+def _describe(path: str, group: zarr.Group, arrays: Mapping[str, Any]) -> GroupInfo:
+    ours = FORMAT_KEY in group.attrs
+    epoch: Any = arrays["epoch"] if ours else None
+    filled = epoch is not None and epoch.shape[0] > 0
+    signals = Counter(str(name)[:1] for name in arrays["sid"][:]) if ours else Counter[str]()
+    files: Any = group["files/path"] if ours else None
+    return GroupInfo(
+        path=path,
+        arrays=tuple(
+            _array(name, array) for name, array in sorted(arrays.items()) if not ours or array.ndim > 1
+        ),
+        epochs=epoch.shape[0] if epoch is not None else None,
+        first_epoch=int(epoch[0]) if filled else None,
+        last_epoch=int(epoch[-1]) if filled else None,
+        signals=dict(sorted(signals.items())),
+        files=files.shape[0] if files is not None else 0,
+        reader=str(group.attrs.get("reader", "")),
+    )
+
+
+def _array(name: str, array: Any) -> ArrayInfo:
+    return ArrayInfo(
+        name=name,
+        dims=tuple(array.metadata.dimension_names or (f"dim_{i}" for i in range(array.ndim))),
+        shape=tuple(array.shape),
+        chunks=tuple(array.chunks),
+        dtype=str(array.dtype),
+        bytes_raw=int(array.nbytes),
+        bytes_stored=int(array.nbytes_stored()),
+    )

@@ -1,0 +1,113 @@
+"""The ingest on a pool of processes: the same result, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from canvod.launch.cluster.pool import NOTICE, PoolRunner
+from canvod.launch.ingest.progress import IngestProgress
+from canvod.launch.ingest.store import open_dataset
+from deadly_reader import make_deadly
+from ingest_files import Options, assert_holds, run_inline, write_window, write_windows
+
+GROUP = "site/receiver"
+
+
+def holds(store, files):
+    """Assert that a store holds exactly these files."""
+    assert_holds(open_dataset(store, GROUP).compute(scheduler="sync"), files)
+
+
+def test_a_pool_stores_what_a_serial_read_gives(tmp_path):
+    """Processes store the values of a serial read; nothing is left of the pool, and its limits are said."""
+    files = write_windows(tmp_path / "in", range(0, 60, 10))
+    with PoolRunner(2, cpus=[[0]], nice=5, spool_dir=tmp_path) as runner:
+        started = []
+
+        class Watch(IngestProgress):
+            def advance(self, steps=1):
+                started.extend(psutil.Process(int(name.split("-")[1])) for name in runner.memory())
+
+        report = run_inline(
+            files, tmp_path / "store", runner=runner, settings=Options(("SNR", "Phase")), progress=Watch()
+        )
+        niceness = {process.nice() for process in started}
+        affinity = {tuple(process.cpu_affinity()) for process in started}
+    assert (niceness, affinity) == ({5}, {(0,)})
+    holds(tmp_path / "store", files)
+    assert report.notices == (NOTICE,)
+    assert report.peak_memory_bytes
+    psutil.wait_procs(set(started), timeout=10)
+    assert not any(process.is_running() and process.status() != "zombie" for process in started)
+    assert not list(tmp_path.glob("canvod-launch-*"))
+
+
+@pytest.mark.parametrize("phase", ["reading", "writing"])
+def test_a_killed_process_costs_no_file(tmp_path, phase):
+    """SIGKILL of a process while it reads, or writes, loses nothing."""
+
+    class Assassin(IngestProgress):
+        phase, killed = "", 0
+
+        def begin(self, title, total, unit):
+            self.phase = title
+
+        def advance(self, steps=1):
+            if self.phase == phase and not self.killed:
+                self.killed += 1
+                os.kill(int(next(iter(runner.memory())).split("-")[1]), signal.SIGKILL)
+
+    files = write_windows(tmp_path / "in", range(0, 80, 10))
+    assassin = Assassin()
+    with PoolRunner(2) as runner:
+        report = run_inline(
+            files, tmp_path / "store", runner=runner, settings=Options(chunk_epochs=4), progress=assassin
+        )
+    assert assassin.killed == 1
+    assert len(report.stored) == 8
+    holds(tmp_path / "store", files)
+
+
+def test_only_a_file_that_kills_its_reader_fails(tmp_path, monkeypatch):
+    """Files that crash their process fail with the signal; all others are stored."""
+    monkeypatch.setenv("PYTHONPATH", str(make_deadly(tmp_path / "deadly")))
+    good = write_windows(tmp_path / "in", range(0, 40, 10))
+    killer = write_window(tmp_path / "in" / "killer.rnx", 40)
+    crasher = write_window(tmp_path / "in" / "crasher.rnx", 50)
+    once = write_window(tmp_path / "in" / "once.rnx", 60)
+    with PoolRunner(2) as runner:
+        report = run_inline([good[0], killer, *good[1:], crasher, once], tmp_path / "store", runner=runner)
+    reasons = {Path(file.path).name: file.reason for file in report.failed}
+    assert set(reasons) == {"killer.rnx", "crasher.rnx"}
+    assert "was ended by SIGKILL" in reasons["killer.rnx"]
+    assert "was ended by SIGABRT" in reasons["crasher.rnx"]
+    holds(tmp_path / "store", [*good, once])
+
+
+def test_processes_end_with_a_killed_parent(tmp_path):
+    """SIGKILL of the program that owns a pool leaves no process of the pool behind."""
+    code = (
+        "from canvod.launch.cluster.pool import PoolRunner\n"
+        "if __name__ == '__main__':\n"
+        "    runner = PoolRunner(2)\n"
+        "    runner.readers()\n"
+        "    print(*(name.split('-')[1] for name in runner.memory()), flush=True)\n"
+        "    import time; time.sleep(60)\n"
+    )
+    (tmp_path / "owner.py").write_text(code)
+    with subprocess.Popen([sys.executable, str(tmp_path / "owner.py")], stdout=subprocess.PIPE) as owner:
+        pids = [int(pid) for pid in owner.stdout.readline().split()]
+        owner.kill()
+    deadline = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        assert time.monotonic() < deadline, "processes of the pool outlive their parent"
+        time.sleep(0.1)
+    assert pids

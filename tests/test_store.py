@@ -1,0 +1,213 @@
+"""Stores on a disk: what is refused, the lock, owners, the clean-up, and what the commands show."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from canvod.launch.cli import main
+from canvod.launch.errors import ExitStatus, InputError, StoreError
+from canvod.launch.ingest.access import check_store_access
+from canvod.launch.ingest.contents import store_tree
+from canvod.launch.ingest.picture import make_picture, render_picture
+from canvod.launch.ingest.store import (
+    clean_store,
+    create_store,
+    open_dataset,
+    open_store,
+    store_exists,
+    store_lock,
+)
+from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_windows
+
+GROUP = "site/receiver"
+WORKER = 10001
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store with one group of two files."""
+    run_inline(write_windows(tmp_path / "in", [0, 10]), tmp_path / "store")
+    return tmp_path / "store"
+
+
+def test_a_place_that_holds_other_things_is_refused(tmp_path):
+    """A file, and a folder with files of its own, are never made into a store."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.tex").touch()
+    with pytest.raises(InputError, match="is a folder that holds files, but no Icechunk store"):
+        create_store(tmp_path / "folder")
+    with pytest.raises(InputError, match="is a file, not a store"):
+        store_exists(tmp_path / "folder" / "thesis.tex")
+    assert os.listdir(tmp_path / "folder") == ["thesis.tex"]
+
+
+def test_looking_makes_nothing(tmp_path):
+    """Asking for a store that is not there leaves nothing behind."""
+    assert not store_exists(tmp_path / "none")
+    with pytest.raises(InputError, match="there is no store"):
+        open_store(tmp_path / "none")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_group_that_is_not_there_is_named(store):
+    """Opening a group that is not there says so, and how to list those that are."""
+    with pytest.raises(InputError, match="holds no group 'site/other'"):
+        open_dataset(store, "site/other")
+
+
+def test_the_lock_is_one_for_all_names_of_a_store(tmp_path):
+    """A store's lock is held whatever path leads to it; a waiter is told, and gives up after its time."""
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    said = []
+    with (
+        store_lock(tmp_path / "store"),
+        pytest.raises(StoreError, match="another process has been writing to this store for 0.1 s"),
+        store_lock(tmp_path / "link", timeout_s=0.1, on_wait=said.append),
+    ):
+        pytest.fail("the lock was held twice")
+    assert len(said) == 1
+    with store_lock(tmp_path / "link", timeout_s=0):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    """A lock dies with the process that held it."""
+    code = (
+        "import os, signal, sys; from canvod.launch.ingest.store import store_lock\n"
+        "with store_lock(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "store")], check=False)
+    assert ended.returncode == -9
+    with store_lock(tmp_path / "store", timeout_s=0):
+        pass
+
+
+def test_the_clean_up_removes_what_an_interrupted_run_left(tmp_path, store):
+    """Objects that no snapshot needs go, and what is stored stays; young objects stay unless asked for."""
+
+    class Interrupted(InlineRunner):
+        def write(self, fork, batches):
+            list(super().write(fork, batches))
+            raise KeyboardInterrupt
+
+    files = write_windows(tmp_path / "more", [20, 40], count=20)
+    with pytest.raises(KeyboardInterrupt):
+        run_inline(files, store, runner=Interrupted(), settings=Options(chunk_epochs=50))
+    now = datetime.now(UTC)
+    assert clean_store(store, older_than=timedelta(hours=1), now=now).objects == 0
+    assert clean_store(store, older_than=timedelta(0), now=now).objects > 0
+    assert_holds(open_dataset(store, GROUP), sorted((tmp_path / "in").iterdir()))
+    run_inline(files, store)
+    assert open_dataset(store, GROUP).sizes["epoch"] == 60
+
+
+def test_the_clean_up_waits_for_a_writer(store):
+    """The clean-up takes the lock, so that it never removes what a run is about to commit."""
+    with store_lock(store):
+        thread = threading.Thread(
+            target=clean_store, args=(store,), kwargs={"older_than": timedelta(0), "now": datetime.now(UTC)}
+        )
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@as_root
+def test_everything_that_root_writes_belongs_to_the_owner(tmp_path):
+    """Folders, the lock, chunks and snapshots of two runs belong to the workers' user."""
+    owner = (WORKER, WORKER)
+    files = write_windows(tmp_path / "in", [0, 10])
+    path = tmp_path / "deep" / "store"
+    for part in (files[:1], files[1:]):
+        run_inline(part, path, owner=owner)
+    entries = [
+        os.path.join(folder, name) for folder, _, names in os.walk(tmp_path / "deep") for name in names
+    ]
+    assert len(entries) > 10
+    for entry in [str(tmp_path / "deep"), str(path), *entries]:
+        assert (os.stat(entry).st_uid, os.stat(entry).st_gid) == owner, entry
+    check_store_access(path, *owner)
+
+
+@as_root
+def test_a_store_that_the_workers_could_not_write_is_refused(tmp_path, store):
+    """A store of another user is refused before anything starts, with the command that mends it."""
+    with pytest.raises(InputError) as caught:
+        check_store_access(store, WORKER, WORKER)
+    assert f"{store} belongs to 0:0 with mode 755, and the workers run as 10001:10001" in str(caught.value)
+    assert f"sudo chown -R 10001:10001 {store}" in str(caught.value)
+    check_store_access(store, 0, 0)
+    check_store_access(tmp_path / "new" / "store", WORKER, WORKER)
+
+
+def test_a_store_where_none_can_be_made_is_refused():
+    """A place where no folder can be made is refused with its path and the system's reason."""
+    with pytest.raises(InputError, match="/proc/store: the folder of the store cannot be made"):
+        create_store("/proc/store")
+
+
+def test_the_tree_tells_what_is_stored(store):
+    """Groups, dims, chunks, sizes, time span, signals by system, files and snapshots are there."""
+    tree = store_tree(store)
+    (group,) = tree.groups
+    assert (group.path, group.epochs, group.files, group.reader) == (GROUP, 20, 2, "georinex")
+    assert group.signals == {"C": 1, "E": 1, "G": 2, "R": 1}
+    (array,) = group.arrays
+    assert (array.name, array.dims, array.shape, array.chunks) == ("SNR", ("epoch", "sid"), (20, 5), (10, 5))
+    assert array.bytes_raw == 20 * 5 * 4
+    assert 0 < array.bytes_stored < tree.disk_bytes
+    assert tree.snapshots[0].message == "Ingest 2 files into site/receiver: 20 epochs"
+
+
+def test_show_prints_a_tree_or_json(store, capsys):
+    """``store show`` prints the tree; with --json the same figures."""
+    assert main(["store", "show", str(store)]) == ExitStatus.OK
+    shown = capsys.readouterr().out
+    assert "20 epochs, 2025-01-01T00:00:00 to 2025-01-01T00:01:35 GPS time" in shown
+    assert "5 signals: C 1, E 1, G 2, R 1" in shown
+    assert main(["store", "show", str(store), "--json"]) == ExitStatus.OK
+    assert json.loads(capsys.readouterr().out)["groups"][0]["path"] == GROUP
+
+
+def test_plot_draws_in_the_terminal_and_as_png(store, tmp_path, capsys):
+    """``store plot`` draws a line for each kind of signal; --output writes a PNG."""
+    assert main(["store", "plot", str(store), "--group", GROUP]) == ExitStatus.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Mean SNR (dBHz) of the satellites with each signal"
+    assert [line.split(" ")[0] for line in lines[1:5]] == ["C", "E", "G", "R"]
+    pytest.importorskip("matplotlib")
+    assert (
+        main(["store", "plot", str(store), "--group", GROUP, "-o", str(tmp_path / "x.png")]) == ExitStatus.OK
+    )
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_averages_what_was_observed(store):
+    """Each cell is the mean of its kind of signal in its bin, and NaN where nothing was seen."""
+    dataset = open_dataset(store, GROUP).compute(scheduler="sync")
+    picture = make_picture(dataset, bins=4)
+    row = picture.labels.index("G L1|C")
+    gps = dataset.SNR.values[:5, [str(sid).startswith("G") for sid in dataset.sid.values]]
+    assert picture.values[row, 0] == pytest.approx(np.nanmean(gps))
+    assert picture.values.shape == (4, 4)
+    assert not picture.sampled
+    assert "█" in render_picture(picture, color=True).plain
+    with pytest.raises(InputError, match="the group holds no Phase; it holds SNR"):
+        make_picture(dataset, "Phase")
+
+
+def test_gc_says_what_it_removed(store, capsys):
+    """``store gc`` names objects and bytes."""
+    assert main(["store", "gc", str(store), "--older-than", "0", "--json"]) == ExitStatus.OK
+    assert set(json.loads(capsys.readouterr().out)) == {"objects", "bytes"}
