@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import secrets
 import sys
 import threading
@@ -11,29 +12,38 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from canvod.launch.cluster.choice import choose_backend
 from canvod.launch.config import Settings, load_settings
 from canvod.launch.errors import ClusterError, ConfigError, DependencyError, ImageError, VersionMismatchError
+from canvod.launch.images.identity import installed_version
 from canvod.launch.logs import get_logger
 from canvod.launch.memory import GB, MemoryMonitor
 from canvod.launch.plan.inventory import read_inventory
-from canvod.launch.plan.model import ClusterPlan, EngineInventory, Mount
+from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory, Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.signals import exit_on_signals, shielded
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from distributed import Client
 
     from canvod.launch.cluster.slots import SlotCluster
+    from canvod.launch.images.events import BuildEvent
 
 type Source = Settings | Mapping[str, Any] | str | Path | None
-"""Where settings come from: settings, a mapping with their sections, the path of a YAML file, or the defaults."""
+"""Where settings come from: settings, a mapping with their sections, a YAML file, or the defaults."""
 
 type Progress = Callable[[str], None]
 """Called with one line for each step that takes time."""
+
+type BuildProgress = Callable[[BuildEvent], None]
+"""Called with what happens while an image is being made."""
+
+type BeforeStart = Callable[[ClusterPlan], None]
+"""Called with the plan before anything is started; what it raises refuses the start."""
 
 CLIENT_TIMEOUT_S = 30.0
 
@@ -43,8 +53,8 @@ log = get_logger("canvod.launch")
 class DaskClusterManager:
     """Start a pinned, capped and contained Dask cluster, and remove it whatever happens.
 
-    The cluster is up when the constructor returns. It is removed by `close`, at the end of a ``with`` block, at the
-    end of the program, and when SIGINT, SIGTERM or SIGHUP arrives.
+    The cluster is up when the constructor returns. It is removed by `close`, at the end of a ``with`` block,
+    at the end of the program, and when SIGINT, SIGTERM or SIGHUP arrives.
 
     Parameters
     ----------
@@ -71,6 +81,11 @@ class DaskClusterManager:
         Name of the cluster; a random one by default.
     progress : callable, optional
         Called with a line of text for each step that takes time.
+    build_progress : callable, optional
+        Called with a `canvod.launch.images.events.BuildEvent` for each step of making an image.
+    before_start : callable, optional
+        Called with the plan before anything is started, again with another plan if ``auto`` falls back from
+        containers to processes. An error that it raises refuses the start.
 
     Raises
     ------
@@ -90,7 +105,7 @@ class DaskClusterManager:
     3
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - canVODpy's own signature, and what a start may be told besides
         self,
         config: Source = None,
         *,
@@ -105,6 +120,8 @@ class DaskClusterManager:
         writable: Sequence[str | Path] = (),
         name: str | None = None,
         progress: Progress | None = None,
+        build_progress: BuildProgress | None = None,
+        before_start: BeforeStart | None = None,
     ) -> None:
         _require_dask()
         keywords = _keywords(
@@ -125,11 +142,15 @@ class DaskClusterManager:
         self._lock = threading.RLock()
         self._closed = False
         started = time.monotonic()
-        mounts = _mounts(self.settings, read_only, writable)
+        self._name = name or secrets.token_hex(3)
+        self._mounts = _mounts(read_only, writable)
+        self._progress = progress or _ignore
+        self._build_progress = build_progress or _ignore
+        self._before_start = before_start or _ignore
         exit_on_signals()
         atexit.register(self.close)
         try:
-            self.plan = self._start(name or secrets.token_hex(3), mounts, progress or (lambda _line: None))
+            self.plan = self._start()
         except BaseException:
             self.close()
             raise
@@ -148,41 +169,54 @@ class DaskClusterManager:
         )
         self.memory.log_memory_stats("cluster start")
 
-    def _start(self, name: str, mounts: tuple[Mount, ...], progress: Progress) -> ClusterPlan:
+    def _start(self) -> ClusterPlan:
         choice = choose_backend(self.settings)
-        progress(choice.reason)
+        self._progress(choice.reason)
         if choice.backend == "docker":
             try:
-                return self._start_containers(name, mounts, choice.engine, progress)
+                return self._start_containers(choice.engine)
             except ImageError as error:
                 if self.settings.launch.backend == "docker":
                     raise
-                progress(f"no containers: {error.message}")
+                self._progress(f"worker processes: the images cannot be had. {error.message}")
                 log.warning("docker_backend_not_used", reason=error.message, hint=error.hint)
-        inventory = read_inventory()
-        if choice.backend == "remote":
-            return make_plan(self.settings, inventory, backend="remote", name=name)
-        from canvod.launch.cluster.process import ProcessCluster
+        plan = self._make_plan("remote" if choice.backend == "remote" else "process")
+        if plan.backend == "process":
+            from canvod.launch.cluster.process import ProcessCluster
 
-        plan = make_plan(self.settings, inventory, backend="process", name=name)
-        progress(f"starting {len(plan.workers)} worker processes")
-        self.cluster = ProcessCluster(plan)
+            self._progress(f"starting {len(plan.workers)} worker processes")
+            self.cluster = ProcessCluster(plan)
         return plan
 
-    def _start_containers(
-        self, name: str, mounts: tuple[Mount, ...], engine: EngineInventory | None, progress: Progress
-    ) -> ClusterPlan:
+    def _start_containers(self, engine: EngineInventory | None) -> ClusterPlan:
         from canvod.launch.cluster.docker import DockerCluster
         from canvod.launch.engine import connect
         from canvod.launch.images.build import ensure_images
 
-        plan = make_plan(
-            self.settings, read_inventory(), backend="docker", name=name, engine=engine, mounts=mounts
-        )
+        plan = self._make_plan("docker", engine)
         self._engine = connect()
-        ensure_images(self._engine, self.settings, progress=progress)
-        progress(f"starting {len(plan.workers)} workers in containers")
+        ensure_images(self._engine, self.settings, progress=self._build_progress)
+        self._progress(f"starting {len(plan.workers)} workers in containers")
         self.cluster = DockerCluster(plan, self._engine)
+        return plan
+
+    def _make_plan(self, backend: Backend, engine: EngineInventory | None = None) -> ClusterPlan:
+        plan = make_plan(
+            self.settings,
+            read_inventory(),
+            backend=backend,
+            name=self._name,
+            engine=engine,
+            mounts=self._mounts,
+            environ=os.environ,
+            version=installed_version(),
+        )
+        for note in plan.notes:
+            if note.level == "warning":
+                log.warning("plan_note", note=note.text)
+        self._before_start(plan)
+        if backend == "docker":
+            _require_mounts(plan)
         return plan
 
     @property
@@ -202,8 +236,8 @@ class DaskClusterManager:
     def task_client(self) -> Client:
         """The same client for the tasks of canvod-launch itself, whatever this environment's Python.
 
-        They are importable functions with plain arguments. A function of a user's is pickled by value and needs the
-        same Python on both sides: use `client`, which checks that.
+        They are importable functions with plain arguments. A function of a user's is pickled by value and
+        needs the same Python on both sides: use `client`, which checks that.
 
         Raises
         ------
@@ -227,11 +261,13 @@ class DaskClusterManager:
                     warnings.simplefilter("ignore", VersionMismatchWarning)
                     try:
                         self._client = Client(
-                            self.cluster or self.settings.processing.scheduler_address, timeout=CLIENT_TIMEOUT_S
+                            self.cluster or self.settings.processing.scheduler_address,
+                            timeout=CLIENT_TIMEOUT_S,
                         )
                     except (OSError, TimeoutError) as error:
                         raise ClusterError(
-                            f"No scheduler answers at {self.scheduler_address} within {CLIENT_TIMEOUT_S:g} s: {error}",
+                            f"No scheduler answers at {self.scheduler_address} "
+                            f"within {CLIENT_TIMEOUT_S:g} s: {error}",
                             hint="check processing.scheduler_address, and that the scheduler is running",
                         ) from error
             if own_tasks_only not in self._checked:
@@ -244,7 +280,7 @@ class DaskClusterManager:
 
         if self.plan.backend == "process":
             return
-        answer = client.get_versions(packages=list(CLIENT_PACKAGES))
+        answer: Any = client.get_versions(packages=list(CLIENT_PACKAGES))
         found = version_differences(answer, own_tasks_only=own_tasks_only)
         if not found:
             return
@@ -252,7 +288,7 @@ class DaskClusterManager:
         install = "install the versions of requirements.lock here (uv pip install -r requirements.lock)"
         hints = []
         if any(line.startswith("python:") for line in found):
-            hints.append(f'set launch.python: "{python}" (CANVOD_LAUNCH__PYTHON={python}), or use the cluster\'s Python')
+            hints.append(f'set launch.python: "{python}" (CANVOD_LAUNCH__PYTHON={python})')
         if any(not line.startswith("python:") for line in found):
             hints.append(install)
         raise VersionMismatchError(
@@ -269,7 +305,7 @@ class DaskClusterManager:
 
     @property
     def dashboard_link(self) -> str:
-        """Address of Dask's dashboard; with containers and processes it can be reached from this host only."""
+        """Address of Dask's dashboard; that of a cluster of ours can be reached from this host only."""
         if self.cluster is not None:
             return str(self.cluster.dashboard_link)
         return str(self._client.dashboard_link) if self._client is not None else ""
@@ -351,19 +387,25 @@ def _keywords(**given: Any) -> dict[str, Any]:
     return fields
 
 
-def _mounts(
-    settings: Settings, read_only: Sequence[str | Path], writable: Sequence[str | Path]
-) -> tuple[Mount, ...]:
-    """Collect what containers see of the host; a path that is asked for both ways is writable."""
-    modes: dict[str, bool] = {}
-    for path in (*settings.launch.read_only, *read_only):
-        modes[str(Path(path).resolve())] = True
-    for path in (*settings.launch.writable, *writable):
-        modes[str(Path(path).resolve())] = False
-    missing = [path for path in modes if not Path(path).exists()]
+def _ignore(_what: object) -> None:
+    """Take no notice."""
+
+
+def _mounts(read_only: Sequence[str | Path], writable: Sequence[str | Path]) -> tuple[Mount, ...]:
+    """Name what containers see of the host; in the plan writable wins where a path is asked for both ways."""
+    return tuple(
+        Mount(path=str(Path(path).resolve()), read_only=mode)
+        for paths, mode in ((read_only, True), (writable, False))
+        for path in paths
+    )
+
+
+def _require_mounts(plan: ClusterPlan) -> None:
+    """Refuse a plan whose containers are to see what is not there."""
+    paths = {mount.path for worker in plan.workers for mount in worker.mounts}
+    missing = sorted(path for path in paths if not Path(path).exists())
     if missing:
         raise ConfigError(
-            f"Containers cannot see what is not there: {', '.join(missing)}.",
-            hint="create the path, or correct launch.read_only and launch.writable",
+            f"Workers cannot see what is not there: {', '.join(missing)}.",
+            hint="create the path, or correct launch.read_only, launch.writable and launch.spill_dir",
         )
-    return tuple(Mount(path=path, read_only=mode) for path, mode in sorted(modes.items()))

@@ -18,8 +18,8 @@ class MemoryMonitor:
     Parameters
     ----------
     max_memory_gb : float, optional
-        Limit in GB of 1024**3 bytes. By default the memory that this process may use: the machine's, or the limit
-        of its own cgroup.
+        Limit in GB of 1024**3 bytes. By default the memory that this process may use: the machine's, or the
+        limit of its own cgroup.
 
     Raises
     ------
@@ -62,13 +62,15 @@ class MemoryMonitor:
     def used_percent(self) -> float:
         """Return how much of the limit is in use, in percent.
 
-        With ``max_memory_gb``: resident memory of this process and its children against it. Without: all that is in
-        use on the host, or in the cgroup of this process, against what that has.
+        With ``max_memory_gb``: resident memory of this process and its children against it. Without: all
+        that is in use on the host, or in the cgroup of this process, against what that has.
         """
         if self.max_memory_gb is not None:
             return 100.0 * self.used_gb() / self.max_memory_gb
         inventory = read_inventory()
-        limit = min(inventory.memory_total_bytes, inventory.memory_limit_bytes or inventory.memory_total_bytes)
+        limit = min(
+            inventory.memory_total_bytes, inventory.memory_limit_bytes or inventory.memory_total_bytes
+        )
         return 100.0 * (1.0 - inventory.memory_available_bytes / limit)
 
     def log_memory_stats(self, context: str = "") -> None:

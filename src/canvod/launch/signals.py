@@ -1,8 +1,8 @@
 """Signals that end a program: they must unwind it, so that what it started is removed.
 
-Python runs neither ``with`` exits nor ``atexit`` functions when SIGTERM or SIGHUP arrives: the default action ends
-the process on the spot. Here both become `SystemExit`, as SIGINT becomes `KeyboardInterrupt`. And while things are
-being removed, all three wait.
+Python runs neither ``with`` exits nor ``atexit`` functions when SIGTERM or SIGHUP arrives: the default action
+ends the process on the spot. Here both become `SystemExit`, as SIGINT becomes `KeyboardInterrupt`. And while
+things are being removed, all three wait.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -26,8 +28,8 @@ def _raise_exit(number: int, frame: FrameType | None) -> None:
 def exit_on_signals() -> None:
     """Turn SIGTERM and SIGHUP into `SystemExit`, with the shell's exit status for the signal.
 
-    A handler that the program has set itself is left alone, and so is a signal that it ignores (``nohup``). Outside
-    the main thread, where Python sets no handlers, nothing is done.
+    A handler that the program has set itself is left alone, and so is a signal that it ignores (``nohup``).
+    Outside the main thread, where Python sets no handlers, nothing is done.
     """
     if threading.current_thread() is not threading.main_thread():
         return

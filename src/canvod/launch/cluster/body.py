@@ -6,9 +6,10 @@ Field names and units: Docker Engine API v1.41, ``ContainerCreate`` and ``Networ
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from canvod.launch.plan.model import ClusterPlan, ContainerPlan
+if TYPE_CHECKING:
+    from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
 SCHEDULER_ALIAS: Final = "scheduler"
 """Name by which workers find the scheduler on the cluster's network."""
@@ -21,7 +22,9 @@ _OOM_SCORE_ADJ: Final = 500
 """When the whole host runs out of memory, the kernel takes a worker before other people's processes."""
 
 
-def container_body(plan: ContainerPlan, cluster: ClusterPlan, *, dashboard_port: int | None = None) -> dict[str, Any]:
+def container_body(
+    plan: ContainerPlan, cluster: ClusterPlan, *, dashboard_port: int | None = None
+) -> dict[str, Any]:
     """Build the body of ``POST /containers/create`` for one container.
 
     Parameters
@@ -31,8 +34,8 @@ def container_body(plan: ContainerPlan, cluster: ClusterPlan, *, dashboard_port:
     cluster : ClusterPlan
         The cluster that it belongs to.
     dashboard_port : int, optional
-        Port on 127.0.0.1 to publish the scheduler's dashboard on; 0 lets the engine choose one, None publishes
-        nothing. Nothing is ever published on another address.
+        Port on 127.0.0.1 to publish the scheduler's dashboard on; 0 lets the engine choose one, None
+        publishes nothing. Nothing is ever published on another address.
 
     Returns
     -------

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from canvod.launch.config import Settings
 from canvod.launch.engine import connect, probe_engine
-from canvod.launch.plan.model import Backend, EngineInventory
+
+if TYPE_CHECKING:
+    from canvod.launch.config import Settings
+    from canvod.launch.plan.model import Backend, EngineInventory
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ def choose_backend(settings: Settings) -> Choice:
     """
     wanted = settings.launch.backend
     if settings.processing.scheduler_address is not None:
-        return Choice("remote", f"using the scheduler at {settings.processing.scheduler_address}; nothing is started")
+        return Choice(
+            "remote", f"using the scheduler at {settings.processing.scheduler_address}; nothing is started"
+        )
     if wanted == "process":
         return Choice("process", "worker processes, as launch.backend says")
     engine = probe_engine()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import structlog
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface
@@ -16,16 +14,21 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from canvod.launch.cluster.body import SCHEDULER_PORT
 from canvod.launch.cluster.fleet import Container, ContainerFleet
 from canvod.launch.cluster.slots import SlotCluster
-from canvod.launch.engine import Client
 from canvod.launch.errors import ClusterError, LaunchError
-from canvod.launch.plan.model import ClusterPlan
+from canvod.launch.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from canvod.launch.engine import Client
+    from canvod.launch.plan.model import ClusterPlan
 
 RESTARTS = 5
 """How often a worker's container is started again after it has ended by itself."""
 
 _POLL_S = 0.02
 
-log = structlog.get_logger("canvod.launch")
+log = get_logger("canvod.launch")
 
 
 async def in_thread[T](function: Callable[[], T]) -> T:
@@ -49,8 +52,8 @@ async def in_thread[T](function: Callable[[], T]) -> T:
     return await future
 
 
-class SchedulerContainer(ProcessInterface):  # type: ignore[misc]
-    """The scheduler's container. Starting it starts the first workers too: they wait for it, not it for them."""
+class SchedulerContainer(ProcessInterface):
+    """The scheduler's container. Its start starts the first workers too, which wait for it by themselves."""
 
     def __init__(self, cluster: DockerCluster) -> None:
         super().__init__()
@@ -76,13 +79,15 @@ class SchedulerContainer(ProcessInterface):  # type: ignore[misc]
             async for attempt in attempts:
                 with attempt:
                     if container.ended.is_set():
-                        raise await in_thread(lambda: container.failure("ended while the cluster was starting"))
+                        raise await in_thread(
+                            lambda: container.failure("ended while the cluster was starting")
+                        )
                     _, writer = await asyncio.open_connection(container.address, SCHEDULER_PORT)
                     writer.close()
         except OSError as error:
             what = (
-                f"did not accept a connection at {container.address}:{SCHEDULER_PORT} within {plan.start_timeout_s:g} s"
-                " (launch.start_timeout_s)"
+                f"did not accept a connection at {container.address}:{SCHEDULER_PORT} within "
+                f"{plan.start_timeout_s:g} s (launch.start_timeout_s)"
             )
             raise await in_thread(lambda: container.failure(what)) from error
         self.address = f"tcp://{container.address}:{SCHEDULER_PORT}"
@@ -90,11 +95,13 @@ class SchedulerContainer(ProcessInterface):  # type: ignore[misc]
 
     async def close(self) -> None:
         """Remove the container."""
-        await in_thread(lambda: self._docker_cluster.fleet.remove(self._docker_cluster.container_plan.scheduler.dask_name))
+        await in_thread(
+            lambda: self._docker_cluster.fleet.remove(self._docker_cluster.container_plan.scheduler.dask_name)
+        )
         await super().close()
 
 
-class WorkerContainer(ProcessInterface):  # type: ignore[misc]
+class WorkerContainer(ProcessInterface):
     """A worker's container: one nanny and the worker process that it watches."""
 
     def __init__(self, scheduler_address: str, *, name: str, cluster: DockerCluster) -> None:
@@ -112,7 +119,9 @@ class WorkerContainer(ProcessInterface):  # type: ignore[misc]
             async with asyncio.timeout(timeout_s):
                 while not cluster.has_worker(self.name):
                     if container.ended.is_set():
-                        raise await in_thread(lambda: container.failure("ended while the cluster was starting"))
+                        raise await in_thread(
+                            lambda: container.failure("ended while the cluster was starting")
+                        )
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             what = f"did not register with the scheduler within {timeout_s:g} s (launch.start_timeout_s)"
@@ -130,8 +139,9 @@ class WorkerContainer(ProcessInterface):  # type: ignore[misc]
 class DockerCluster(SlotCluster):
     """A cluster of pinned, capped containers on this host, made from a plan.
 
-    It is a `distributed.SpecCluster`: ``scale``, ``adapt``, ``get_logs``, ``Client(cluster)`` and the notebook widget
-    work as they do with `distributed.LocalCluster`, within the plan: there are never more workers than it has.
+    It is a `distributed.SpecCluster`: ``scale``, ``adapt``, ``get_logs``, ``Client(cluster)`` and the
+    notebook widget work as they do with `distributed.LocalCluster`, within the plan: there are never more workers than
+    it has.
 
     Parameters
     ----------
@@ -145,7 +155,8 @@ class DockerCluster(SlotCluster):
     Raises
     ------
     ClusterError
-        If a container ends, or does not answer in time, while the cluster starts. All that was started is removed.
+        If a container ends, or does not answer in time, while the cluster starts. All that was started is
+        removed.
     EngineError
         If the engine refuses a request.
     """
@@ -228,9 +239,8 @@ class DockerCluster(SlotCluster):
             return None
         cap = f"{container.plan.memory_bytes / 1024**3:.2f} GiB"
         if container.oom_kills:
-            return (
-                f"the kernel killed it at its memory cap of {cap}; raise processing.max_memory_gb or use fewer workers"
-            )
+            remedy = "raise processing.max_memory_gb or use fewer workers"
+            return f"the kernel killed it at its memory cap of {cap}; {remedy}"
         if container.exit_code is not None:
             return f"its container ended with exit code {container.exit_code}"
         return None
@@ -249,7 +259,7 @@ class DockerCluster(SlotCluster):
             oom_kills=container.oom_kills,
             output=list(container.output)[-3:],
         )
-        if container.plan.role == "worker":
+        if container.plan.role == "worker" and self.loop is not None:
             self.loop.add_callback(self._replace, container)
 
     async def _replace(self, container: Container) -> None:

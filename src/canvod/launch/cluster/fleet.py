@@ -1,7 +1,7 @@
 """The containers of one cluster: the only place where they are created, watched and removed.
 
-Every request to the engine runs in a plain thread. Executors refuse work once the interpreter is on its way out,
-and that is when the last containers have to go.
+Every request to the engine runs in a plain thread. Executors refuse work once the interpreter is on its way
+out, and that is when the last containers have to go.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
-
-import structlog
+from typing import TYPE_CHECKING, Any
 
 from canvod.launch.cluster.body import DASHBOARD_PORT, container_body, network_options
 from canvod.launch.cluster.ports import free_port
@@ -27,7 +24,11 @@ from canvod.launch.engine import (
     translate,
 )
 from canvod.launch.errors import ClusterError, ContainerFailedError
+from canvod.launch.logs import get_logger
 from canvod.launch.plan.model import LABEL_PREFIX, ClusterPlan, ContainerPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 LOG_LINES = 20
 """Lines of a container's output that are kept for an error message."""
@@ -38,7 +39,7 @@ REMOVAL_TIMEOUT_S = 30.0
 _PAUSE_S = 0.05
 _STREAM_GRACE_S = 1.0
 
-log = structlog.get_logger("canvod.launch")
+log = get_logger("canvod.launch")
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Container:
         """
         self.output_ended.wait(_STREAM_GRACE_S)
         status = "running" if self.exit_code is None else f"exited with code {self.exit_code}"
-        oom = f"yes ({self.oom_kills}×)" if self.oom_kills else "no"
+        oom = f"yes ({self.oom_kills} times)" if self.oom_kills else "no"
         cap = f"{self.plan.memory_bytes / 1024**3:.2f} GiB"
         lines = "\n".join(f"    {line}" for line in self.output) or "    (no output)"
         hint = None
@@ -144,7 +145,11 @@ class ContainerFleet:
         network = self.plan.network
         with translate(f"create the network {network.name}"):
             answer = self._client.api.create_network(
-                network.name, driver="bridge", options=network_options(), labels=network.labels, check_duplicate=True
+                network.name,
+                driver="bridge",
+                options=network_options(),
+                labels=network.labels,
+                check_duplicate=True,
             )
         self._network_id = answer["Id"]
 
@@ -159,8 +164,8 @@ class ContainerFleet:
         Returns
         -------
         concurrent.futures.Future of Container
-            Done when the container runs. It holds an `EngineError` if the engine refuses, a `ClusterError` if the
-            fleet is being closed.
+            Done when the container runs. It holds an `EngineError` if the engine refuses, a `ClusterError` if
+            the fleet is being closed.
         """
         future: Future[Container] = Future()
         container = Container(plan)
@@ -325,7 +330,7 @@ class ContainerFleet:
         filters = {"type": "container", "event": ["die", "oom"], "label": self.label}
         try:
             with translate("follow the engine's events"):
-                self._events = self._client.api.events(since=since, filters=filters, decode=True)
+                self._events = self._client.api.events(since=int(since), filters=filters, decode=True)
                 for event in self._events:
                     self._take(event)
         except EngineError as error:
@@ -341,7 +346,11 @@ class ContainerFleet:
             return
         if event["Action"] == "oom":
             container.oom_kills += 1
-            log.warning("container_out_of_memory", container=container.plan.name, cap_bytes=container.plan.memory_bytes)
+            log.warning(
+                "container_out_of_memory",
+                container=container.plan.name,
+                cap_bytes=container.plan.memory_bytes,
+            )
             return
         container.exit_code = int(event["Actor"]["Attributes"].get("exitCode", -1))
         container.ended.set()

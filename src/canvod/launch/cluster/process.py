@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed import LocalCluster, Nanny
 
 from canvod.launch.cluster.ports import free_port
 from canvod.launch.cluster.slots import SlotCluster
-from canvod.launch.plan.model import ClusterPlan
 from canvod.launch.runtime.plugin import ResourceInitPlugin
+
+if TYPE_CHECKING:
+    from canvod.launch.plan.model import ClusterPlan
 
 
 class ProcessCluster(SlotCluster, LocalCluster):  # type: ignore[misc]
     """Worker processes on this host, each with a nanny, affinity and nice.
 
-    Affinity and nice are set on every thread, and the nanny restarts a worker that outgrows its memory limit. There
-    is no kernel cap, no cpuset and no CPU weight: a task may leave its cores, and may outgrow its memory for as long
-    as the nanny takes to notice.
+    Affinity and nice are set on every thread, and the nanny restarts a worker that outgrows its memory limit.
+    There is no kernel cap, no cpuset and no CPU weight: a task may leave its cores, and may outgrow its
+    memory for as long as the nanny takes to notice.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ class ProcessCluster(SlotCluster, LocalCluster):  # type: ignore[misc]
                 "env": dict(plan.environment),
                 "plugins": [ResourceInitPlugin(plan.cpuset_cpus or None, plan.nice)],
                 "config": {
-                    # A task that computes a Dask collection must not start a second set of threads on its cores.
+                    # A task that computes a Dask collection must not start more threads on its cores.
                     "scheduler": "synchronous",
                     "temporary-directory": scratch,
                     "distributed.worker.memory.max-spill": plan.spill_bytes or False,

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TASK_PACKAGES: Final = ("dask", "distributed", "icechunk", "zarr")
 """What the tasks of canvod-launch itself depend on: Dask's protocol, and Icechunk's forked sessions."""
 
-CLIENT_PACKAGES: Final = (*TASK_PACKAGES, "cloudpickle", "msgpack", "numpy", "pandas", "toolz", "tornado", "xarray")
+CLIENT_PACKAGES: Final = (
+    *TASK_PACKAGES,
+    "cloudpickle",
+    "msgpack",
+    "numpy",
+    "pandas",
+    "toolz",
+    "tornado",
+    "xarray",
+)
 """What a user's own functions and data depend on besides."""
 
 
@@ -22,8 +33,8 @@ def version_differences(answer: Mapping[str, Any], *, own_tasks_only: bool) -> l
     answer : mapping
         What ``Client.get_versions(packages=CLIENT_PACKAGES)`` returned.
     own_tasks_only : bool
-        Compare only what the tasks of canvod-launch need: they are importable functions with plain arguments, which
-        every Python version reads. A function of a user's is pickled by value, and needs the same Python.
+        Compare only what the tasks of canvod-launch need: they are importable functions with plain arguments,
+        which every Python version reads. A function of a user's is pickled by value: it needs the same Python.
 
     Returns
     -------

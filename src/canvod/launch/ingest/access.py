@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from canvod.launch.errors import InputError
 from canvod.launch.ingest.store import store_exists, store_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 
 def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None:
     """Refuse a store that workers of this uid and gid could not write, before anything starts.
 
-    Nothing is changed. A store that does not exist yet passes where this process can make it and hand it over.
+    Nothing is changed. A store that does not exist yet passes where this process can make it and hand it
+    over.
 
     Parameters
     ----------
@@ -31,10 +35,7 @@ def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None
     path = store_path(path)
     me = os.geteuid()
     exists = store_exists(path)
-    if path.exists():
-        parent = path
-    else:
-        parent = next(folder for folder in path.parents if folder.exists())
+    parent = next(folder for folder in (path, *path.parents) if folder.exists())
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"{parent}: you may not write this folder", hint="name another folder for the store")
     if me not in (0, uid) and (not exists):
@@ -46,13 +47,13 @@ def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None
     if not exists:
         return
     for folder in (path, *(entry for entry in sorted(path.iterdir()) if entry.is_dir())):
-        found = os.stat(folder)
+        found = folder.stat()
         # Workers add chunks only; the host writes all else.
         needed = 0o7 if folder in (path, path / "chunks") else 0o5
         if uid != 0 and _granted(found, uid, gid) & needed != needed:
             raise InputError(
-                f"{folder} belongs to {found.st_uid}:{found.st_gid} with mode {stat.S_IMODE(found.st_mode):o}, and the "
-                f"workers run as {uid}:{gid}: they could not {'write' if needed & 2 else 'read'} it",
+                f"{folder} belongs to {found.st_uid}:{found.st_gid} (mode {stat.S_IMODE(found.st_mode):o}), "
+                f"and the workers run as {uid}:{gid}: they could not {'write' if needed & 2 else 'read'} it",
                 hint=f"sudo chown -R {uid}:{gid} {path}, or set launch.user to {found.st_uid}:{found.st_gid}",
             )
 
@@ -83,17 +84,17 @@ def check_inputs_readable(files: Sequence[Path], folders: Sequence[Path], uid: i
     def is_closed(folder: Path) -> bool:
         if folder not in closed:
             above = folder not in folders and folder.parent != folder and is_closed(folder.parent)
-            closed[folder] = above or not _granted(os.stat(folder), uid, gid) & 0o1
+            closed[folder] = above or not _granted(folder.stat(), uid, gid) & 0o1
         return closed[folder]
 
     unreadable = [
-        file for file in files if is_closed(file.parent) or not _granted(os.stat(file), uid, gid) & 0o4
+        file for file in files if is_closed(file.parent) or not _granted(file.stat(), uid, gid) & 0o4
     ]
     if unreadable:
         more = f" and {len(unreadable) - 1} more files" if len(unreadable) > 1 else ""
-        owner = os.stat(unreadable[0])
+        owner = unreadable[0].stat()
         raise InputError(
-            f"{unreadable[0]}{more} cannot be read by the workers, which run as {uid}:{gid} in their containers",
+            f"{unreadable[0]}{more} cannot be read by the workers, which run as {uid}:{gid}",
             hint=f"make the files and their folders readable for them (chmod -R o+rX {folders[0]}), "
             f"or set launch.user to a user who may read them (they belong to {owner.st_uid}:{owner.st_gid})",
         )

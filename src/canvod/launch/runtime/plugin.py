@@ -1,8 +1,8 @@
 """Affinity and nice for every thread of a worker.
 
-``setpriority`` and ``sched_setaffinity`` act on one thread on Linux, whatever their man pages call it, and a Dask
-worker has several by the time a plugin runs. So every entry of ``/proc/self/task`` is set, until no thread is left
-that differs; threads that start later inherit both from the one that starts them.
+``setpriority`` and ``sched_setaffinity`` act on one thread on Linux, whatever their man pages call it, and a
+Dask worker has several by the time a plugin runs. So every entry of ``/proc/self/task`` is set, until no thread
+is left that differs; threads that start later inherit both from the one that starts them.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class ResourceInitPlugin(WorkerPlugin):
     """Pin every thread of a worker to its cores and lower its priority.
 
     Dask applies a registered plugin again to each worker that joins or is restarted. What the kernel refuses (an
-    unprivileged process may not raise its priority, and a container only has the cores of its cpuset) is logged as a
-    warning; the worker goes on.
+    unprivileged process may not raise its priority, and a container only has the cores of its cpuset) is logged
+    as a warning; the worker goes on.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class ResourceInitPlugin(WorkerPlugin):
 
     def _is_as_asked(self, thread: ThreadResources) -> bool:
         return (self.cpu_affinity is None or thread.cpu_affinity == self.cpu_affinity) and (
-            self.nice_value == 0 or thread.nice == self.nice_value
+            self.nice_value in {0, thread.nice}
         )
 
     def _set(self, thread: ThreadResources) -> list[str]:
@@ -153,7 +153,7 @@ class ResourceInitPlugin(WorkerPlugin):
             except OSError as error:
                 allowed = f"this process may use {list(thread.cpu_affinity)}"
                 problems.append(f"affinity {list(self.cpu_affinity)} refused ({error.strerror}); {allowed}")
-        if self.nice_value != 0 and thread.nice != self.nice_value:
+        if self.nice_value not in {0, thread.nice}:
             try:
                 os.setpriority(os.PRIO_PROCESS, thread.tid, self.nice_value)
             except ProcessLookupError:

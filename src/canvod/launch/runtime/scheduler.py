@@ -6,7 +6,10 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -19,7 +22,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """
     parser = argparse.ArgumentParser(prog="canvod.launch.runtime.scheduler", description=__doc__)
     parser.add_argument("--port", type=int, default=8786, help="port for clients and workers")
-    parser.add_argument("--dashboard-port", type=int, default=8787, help="port of the dashboard and the metrics")
+    parser.add_argument(
+        "--dashboard-port", type=int, default=8787, help="port of the dashboard and the metrics"
+    )
     parser.add_argument("--nice", type=int, default=0, help="nice value, 0 to 19")
     return parser.parse_args(arguments)
 

@@ -7,7 +7,10 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CONNECT_INTERVAL_S = 0.02
 """Workers start together with their scheduler, so they look for it often."""
@@ -22,10 +25,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         The arguments without the program's name; those of this process by default.
     """
     parser = argparse.ArgumentParser(prog="canvod.launch.runtime.worker", description=__doc__)
-    parser.add_argument("--scheduler", required=True, help="address of the scheduler, such as tcp://scheduler:8786")
+    parser.add_argument(
+        "--scheduler", required=True, help="address of the scheduler, such as tcp://scheduler:8786"
+    )
     parser.add_argument("--name", required=True, help="name of the worker in Dask")
     parser.add_argument("--nthreads", type=int, required=True, help="threads that run tasks")
-    parser.add_argument("--memory-limit", type=int, required=True, help="Dask's limit for the worker process in bytes")
+    parser.add_argument(
+        "--memory-limit", type=int, required=True, help="Dask's limit for the worker process in bytes"
+    )
     parser.add_argument("--cpu-affinity", default="", help="core IDs, separated by commas; empty leaves it")
     parser.add_argument("--nice", type=int, default=0, help="nice value, 0 to 19")
     parser.add_argument("--spill-path", default="/tmp", help="folder for spilled data")  # noqa: S108
@@ -40,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # First of all, so that whatever this process starts inherits both.
     affinity = [int(core) for core in options.cpu_affinity.split(",") if core]
     _lower_priority(affinity, options.nice)
+    # Files are unpacked where there is room for them: /tmp is memory, and counts against the cap.
+    os.environ["TMPDIR"] = options.spill_path
     return asyncio.run(_run(options, affinity))
 
 
@@ -50,7 +59,7 @@ def _lower_priority(affinity: Sequence[int], nice: int) -> None:
         if nice:
             os.setpriority(os.PRIO_PROCESS, 0, nice)
     except OSError as error:  # The plugin says the same with more detail once the worker is up.
-        print(f"affinity or nice refused: {error}", file=sys.stderr)
+        sys.stderr.write(f"affinity or nice refused: {error}\n")
 
 
 async def _run(options: argparse.Namespace, affinity: list[int]) -> int:

@@ -1,0 +1,117 @@
+"""``canvod-launch ingest``: the main job, from observation files to one commit in a store."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from canvod.launch.cli.options import ConfigOption, JsonOption, examples
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    app.command(
+        "ingest",
+        help="Read observation files on a cluster of this host, one file a task, and store them in an "
+        "Icechunk store in one commit. RINEX 2.11 and 3.0x, also .gz, .Z and Hatanaka (.crx). What is stored "
+        "already is skipped; a file that cannot be read never costs another file. The cluster is gone when "
+        "the command ends.",
+        epilog=examples(
+            "canvod-launch ingest /data/rosalia/01_reference --store /data/store --group rosalia/ref_01",
+            "canvod-launch ingest day1 day2/*.rnx.gz --store store --group site/canopy_01 --workers 4",
+            "canvod-launch ingest data --store store --group site/canopy_01 --backend process",
+            "canvod-launch ingest data --store store --group site/canopy_01 --json > report.json",
+        ),
+    )(ingest)
+
+
+def ingest(  # noqa: PLR0917 - typer takes all but the first by name
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT…", help="Files, and folders that hold some.", show_default=False),
+    ],
+    store: Annotated[
+        Path, typer.Option(metavar="PATH", help="Folder of the store; made if needed.", show_default=False)
+    ],
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="GROUP", help="Group of the receiver: rosalia/reference_01.", show_default=False
+        ),
+    ],
+    config: ConfigOption = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="auto|docker|process", help="Containers or processes.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Number of workers; makes the mode manual.", show_default=False),
+    ] = None,
+    reader: Annotated[
+        str | None, typer.Option(metavar="auto|canvod|georinex", help="Reader.", show_default=False)
+    ] = None,
+    lock_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long to wait for another writer of the store; else as long as it takes.",
+            show_default=False,
+        ),
+    ] = None,
+    json_output: JsonOption = False,
+) -> int:
+    """Read observation files into a store."""
+    from rich.console import Console
+
+    from canvod.launch.cli.session import read_settings
+    from canvod.launch.images.progress import shown
+    from canvod.launch.ingest.job import IngestJob
+    from canvod.launch.ingest.progress import make_progress
+
+    overrides = {
+        "launch.backend": backend,
+        "ingest.reader": reader,
+        "processing.resource_mode": None if workers is None else "manual",
+        "processing.n_max_threads": workers,
+    }
+    settings = read_settings(config, overrides)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    job = IngestJob(inputs, store, group, settings)
+    size = sum(file.size_bytes for file in job.found.files) / 1e6
+    _say(console, f"Found {len(job.found.files)} observation files ({size:.1f} MB)")
+    for reason, count in job.found.ignored.items():
+        _say(console, f"  passed over: {count}: {reason}")
+    with shown(console) as build_progress:
+        report = job.run(
+            progress=lambda line: _say(console, line[:1].upper() + line[1:]),
+            build_progress=build_progress,
+            ingest_progress=lambda: make_progress(console),
+            lock_timeout_s=lock_timeout,
+        )
+    if json_output:
+        typer.echo(report.to_json())
+    else:
+        out = Console(highlight=False)
+        out.print(report)
+        if report.snapshot_id is not None:
+            out.print(f"\nLook at it:  canvod-launch store show {shlex.quote(report.store)}", soft_wrap=True)
+    return report.exit_status
+
+
+def _say(console: Console, text: str) -> None:
+    from rich.text import Text
+
+    console.print(Text(text, style="dim"))

@@ -1,0 +1,194 @@
+"""A whole ingest: find the files, start what reads them, store them, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canvod.launch.errors import DependencyError
+from canvod.launch.ingest.access import check_inputs_readable, check_store_access
+from canvod.launch.ingest.discover import Discovery, discover
+from canvod.launch.ingest.group import check_group_name
+from canvod.launch.ingest.run import ingest
+from canvod.launch.ingest.store import Owner, create_store, open_store, store_exists, store_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from canvod.launch.config import Settings
+    from canvod.launch.ingest.progress import IngestProgress
+    from canvod.launch.ingest.report import IngestReport
+    from canvod.launch.ingest.runner import TaskRunner
+    from canvod.launch.manager import BuildProgress, Progress
+    from canvod.launch.plan.model import ClusterPlan
+
+
+class IngestJob:
+    """An ingest of some inputs into a group of a store, checked before anything starts.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        Observation files, and folders that hold some.
+    store : path
+        Folder of the store; made where there is none.
+    group : str
+        Group of one receiver, such as ``rosalia/reference_01``.
+    settings : Settings
+        Resources, backend, reader and variables.
+
+    Attributes
+    ----------
+    found : Discovery
+        The files.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to read, or the store or the group cannot be used.
+
+    Examples
+    --------
+    >>> job = IngestJob(["data"], "store", "site/canopy_01", settings)  # doctest: +SKIP
+    >>> job.run().exit_status  # doctest: +SKIP
+    <ExitStatus.OK: 0>
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str | os.PathLike[str]],
+        store: str | os.PathLike[str],
+        group: str,
+        settings: Settings,
+    ) -> None:
+        self.settings = settings
+        self.group = check_group_name(group)
+        self.store = store_path(store)
+        self._new = not store_exists(self.store)
+        self._folders = [Path(given).resolve() for given in inputs if Path(given).is_dir()]
+        self.found: Discovery = discover([Path(given) for given in inputs], store=self.store)
+        self._owner: Owner | None = None
+
+    def run(
+        self,
+        *,
+        progress: Progress | None = None,
+        build_progress: BuildProgress | None = None,
+        ingest_progress: Callable[[], IngestProgress] | None = None,
+        lock_timeout_s: float | None = None,
+    ) -> IngestReport:
+        """Start a cluster, or a process pool where Dask is not installed, and ingest the files.
+
+        Parameters
+        ----------
+        progress, build_progress : callable, optional
+            As in `canvod.launch.manager.DaskClusterManager`.
+        ingest_progress : callable, optional
+            Makes the display of the ingest itself, when the cluster is up.
+        lock_timeout_s : float, optional
+            How long to wait while another process writes to the store; by default as long as it takes.
+
+        Returns
+        -------
+        IngestReport
+            What became of every file.
+
+        Raises
+        ------
+        LaunchError
+            If anything but single files fails; nothing was committed then, and a store that was new is gone.
+        """
+        say = progress or (lambda _line: None)
+        with self._new_store_removed_on_failure(), self._runner(say, build_progress) as runner:
+            return ingest(
+                [file.path for file in self.found.files],
+                self.store,
+                self.group,
+                runner=runner,
+                settings=self.settings.ingest,
+                progress=ingest_progress() if ingest_progress is not None else None,
+                lock_timeout_s=lock_timeout_s,
+                owner=self._owner,
+            )
+
+    @contextmanager
+    def _runner(self, progress: Progress, build_progress: BuildProgress | None) -> Iterator[TaskRunner]:
+        if find_spec("distributed") is None or find_spec("dask") is None:
+            with self._pool(progress) as runner:
+                yield runner
+            return
+        from canvod.launch.ingest.runner import DaskRunner
+        from canvod.launch.manager import DaskClusterManager
+
+        with DaskClusterManager(
+            self.settings,
+            read_only=self._folders_to_read(),
+            writable=[self.store],
+            progress=progress,
+            build_progress=build_progress,
+            before_start=self._before_start,
+        ) as manager:
+            if manager.dashboard_link:
+                progress(f"dashboard: {manager.dashboard_link}")
+            cluster = manager.cluster
+            yield DaskRunner(
+                manager.task_client, explain_death=None if cluster is None else cluster.explain_death
+            )
+
+    @contextmanager
+    def _pool(self, progress: Progress) -> Iterator[TaskRunner]:
+        from canvod.launch.cluster.pool import NOTICE, PoolRunner
+        from canvod.launch.plan.inventory import read_inventory
+        from canvod.launch.plan.planner import make_plan
+        from canvod.launch.signals import exit_on_signals
+
+        if self.settings.launch.backend == "docker" or self.settings.processing.scheduler_address is not None:
+            raise DependencyError(
+                "Containers, and a scheduler of one's own, need the packages dask and distributed, which are "
+                "not installed here.",
+                hint="pip install dask distributed, or leave out launch.backend and scheduler_address",
+            )
+        plan = make_plan(self.settings, read_inventory(), backend="pool", name="pool")
+        self._before_start(plan)
+        progress(f"a pool of {len(plan.workers)} processes, because Dask is not installed. {NOTICE}")
+        exit_on_signals()
+        with PoolRunner(
+            len(plan.workers),
+            cpus=[worker.cpuset_cpus for worker in plan.workers],
+            nice=self.settings.processing.nice_priority,
+            threads_per_worker=self.settings.processing.threads_per_worker,
+        ) as runner:
+            yield runner
+
+    def _folders_to_read(self) -> list[Path]:
+        """Return the folders that hold all the files: those that were named, and those that links lead to."""
+        folders = list(self._folders)
+        for parent in sorted({file.path.parent for file in self.found.files}):
+            if not any(parent.is_relative_to(folder) for folder in folders):
+                folders.append(parent)
+        return folders
+
+    def _before_start(self, plan: ClusterPlan) -> None:
+        """Refuse what the workers could not read or write, and make the store that they will be shown."""
+        if plan.backend == "docker":
+            uid, gid = map(int, plan.workers[0].user.split(":"))
+            check_inputs_readable([file.path for file in self.found.files], self._folders_to_read(), uid, gid)
+            check_store_access(self.store, uid, gid)
+            self._owner = (uid, gid) if os.geteuid() == 0 else None
+        else:
+            self._owner = None
+        if plan.backend != "remote":
+            create_store(self.store, owner=self._owner)
+
+    @contextmanager
+    def _new_store_removed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            # Only a store that this job has made and never committed to: it holds but its first snapshot.
+            if self._new and store_exists(self.store) and len(open_store(self.store).snapshots(limit=2)) < 2:
+                shutil.rmtree(self.store, ignore_errors=True)
