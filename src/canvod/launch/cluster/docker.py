@@ -140,8 +140,8 @@ class DockerCluster(SlotCluster):
     """A cluster of pinned, capped containers on this host, made from a plan.
 
     It is a `distributed.SpecCluster`: ``scale``, ``adapt``, ``get_logs``, ``Client(cluster)`` and the
-    notebook widget work as they do with `distributed.LocalCluster`, within the plan: there are never more workers than
-    it has.
+    notebook widget work as they do with `distributed.LocalCluster`, within the plan: there are never more
+    workers than it has.
 
     Parameters
     ----------

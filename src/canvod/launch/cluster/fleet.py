@@ -18,12 +18,11 @@ from canvod.launch.cluster.ports import free_port
 from canvod.launch.engine import (
     Client,
     EngineConflictError,
-    EngineError,
     EngineNotFoundError,
     attach_output,
     translate,
 )
-from canvod.launch.errors import ClusterError, ContainerFailedError
+from canvod.launch.errors import ClusterError, ContainerFailedError, EngineError
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.model import LABEL_PREFIX, ClusterPlan, ContainerPlan
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from canvod.launch.plan.model import ClusterPlan
 
 
-class ProcessCluster(SlotCluster, LocalCluster):  # type: ignore[misc]
+class ProcessCluster(SlotCluster, LocalCluster):
     """Worker processes on this host, each with a nanny, affinity and nice.
 
     Affinity and nice are set on every thread, and the nanny restarts a worker that outgrows its memory limit.

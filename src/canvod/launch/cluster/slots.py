@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
 
-class SlotCluster(SpecCluster):  # type: ignore[misc]
+class SlotCluster(SpecCluster):
     """Base of clusters that never have more workers than their plan.
 
     Attributes
@@ -80,7 +80,7 @@ class SlotCluster(SpecCluster):  # type: ignore[misc]
             )
         return super().scale(wanted)
 
-    def adapt(
+    def adapt(  # type: ignore[override] # what is left out goes through `options`
         self,
         Adaptive: type[Adaptive] = Adaptive,  # noqa: N803 - Dask's own name
         minimum: float = 0,

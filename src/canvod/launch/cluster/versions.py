@@ -34,7 +34,7 @@ def version_differences(answer: Mapping[str, Any], *, own_tasks_only: bool) -> l
         What ``Client.get_versions(packages=CLIENT_PACKAGES)`` returned.
     own_tasks_only : bool
         Compare only what the tasks of canvod-launch need: they are importable functions with plain arguments,
-        which every Python version reads. A function of a user's is pickled by value: it needs the same Python.
+        which every Python version reads. A user's function is pickled by value: it needs the same Python.
 
     Returns
     -------

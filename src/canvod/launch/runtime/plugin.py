@@ -1,8 +1,8 @@
 """Affinity and nice for every thread of a worker.
 
 ``setpriority`` and ``sched_setaffinity`` act on one thread on Linux, whatever their man pages call it, and a
-Dask worker has several by the time a plugin runs. So every entry of ``/proc/self/task`` is set, until no thread
-is left that differs; threads that start later inherit both from the one that starts them.
+Dask worker has several by the time a plugin runs. So every entry of ``/proc/self/task`` is set, until no
+thread is left that differs; threads that start later inherit both from the one that starts them.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class ResourceInitPlugin(WorkerPlugin):
     """Pin every thread of a worker to its cores and lower its priority.
 
     Dask applies a registered plugin again to each worker that joins or is restarted. What the kernel refuses (an
-    unprivileged process may not raise its priority, and a container only has the cores of its cpuset) is logged
-    as a warning; the worker goes on.
+    unprivileged process may not raise its priority, a container only has the cores of its cpuset) is logged as
+    a warning; the worker goes on.
 
     Parameters
     ----------
