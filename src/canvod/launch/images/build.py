@@ -272,7 +272,6 @@ def _build(
 ) -> BuiltImage:
     """Build one image, clear away what it replaces, and add its builder stage to `caches`."""
     started = time.monotonic()
-    previous = inspect_image(client, identity.name)
     log = BuildLog(identity.name)
     with translate(f"build {identity.name}"):
         stream = client.api.build(
@@ -298,7 +297,7 @@ def _build(
     if log.error is not None:
         raise _failure(log)
     image = inspect_image(client, identity.name) or {}
-    _remove_replaced(client, previous)
+    _remove_nameless(client)
     if not site.has_credentials:
         _remove_builders(client, keep=log.builder_id, like=image)
     result = _built(identity.role, identity.name, identity.python, image, started, built=True)
@@ -317,12 +316,20 @@ def _failure(log: BuildLog) -> ImageError:
 
 
 def _remove_replaced(client: Client, previous: dict[str, Any] | None) -> None:
-    """Remove an image that has lost its name to a newer one; one that is in use or has another name stays."""
+    """Remove a base image that has lost its name to a newer one; one that has another name stays."""
     if previous is None:
         return
     current = inspect_image(client, previous["Id"])
     if current is not None and not current.get("RepoTags"):
         _remove_image(client, previous["Id"])
+
+
+def _remove_nameless(client: Client) -> None:
+    """Remove images of both roles that have lost their names to newer ones; those in use wait for a later build."""
+    with translate("list the images that were replaced"):
+        images = client.api.images(filters={"dangling": True, "label": f"{LABEL_PREFIX}.stage=runtime"})
+    for image in images:
+        _remove_image(client, image["Id"])
 
 
 def _remove_builders(client: Client, *, keep: str | None, like: dict[str, Any]) -> None:
@@ -342,7 +349,7 @@ def _remove_builders(client: Client, *, keep: str | None, like: dict[str, Any]) 
 
 
 def _remove_image(client: Client, image_id: str) -> None:
-    # Refused while a container runs from it; the next build tries again.
+    # Refused while a container, or another image, needs it.
     with suppress(EngineError), translate(f"remove the image {image_id}"):
         client.api.remove_image(image_id)
 
