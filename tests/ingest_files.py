@@ -32,7 +32,7 @@ class Options:
 
 
 class CountingStore(WrapperStore):
-    """Notes what is fetched. Importable, since Dask pickles a class of a test by value, with a list of its own."""
+    """Notes what is fetched. Dask would pickle a class of a test by value, with a list of its own."""
 
     fetched: ClassVar[list[str]] = []
 

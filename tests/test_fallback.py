@@ -1,4 +1,4 @@
-"""Without dask and distributed: the package imports, and the ingest gives the same result on a process pool."""
+"""Without dask and distributed the package imports, and the ingest gives the same result on a pool."""
 
 from __future__ import annotations
 

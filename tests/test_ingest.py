@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ GROUP = "site/receiver"
 
 
 def test_what_is_stored_is_what_a_serial_read_gives(tmp_path):
-    """Values, epochs and signals equal a serial read; the report counts them, and the snapshot says what it is."""
+    """Values, epochs and signals equal a serial read; report and snapshot say what was stored."""
     files = write_windows(tmp_path / "in", range(0, 50, 10))
     report = run_inline(files[::-1], tmp_path / "store")
     assert_holds(open_dataset(tmp_path / "store", GROUP), files)
@@ -141,6 +142,7 @@ def test_no_store_is_made_when_no_file_can_be_read(tmp_path, invalid):
 def test_late_days_keep_the_epochs_increasing(tmp_path):
     """Files that belong before and between stored ones find their place; what was stored is as it was."""
     files = write_windows(tmp_path / "in", [20, 60, 0, 40, 5])
+    dataset = None
     for part in ([1, 0], [3], [2, 4]):
         run_inline([files[index] for index in part], tmp_path / "store", settings=Options(chunk_epochs=7))
         dataset = open_dataset(tmp_path / "store", GROUP)
@@ -206,7 +208,8 @@ def test_other_variables_than_the_groups_are_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         run_inline(files[1:], tmp_path / "store", settings=Options(("SNR", "Phase")))
     assert str(caught.value) == (
-        "group 'site/receiver' holds SNR, and ingest.variables asks for Phase, SNR; a group has one set of variables\n"
+        "group 'site/receiver' holds SNR, and ingest.variables asks for Phase, SNR; a group has one set of "
+        "variables\n"
         "  What to do: set ingest.variables to [SNR], or name another group"
     )
 
@@ -234,7 +237,7 @@ def test_no_files_are_refused(tmp_path):
 
 
 def test_an_interruption_before_the_commit_changes_nothing(tmp_path):
-    """Ctrl-C while chunks are written leaves the snapshot as it was and the lock free; the next run stores all."""
+    """Ctrl-C while chunks are written leaves snapshot and lock as they were; the next run stores all."""
 
     class Interrupted(InlineRunner):
         def write(self, fork, batches):
@@ -252,7 +255,7 @@ def test_an_interruption_before_the_commit_changes_nothing(tmp_path):
 
 
 def test_a_file_that_changes_between_reading_and_writing_is_left_out(tmp_path):
-    """A source that is lost after the layout was made fails alone; the others are laid out anew and stored."""
+    """A source that is lost after the layout was made fails alone; the others are laid out anew."""
 
     class Forgetful(InlineRunner):
         def write(self, fork, batches):
@@ -289,12 +292,11 @@ def test_the_report_is_json_and_a_table(tmp_path, invalid):
     assert values["counts"] == {"stored": 2, "skipped": 0, "failed": 1}
     assert values["first_epoch_gps"] == "2025-01-01T00:00:00"
     assert values["exit_status"] == 3
-    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    with console.file:
-        console.print(report)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(report)
     text = console.export_text()
     assert "2 stored, 0 skipped, 1 failed" in text
-    assert "20 epochs × 5 signals, 2025-01-01T00:00:00 to 2025-01-01T00:01:35 GPS time" in text
+    assert "20 epochs × 5 signals, 2025-01-01T00:00:00 to 2025-01-01T00:01:35 GPS time" in text  # noqa: RUF001
     assert f"failed: {invalid / 'binary_garbage.25o'}: " in text
 
 

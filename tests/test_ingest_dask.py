@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,8 +32,8 @@ def client(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(deadly))
         with (
-            # By default a cluster gives up a worker that its nanny has not restarted within 15 s; busy machines take
-            # longer.
+            # By default a cluster gives up a worker that its nanny has not restarted within 15 s; busy
+            # machines take longer.
             dask.config.set({"distributed.deploy.lost-worker-timeout": "120s"}),
             distributed.LocalCluster(
                 n_workers=2,
@@ -164,7 +165,7 @@ def test_only_files_that_kill_their_reader_fail(tmp_path, client):
         runner=DaskRunner(client, explain_death=explain),
         settings=Options(),
     )
-    reasons = {os.path.basename(file.path): file.reason for file in report.failed}
+    reasons = {Path(file.path).name: file.reason for file in report.failed}
     assert set(reasons) == {"killer.rnx", "hungry.rnx"}
     assert "the process that read it, alone, on worker" in reasons["killer.rnx"]
     assert "was ended by SIGKILL" in reasons["killer.rnx"]
@@ -224,7 +225,7 @@ def test_reading_on_the_cluster_loads_only_the_chunks_it_needs(tmp_path, client)
 
 @pytest.mark.slow
 def test_real_files_are_bit_identical_to_a_serial_read(tmp_path, rosalia, runner):
-    """The 48 real files of two receivers, on two workers, hold what a serial read with the same reader gives."""
+    """The 48 real files of two receivers, on two workers, give what a serial read gives."""
     reader = tasks.worker_readers()[0]
     for folder, group in (("01_reference", "rosalia/reference_01"), ("02_canopy", "rosalia/canopy_01")):
         files = sorted((rosalia / folder).rglob("*.rnx"))

@@ -24,7 +24,7 @@ STEP = 5_000_000_000
 
 @st.composite
 def campaigns(draw):
-    """Draw a truth (which signals are seen at which epoch) and files that are windows of it, overlapping or not."""
+    """Draw a truth (the signals that are seen at each epoch) and files that are windows of it."""
     length = draw(st.integers(1, 40))
     seen = draw(st.lists(st.frozensets(st.sampled_from(SIDS), min_size=1), min_size=length, max_size=length))
     windows = draw(
@@ -166,7 +166,7 @@ def test_every_epoch_of_every_file_is_accounted_for(campaign):
 
 @given(campaigns(), st.integers(1, 5))
 def test_batches_divide_the_chunks(campaign, n_workers):
-    """Every chunk is in one batch, a batch knows the sources of its chunks, and there is work for all workers."""
+    """Every chunk is in one batch, batches know their sources, and there is work for all workers."""
     _, files = campaign
     layout = make_layout(files, chunk_epochs=2)
     digests = {file.number: f"digest{file.number}" for file in files}

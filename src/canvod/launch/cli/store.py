@@ -105,7 +105,7 @@ def collect(
         typer.Option(
             metavar="HOURS",
             min=0.0,
-            help="Leave younger objects alone: a program that does not know the lock may be about to commit them.",
+            help="Leave younger objects alone: a program that does not know the lock may commit them.",
         ),
     ] = 1.0,
     json_output: JsonOption = False,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from canvod.launch.ingest.group import FileRecord, GroupState
-from canvod.launch.ingest.layout import Layout
 from canvod.launch.ingest.report import FileOutcome, Status
 from canvod.launch.runtime.messages import OLD, FileSummary
+
+if TYPE_CHECKING:
+    from canvod.launch.ingest.layout import Layout
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Run:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
+        """Add the time that a phase takes."""
         started = time.perf_counter()
         try:
             yield
@@ -35,14 +39,15 @@ class Run:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
     def fail(self, path: str, reason: str) -> None:
+        """Note that a file gives no data."""
         self.outcomes[path] = FileOutcome(path, "failed", reason)
 
 
 def skip_known(run: Run, records: Sequence[FileRecord]) -> None:
     """Divide the files into those that are stored already and those to read.
 
-    Path, size and time tell it at once, as for make and rsync; where only the size agrees, the content decides,
-    so that files may be moved, or copied elsewhere.
+    Path, size and time tell it at once, as for make and rsync; where only the size agrees, the content
+    decides, so that files may be moved, or copied elsewhere.
     """
     by_identity = {(record.path, record.size, record.mtime_ns) for record in records}
     by_content = {(record.size, record.digest): record for record in records}
@@ -50,12 +55,12 @@ def skip_known(run: Run, records: Sequence[FileRecord]) -> None:
     reading = []
     for path in run.paths:
         try:
-            stat = os.stat(path)
+            stat = Path(path).stat()
             if (path, stat.st_size, stat.st_mtime_ns) in by_identity:
                 run.outcomes[path] = FileOutcome(path, "skipped", "stored already")
                 continue
             if stat.st_size in sizes:
-                with open(path, "rb") as stream:
+                with Path(path).open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
                 known = by_content.get((stat.st_size, digest))
                 if known is not None:
@@ -84,7 +89,7 @@ def account(run: Run, good: Mapping[int, FileSummary], layout: Layout, state: Gr
 
 
 def _holders(run: Run, held: Mapping[int, int], summary: FileSummary, state: GroupState | None) -> str:
-    names = [os.path.basename(run.read[number]) for number in held if number != OLD]
+    names = [Path(run.read[number]).name for number in held if number != OLD]
     if OLD in held and state is not None and len(summary.epoch):
         first, last = int(summary.epoch[0]), int(summary.epoch[-1])
         older = [
@@ -93,8 +98,8 @@ def _holders(run: Run, held: Mapping[int, int], summary: FileSummary, state: Gro
             if record.epochs_stored and record.first_epoch <= last and record.last_epoch >= first
         ]
         own = [record for record in older if record.path == summary.path]
-        names += [f"{os.path.basename(record.path)} as it was before" for record in own[:1]]
-        names += [os.path.basename(record.path) for record in older if record.path != summary.path]
+        names += [f"{Path(record.path).name} as it was before" for record in own[:1]]
+        names += [Path(record.path).name for record in older if record.path != summary.path]
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "the store"
 
 

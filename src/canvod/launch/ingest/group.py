@@ -1,7 +1,7 @@
 """The arrays of one group: what xarray opens, and beside it the record of the files that were stored.
 
-A group such as ``rosalia/reference_01`` holds ``epoch``, ``sid``, ``sv``, ``system``, ``band``, ``code`` and the
-variables. Its subgroup ``files`` holds one row for each file that was read, by which the next run knows it.
+A group such as ``rosalia/reference_01`` holds ``epoch``, ``sid``, ``sv``, ``system``, ``band``, ``code`` and
+the variables. Its subgroup ``files`` holds one row for each file that was read; by it the next run knows it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMAT_KEY: Final = "canvod_launch_format"
 FORMAT: Final = 1
 
 EPOCH_CHUNK: Final = 2**17
-"""Epochs in a chunk of the coordinate ``epoch``: a week at 5 s, 1 MiB; all are read when a group is opened."""
+"""Epochs in a chunk of the coordinate ``epoch``: a week at 5 s, 1 MiB; opening a group reads them all."""
 RECORD_CHUNK: Final = 2**12
 
 VARIABLE_ATTRIBUTES: Final[dict[str, dict[str, str]]] = {
@@ -97,7 +97,8 @@ def check_group_name(group: str) -> str:
     if all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", part) for part in parts):
         return name
     raise InputError(
-        f"group {group!r} is no name for a group; allowed are letters, digits, '_', '-' and '.', in parts between '/'",
+        f"group {group!r} is no name for a group; allowed are letters, digits, '_', '-' and '.', in parts "
+        "between '/'",
         hint="name site and receiver, such as --group rosalia/reference_01",
     )
 
@@ -130,7 +131,7 @@ def read_state(store: Any, group: str) -> GroupState | None:
                 f"group {group!r} would lie within {outer.path!r}, which holds data itself",
                 hint="name a group beside it",
             )
-    found = root.get(group)
+    found: Any = root.get(group)
     if found is None:
         return None
     if (
@@ -141,14 +142,18 @@ def read_state(store: Any, group: str) -> GroupState | None:
         if not any(True for _ in found.group_keys()):
             return None
         raise InputError(
-            f"{group!r} has groups below it ({', '.join(sorted(found.group_keys()))}) and holds no data itself",
+            f"{group!r} has groups below it ({', '.join(sorted(found.group_keys()))}), and holds no data",
             hint="name one of them, or a new one",
         )
     if not isinstance(found, zarr.Group) or found.attrs.get(FORMAT_KEY) != FORMAT:
         raise InputError(
-            f"group {group!r} was not written by this version of canvod-launch, which therefore does not add to it",
+            f"group {group!r} was not written by this version of canvod-launch, which does not add to it",
             hint="name another group, or another store",
         )
+    return _read_group(found)
+
+
+def _read_group(found: Any) -> GroupState:
     variables = {name: array for name, array in found.arrays() if name in VARIABLE_DTYPES}
     chunk_epochs, chunk_sids = next(iter(variables.values())).chunks
     axes = StoredAxes(
@@ -180,7 +185,8 @@ def check_variables(state: GroupState | None, group: str, variables: Sequence[st
     if state is not None and set(state.variables) != set(variables):
         held, asked = ", ".join(sorted(state.variables)), ", ".join(sorted(variables))
         raise InputError(
-            f"group {group!r} holds {held}, and ingest.variables asks for {asked}; a group has one set of variables",
+            f"group {group!r} holds {held}, and ingest.variables asks for {asked}; a group has one set of "
+            "variables",
             hint=f"set ingest.variables to [{held}], or name another group",
         )
 
@@ -215,6 +221,7 @@ def write_axes(
         Attributes of a new group.
     """
     zstd = [ZstdCodec(level=compression_level)]
+    target: Any
     if state is None:
         target = zarr.create_group(store, path=group, attributes={**attributes, FORMAT_KEY: FORMAT})
         _make_arrays(target, layout, variables, zstd)
@@ -287,7 +294,7 @@ def _make_records(group: zarr.Group, zstd: list[ZstdCodec]) -> None:
     title = "Files that were read into the group above"
     records = group.create_group("files", attributes={"title": title})
     for column in fields(FileRecord):
-        attributes = (
+        attributes: dict[str, Any] = (
             {"units": "nanoseconds since 1970-01-01"} if column.name in ("first_epoch", "last_epoch") else {}
         )
         records.create_array(

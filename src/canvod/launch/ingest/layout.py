@@ -1,9 +1,9 @@
 """Where the epochs of every file go in a group: pure functions of the axes alone.
 
-The epoch axis is strictly increasing, whatever order files arrive in. Signals keep their positions once they have
-one. The chunk grid is regular; it starts with the first file, so that chunks and files coincide as long as files
-are of one length. An epoch that two sources hold is taken from the first of: the store, then the files in order of
-their first epoch (the longer file first, then by name).
+The epoch axis is strictly increasing, whatever order files arrive in. Signals keep their positions once they
+have one. The chunk grid is regular; it starts with the first file, so that chunks and files coincide as long
+as files are of one length. An epoch that two sources hold is taken from the first of: the store, then the
+files in order of their first epoch (the longer file first, then by name).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AUTO_CHUNK_BYTES = 16 * 1024**2
 BATCH_CHUNKS = 64
 BATCH_BYTES = 64 * 1024**2
 TASKS_PER_WORKER = 4
-"""A write task has at most so many chunks and bytes, and there are at least so many tasks a worker, if chunks last."""
+"""A write task has at most so many chunks and bytes; there are so many tasks a worker, where chunks last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,8 @@ class Layout:
     first_changed : int
         First position on the epoch axis that differs from the store's.
     chunks : tuple of ChunkWrite
-        The chunks of epochs that differ from what is stored; a piece's ``source`` is a file's number or `OLD`.
+        The chunks of epochs that differ from what is stored; a piece's ``source`` is a file's number, or
+        `OLD`.
     added : mapping of int to int
         For each file, how many of its epochs are new.
     duplicates : mapping of int to mapping of int to int

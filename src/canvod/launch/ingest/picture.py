@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ def make_picture(dataset: xr.Dataset, variable: str = "SNR", *, bins: int = 72) 
     members = [np.array([kind == label for kind in kinds]) for label in labels]
     edges = np.unique(np.linspace(0, array.sizes["epoch"], bins + 1).astype(int))
     values = np.full((len(labels), len(edges) - 1), np.nan)
-    for column, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for column, (start, stop) in enumerate(pairwise(edges)):
         block = array[start : min(stop, start + BIN_EPOCHS)].to_numpy()
         with warnings.catch_warnings():
             warnings.simplefilter(

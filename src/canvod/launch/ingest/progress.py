@@ -67,9 +67,7 @@ class _Sampled(IngestProgress):
             if probe is not None:
                 try:
                     self._used_bytes = sum(probe().values())
-                except (
-                    Exception
-                ):  # a figure for display: the run itself reports what is wrong with the cluster
+                except Exception:  # noqa: BLE001 - a figure for display; the run reports what is wrong
                     self._used_bytes = 0
             self._tick()
 
@@ -104,11 +102,13 @@ class TerminalProgress(_Sampled):
         self._progress.start()
 
     def begin(self, title: str, total: int, unit: str) -> None:
+        """Begin a phase; see `IngestProgress.begin`."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(title, total=total, unit=unit, memory=self._shown_memory())
 
     def advance(self, steps: int = 1) -> None:
+        """Count steps of the phase."""
         if self._task is not None:
             self._progress.advance(self._task, steps)
 
@@ -120,6 +120,7 @@ class TerminalProgress(_Sampled):
             self._progress.update(self._task, memory=self._shown_memory())
 
     def close(self) -> None:
+        """Stop showing anything; may be called again."""
         super().close()
         self._progress.stop()
 
@@ -140,10 +141,12 @@ class LineProgress(_Sampled):
         super().__init__(console)
 
     def begin(self, title: str, total: int, unit: str) -> None:
+        """Begin a phase; see `IngestProgress.begin`."""
         self._title, self._total, self._unit, self._done = title, total, unit, 0
         self._started = self._shown = self._clock()
 
     def advance(self, steps: int = 1) -> None:
+        """Count steps of the phase."""
         self._done += steps
 
     def _tick(self) -> None:

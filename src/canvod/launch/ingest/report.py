@@ -149,7 +149,7 @@ class IngestReport:
         yield "Files", f"{len(self.stored)} stored, {len(self.skipped)} skipped, {len(self.failed)} failed"
         if self.first_epoch is not None and self.last_epoch is not None:
             span = f"{format_epoch(self.first_epoch)} to {format_epoch(self.last_epoch)} GPS time"
-            yield "Group", f"{self.epochs} epochs × {self.signals} signals, {span}"
+            yield "Group", f"{self.epochs} epochs × {self.signals} signals, {span}"  # noqa: RUF001
         if self.overlapping_epochs:
             yield "Overlap", f"{self.overlapping_epochs} epochs were held by another file already, and kept"
         yield "Reader", self.reader or "none"

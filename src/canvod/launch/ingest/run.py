@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from canvod.launch.errors import DependencyError, InputError, StoreError
 from canvod.launch.ingest.accounts import Run, account, file_records, skip_known
@@ -25,7 +25,6 @@ from canvod.launch.ingest.group import (
 from canvod.launch.ingest.layout import FileAxes, make_batches, make_layout
 from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.report import IngestReport, format_epoch
-from canvod.launch.ingest.runner import TaskRunner
 from canvod.launch.ingest.store import (
     CommitConflictError,
     Owner,
@@ -37,6 +36,9 @@ from canvod.launch.ingest.store import (
 )
 from canvod.launch.runtime.messages import SourceLostError
 
+if TYPE_CHECKING:
+    from canvod.launch.ingest.runner import TaskRunner
+
 COMMIT_ATTEMPTS = 5
 """How often the layout is made again when a file is lost, or something else has committed, meanwhile."""
 
@@ -45,13 +47,20 @@ class IngestOptions(Protocol):
     """The part of the settings that an ingest needs: section ``ingest``."""
 
     @property
-    def variables(self) -> Sequence[str]: ...
+    def variables(self) -> Sequence[str]:
+        """Variables to store."""
+
     @property
-    def reader(self) -> str: ...
+    def reader(self) -> str:
+        """``auto``, ``canvod`` or ``georinex``."""
+
     @property
-    def chunk_epochs(self) -> int | None: ...
+    def chunk_epochs(self) -> int | None:
+        """Epochs in one chunk; None takes as many as most of the files have."""
+
     @property
-    def compression_level(self) -> int: ...
+    def compression_level(self) -> int:
+        """Level of the zstd compression."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +87,10 @@ def ingest(
 ) -> IngestReport:
     """Read observation files on the workers and store them in one commit.
 
-    Files that are stored already are known by path, size and time, or by their content, and are not read again. An
-    epoch that the group holds is kept as it is. Until the commit nothing is visible to anyone; a run that ends
-    before it has changed nothing, and leaves at most objects that ``canvod-launch store gc`` removes.
+    Files that are stored already are known by path, size and time, or by their content, and are not read
+    again. An epoch that the group holds is kept as it is. Until the commit nothing is visible to anyone; a
+    run that ends before it has changed nothing, and leaves at most objects that ``canvod-launch store gc``
+    removes.
 
     Parameters
     ----------
@@ -117,14 +127,14 @@ def ingest(
 
     Examples
     --------
-    >>> report = ingest(files, "store", "rosalia/reference_01", runner=runner, settings=settings)  # doctest: +SKIP
+    >>> report = ingest(files, "store", "site/canopy", runner=runner, settings=settings)  # doctest: +SKIP
     >>> len(report.stored), report.snapshot_id  # doctest: +SKIP
     (24, '2RFJC3S53JKQJGY6H5N0')
     """
     progress = progress if progress is not None else IngestProgress()
     group = check_group_name(group)
     path = str(store_path(store))
-    run = Run(tuple(dict.fromkeys(os.path.abspath(file) for file in files)))
+    run = Run(tuple(dict.fromkeys(map(_absolute, files))))
     if not run.paths:
         raise InputError(
             "there are no files to ingest", hint="name observation files, or folders that hold some"
@@ -147,6 +157,11 @@ def ingest(
         progress.close()
         runner.forget()
     return _report(run, path, group, committed, workers, peaks, runner.notices)
+
+
+def _absolute(file: str | os.PathLike[str]) -> str:
+    """The path that workers see; links stay, since it is the name that the user knows."""
+    return os.path.abspath(file)  # noqa: PTH100 - Path.absolute keeps "..", and Path.resolve follows links
 
 
 def _stored_state(path: str, group: str) -> GroupState | None:
@@ -183,7 +198,7 @@ def _read(run: Run, runner: TaskRunner, settings: IngestOptions, progress: Inges
                 run.fail(run.read[number], summary.failure.reason)
                 progress.say(f"failed: {run.read[number]}: {summary.failure.reason}")
             else:
-                # Every file names the same few hundred signals; one copy of each is enough for thousands of files.
+                # Thousands of files name the same few hundred signals: one copy of each will do.
                 shared = tuple(names.setdefault(name, name) for name in summary.sid)
                 run.summaries[number] = replace(summary, sid=shared)
             progress.advance()
@@ -215,8 +230,8 @@ def _store(
                     "another program has committed to the same group meanwhile; writing again on top of it"
                 )
     raise StoreError(
-        f"{path}: in {COMMIT_ATTEMPTS} attempts either files changed or another program committed to group {group!r}; "
-        "nothing was committed",
+        f"{path}: in {COMMIT_ATTEMPTS} attempts either files changed or another program committed to group "
+        f"{group!r}; nothing was committed",
         hint="run the same command again when nothing else writes to these files and this store",
     )
 
@@ -292,8 +307,10 @@ def _attempt(
     notices: tuple[str, ...] = ()
     if state is not None and settings.chunk_epochs not in (None, layout.chunk_epochs):
         notices = (
-            f"ingest.chunk_epochs is {settings.chunk_epochs}; the group keeps the {layout.chunk_epochs} epochs a "
-            "chunk that it was made with",
+            (
+                f"ingest.chunk_epochs is {settings.chunk_epochs}; the group keeps the {layout.chunk_epochs} "
+                "epochs a chunk that it was made with"
+            ),
         )
     return _Committed(extent, snapshot_id, store.disk_bytes() - before, notices)
 

@@ -30,7 +30,7 @@ WRITE_ATTEMPTS = 3
 """How often a batch of chunks is given to the cluster again after its workers died."""
 
 NO_WORKER_TIMEOUT_S = 120.0
-"""How long a cluster may be without any worker; nannies restart them within seconds, on a busy machine in some ten."""
+"""How long a cluster may be without any worker: nannies restart them within seconds, or tens of them."""
 WATCH_INTERVAL_S = 1.0
 
 ExplainDeath = Callable[[str], str | None]
@@ -56,7 +56,7 @@ class TaskRunner(Protocol):
         """Read files, and yield each one's number and summary as it comes; the data stay with the workers."""
 
     def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Generator[WriteResult]:
-        """Write batches of chunks, each in its own copy of the fork, and yield the changed forks as they come.
+        """Write batches of chunks, each in a copy of the fork, and yield the changed forks as they come.
 
         Raises
         ------
@@ -80,9 +80,9 @@ class TaskRunner(Protocol):
 class DaskRunner:
     """Runs tasks on a Dask cluster.
 
-    Every file is a task whose result stays on its worker; the summary is a second, cheap task. When a worker dies,
-    Dask computes again what it held. A file that was being read too often when workers died is read again by itself,
-    in a process of its own, so that only a file that kills its reader fails.
+    Every file is a task whose result stays on its worker; the summary is a second, cheap task. When a worker
+    dies, Dask computes again what it held. A file that was being read too often when workers died is read
+    again by itself, in a process of its own, so that only a file that kills its reader fails.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class DaskRunner:
         self._no_worker_timeout_s = no_worker_timeout_s
         self._deserted = False
         self._pending: set[Future[Any]] = set()
-        self._client = client
+        self._client: Any = client  # its methods have no types
         self._explain_death = explain_death
         self._paths: list[str] = []
         self._options: tuple[str, tuple[str, ...]] = ("auto", ())
@@ -132,7 +132,7 @@ class DaskRunner:
 
     @contextmanager
     def _watched(self, futures: Iterable[Future[Any]]) -> Iterator[None]:
-        """While results are awaited, cancel them when the cluster stays without workers: nothing else would end it."""
+        """Cancel what is awaited if the cluster stays without workers: nothing else would end it."""
         self._pending = set(futures)
         ended = threading.Event()
         thread = threading.Thread(target=self._watch, args=(ended,), name="ingest-watch", daemon=True)
@@ -149,7 +149,7 @@ class DaskRunner:
         while not ended.wait(WATCH_INTERVAL_S):
             try:
                 alive = bool(self._workers())
-            except Exception:  # noqa: BLE001 - a lost scheduler cancels the futures itself
+            except Exception:  # noqa: BLE001, S112 - a lost scheduler cancels the futures itself
                 continue
             now = time.monotonic()
             if alive:
@@ -160,9 +160,10 @@ class DaskRunner:
                 return
 
     def _submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
-        return self._client.submit(function, *arguments, pure=False, **options)
+        future: Future[Any] = self._client.submit(function, *arguments, pure=False, **options)
+        return future
 
-    def _result(self, future: Future) -> Any:
+    def _result(self, future: Future[Any]) -> Any:
         """A result, with the errors of the cluster itself translated."""
         from distributed import KilledWorker
 
@@ -178,8 +179,8 @@ class DaskRunner:
         except Exception as exc:
             if self._deserted:
                 raise ClusterError(
-                    f"the cluster has had no workers for {self._no_worker_timeout_s:g} s: they died and did not "
-                    "come back; nothing was committed",
+                    f"the cluster has had no workers for {self._no_worker_timeout_s:g} s: they died and did "
+                    "not come back; nothing was committed",
                     hint="see the logs of the workers; the same command can be run again",
                 ) from exc
             raise ClusterError(
@@ -205,7 +206,7 @@ class DaskRunner:
         numbers = {future.key: number for number, future in enumerate(summaries)}
         suspects = []
         with self._watched(summaries):
-            for future in as_completed(summaries):
+            for future in as_completed(summaries):  # type: ignore[no-untyped-call]
                 number = numbers[future.key]
                 try:
                     summary = self._result(future)
@@ -270,7 +271,7 @@ class DaskRunner:
         users = Counter(number for batch in batches for number in batch.sources)
         attempts: Counter[int] = Counter()
         waiting = {self._write_batch(fork, batch): index for index, batch in enumerate(batches)}
-        completed = as_completed(list(waiting))
+        completed: Any = as_completed(list(waiting))  # type: ignore[no-untyped-call]
         with self._watched(waiting):
             for future in completed:
                 index = waiting.pop(future)
@@ -342,7 +343,7 @@ class DaskRunner:
             self._peaks[worker] = max(self._peaks.get(worker, 0), used_bytes)
 
     def peak_memory(self) -> dict[str, int]:
-        """The most memory in bytes that was seen of each worker: Dask's samples and the kernel's ``VmHWM``."""
+        """The most memory that was seen of each worker: Dask's samples, and the kernel's ``VmHWM``."""
         self.memory()
         peaks = self._client.run(tasks.worker_peak, on_error="ignore")
         for name, used in peaks.values():

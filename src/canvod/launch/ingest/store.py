@@ -1,8 +1,8 @@
 """An Icechunk store on a local disk: open, create, lock, commit, clean up.
 
-The only module of the host that imports icechunk; its exceptions are translated here. Icechunk on a local disk can
-lose commits when two processes commit at once, so every writer of canvod-launch holds `store_lock` from the moment
-it opens a session until that session is committed.
+The only module of the host that imports icechunk; its exceptions are translated here. Icechunk on a local
+disk can lose commits when two processes commit at once, so every writer of canvod-launch holds `store_lock`
+from the moment it opens a session until that session is committed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _translated(path: Path, doing: str) -> Iterator[None]:
 
 def store_path(path: str | os.PathLike[str]) -> Path:
     """The absolute path of a store, under which host and workers see it."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - Path.absolute keeps ".."
 
 
 def store_exists(path: str | os.PathLike[str]) -> bool:
@@ -161,7 +161,7 @@ class Store:
 
         with _translated(self.path, "the commit"):
             try:
-                session.merge(*(pickle.loads(fork) for fork in forks))
+                session.merge(*(pickle.loads(fork) for fork in forks))  # noqa: S301 - from our own workers
                 snapshot = session.commit(message, dict(metadata), rebase_with=icechunk.ConflictDetector())
             except (icechunk.ConflictError, icechunk.RebaseFailedError) as exc:
                 raise CommitConflictError(str(exc)) from exc
@@ -170,7 +170,7 @@ class Store:
 
     def snapshots(self, limit: int | None = None) -> list[Snapshot]:
         """Commits, the newest first."""
-        found = []
+        found: list[Snapshot] = []
         with _translated(self.path, "reading the history"):
             for info in self._repository.ancestry(branch=BRANCH):
                 if limit is not None and len(found) == limit:
@@ -208,7 +208,7 @@ class Store:
 def _walk(folder: Path) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            yield os.path.join(parent, name)
+            yield f"{parent}/{name}"
 
 
 def open_store(path: str | os.PathLike[str], *, owner: Owner | None = None) -> Store:
@@ -310,7 +310,8 @@ def store_lock(
             lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
     except Timeout as exc:
         raise StoreError(
-            f"{real}: another process has been writing to this store for {timeout_s:g} s; nothing was committed",
+            f"{real}: another process has been writing to this store for {timeout_s:g} s; nothing was "
+            "committed",
             hint="run the same command again when it has ended, or allow more time",
         ) from exc
     except OSError as exc:
@@ -361,12 +362,13 @@ def open_dataset(path: str | os.PathLike[str], group: str) -> xr.Dataset:
     except ImportError:
         chunks = None
     try:
-        return xr.open_zarr(session.store, group=group, consolidated=False, chunks=chunks)
+        dataset: xr.Dataset = xr.open_zarr(session.store, group=group, consolidated=False, chunks=chunks)
     except FileNotFoundError as exc:
         raise InputError(
             f"{store_path(path)} holds no group {group!r}",
             hint="`canvod-launch store show PATH` lists its groups",
         ) from exc
+    return dataset
 
 
 def clean_store(path: str | os.PathLike[str], *, older_than: timedelta, now: datetime) -> Garbage:
@@ -377,12 +379,12 @@ def clean_store(path: str | os.PathLike[str], *, older_than: timedelta, now: dat
     path : path
         Folder of the store.
     older_than : timedelta
-        Leave objects alone that are younger: a writer that does not know the lock may be about to commit them.
+        Leave younger objects alone: a writer that does not know the lock may be about to commit them.
     now : datetime
         The time, with its zone.
     """
     store = open_store(path)
-    found = os.stat(store.path)
+    found = store.path.stat()
     if os.geteuid() == 0:
         store.owner = (found.st_uid, found.st_gid)
     with store_lock(path, owner=store.owner):

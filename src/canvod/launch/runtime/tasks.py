@@ -43,7 +43,7 @@ from canvod.launch.runtime.observations import (
 )
 
 ALONE_ATTEMPTS = 2
-"""How often a file is read alone: once more than needed, since the kernel may kill a process for another's greed."""
+"""How often a file is read alone: twice, since the kernel may kill a process for the greed of another."""
 
 
 def worker_name() -> str:
@@ -93,7 +93,9 @@ def worker_readers() -> tuple[str, ...]:
     return available_readers()
 
 
-def read_file(path: str, reader: str, variables: Sequence[str]) -> FileResult:
+def read_file(  # noqa: PLR0911 - one for each way to fail
+    path: str, reader: str, variables: Sequence[str]
+) -> FileResult:
     """Read one file; whatever goes wrong with it is a value, not an exception.
 
     Parameters
@@ -113,12 +115,12 @@ def read_file(path: str, reader: str, variables: Sequence[str]) -> FileResult:
     started = time.perf_counter()
     try:
         # Before reading, so that a file that grows meanwhile is taken for changed by the next run.
-        stat = os.stat(path)
-        with open(path, "rb") as stream:
+        stat = Path(path).stat()
+        with Path(path).open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as exc:
         return _failed(path, "missing", f"cannot be opened: {exc.strerror or exc}", started)
-    known = {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "digest": digest}
+    known: dict[str, Any] = {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "digest": digest}
     try:
         observations = read_observations(path, reader, tuple(variables), scratch_dir=scratch_dir())
     except UnreadableFileError as exc:
@@ -129,7 +131,7 @@ def read_file(path: str, reader: str, variables: Sequence[str]) -> FileResult:
         return _failed(path, "memory", "needs more memory than this worker may use", started, **known)
     except KeyboardInterrupt:
         raise
-    except BaseException as exc:  # a panic in a compiled reader is no Exception
+    except BaseException as exc:  # noqa: BLE001 - a panic in a compiled reader is no Exception
         return _failed(
             path, "error", f"the reader failed: {type(exc).__name__}: {_one_line(exc)}", started, **known
         )
@@ -223,14 +225,16 @@ def read_file_alone(
     code = "from canvod.launch.runtime.tasks import read_for_parent; read_for_parent()"
     search = [os.environ.get("PYTHONPATH", ""), *sys.path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, search))}
+    ending = ""
     for _ in range(ALONE_ATTEMPTS):
         process = subprocess.run(
             [sys.executable, "-c", code], input=request, capture_output=True, check=False, env=environment
         )
         if process.returncode == 0:
-            result: FileResult = pickle.loads(process.stdout)
+            result: FileResult = pickle.loads(process.stdout)  # noqa: S301 - from our own process
             return replace(result, summary=replace(result.summary, **_where(started)))
-    return _failed(path, "killed", _how_it_ended(process), started)
+        ending = _how_it_ended(process)
+    return _failed(path, "killed", ending, started)
 
 
 def _how_it_ended(process: subprocess.CompletedProcess[bytes]) -> str:
@@ -247,7 +251,7 @@ def read_for_parent() -> None:
     """Be the child of `read_file_alone`: request on stdin, pickled result on stdout."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a reader prints must not mix with the answer
-    path, reader, variables, memory_limit_bytes, scratch = pickle.loads(sys.stdin.buffer.read())
+    path, reader, variables, memory_limit_bytes, scratch = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from our own process
     if memory_limit_bytes is not None and sys.platform == "linux":
         import resource
 
@@ -280,9 +284,9 @@ def spool_file_alone(
 def _spooled(result: FileResult, target: str) -> FileSummary:
     if result.summary.failure is None:
         partial = f"{target}.{uuid.uuid4().hex}"
-        with open(partial, "wb") as stream:
+        with Path(partial).open("wb") as stream:
             pickle.dump(result, stream, protocol=pickle.HIGHEST_PROTOCOL)
-        os.replace(partial, target)
+        Path(partial).replace(target)
     return result.summary
 
 
@@ -291,8 +295,8 @@ def write_spooled_chunks(fork: bytes, batch: WriteBatch, *targets: str) -> Write
     results = []
     for target in targets:
         try:
-            with open(target, "rb") as stream:
-                results.append(pickle.load(stream))
+            with Path(target).open("rb") as stream:
+                results.append(pickle.load(stream))  # noqa: S301 - from our own process
         except OSError as exc:
             raise WriteFailedError(f"data that were read are gone: {exc}") from exc
     return write_chunks(fork, batch, *results)
@@ -356,7 +360,7 @@ def _write(fork: bytes, batch: WriteBatch, results: Sequence[FileResult]) -> byt
 
     quiet_icechunk()
     # Two copies: what one chunk's write replaces, another chunk may still have to be copied from.
-    base, session = pickle.loads(fork), pickle.loads(fork)
+    base, session = pickle.loads(fork), pickle.loads(fork)  # noqa: S301 - from our own process
     position = {name: index for index, name in enumerate(batch.sid)}
     columns = [np.array([position[name] for name in result.summary.sid], dtype=np.intp) for result in results]
     for name in batch.variables:
