@@ -325,7 +325,7 @@ def _remove_replaced(client: Client, previous: dict[str, Any] | None) -> None:
 
 
 def _remove_nameless(client: Client) -> None:
-    """Remove images of both roles that have lost their names to newer ones; those in use wait for a later build."""
+    """Remove images of both roles that have lost their names to newer ones; those in use stay until later."""
     with translate("list the images that were replaced"):
         images = client.api.images(filters={"dangling": True, "label": f"{LABEL_PREFIX}.stage=runtime"})
     for image in images:

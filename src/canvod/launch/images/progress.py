@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 QUIET_S = 15.0
 """Seconds between two lines where no terminal shows every one, so that a log stays short and yet alive."""
+
+WIDTH = 120
+"""Characters of a line that a log shows; a step's instruction may be a whole script."""
 
 
 @contextmanager
@@ -84,4 +88,5 @@ class _Lines:
         else:
             text = event.line
         self._step, self._last = step, now
-        self._console.print(Text(f"{event.image}: {text}"), soft_wrap=True)
+        short = textwrap.shorten(text, WIDTH, placeholder=" …")
+        self._console.print(Text(f"{event.image}: {short}"), soft_wrap=True)
