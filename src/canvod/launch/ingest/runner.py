@@ -133,7 +133,7 @@ class DaskRunner:
     @contextmanager
     def _watched(self, futures: Iterable[Future[Any]]) -> Iterator[None]:
         """Cancel what is awaited if the cluster stays without workers: nothing else would end it."""
-        self._pending = set(futures)
+        self._pending, self._deserted = set(futures), False
         ended = threading.Event()
         thread = threading.Thread(target=self._watch, args=(ended,), name="ingest-watch", daemon=True)
         thread.start()
