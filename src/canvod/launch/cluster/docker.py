@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from canvod.launch.engine import Client
     from canvod.launch.plan.model import ClusterPlan
 
+GB = 1024**3
+
 RESTARTS = 5
 """How often a worker's container is started again after it has ended by itself."""
 
@@ -237,10 +239,12 @@ class DockerCluster(SlotCluster):
         container = self.fleet.containers.get(name) or self._deaths.get(name)
         if container is None:
             return None
-        cap = f"{container.plan.memory_bytes / 1024**3:.2f} GiB"
+        plan, remedy = container.plan, "raise processing.max_memory_gb or use fewer workers"
         if container.oom_kills:
-            remedy = "raise processing.max_memory_gb or use fewer workers"
-            return f"the kernel killed it at its memory cap of {cap}; {remedy}"
+            return f"the kernel killed it at its memory cap of {plan.memory_bytes / GB:.2f} GiB; {remedy}"
+        if container.nanny_kills:
+            limit = f"{(plan.dask_memory_limit_bytes or 0) / GB:.2f} GiB"
+            return f"its nanny ended it near its memory limit of {limit}; {remedy}"
         if container.exit_code is not None:
             return f"its container ended with exit code {container.exit_code}"
         return None

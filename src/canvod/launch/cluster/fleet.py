@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 LOG_LINES = 20
 """Lines of a container's output that are kept for an error message."""
 
+NANNY_KILL = "memory budget. Restarting"
+"""What Dask's nanny writes when it ends a worker that is about to outgrow its limit."""
+
 REMOVAL_TIMEOUT_S = 30.0
 """How long to go on removing what the engine says is still in use."""
 
@@ -59,6 +62,8 @@ class Container:
         None while it has not ended.
     oom_kills : int
         How often the kernel killed a process of it at the memory cap.
+    nanny_kills : int
+        How often the nanny ended the worker process near Dask's memory limit.
     output : deque of str
         Its last lines of output.
     """
@@ -69,6 +74,7 @@ class Container:
     dashboard_port: int | None = None
     exit_code: int | None = None
     oom_kills: int = 0
+    nanny_kills: int = 0
     output: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     output_ended: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -363,7 +369,10 @@ def _keep_output(output: Iterable[bytes], container: Container) -> None:
     try:
         for piece in output:
             *lines, rest = (rest + piece).split(b"\n")
-            container.output.extend(line.decode(errors="replace").rstrip() for line in lines)
+            for line in lines:
+                text = line.decode(errors="replace").rstrip()
+                container.output.append(text)
+                container.nanny_kills += NANNY_KILL in text
     except EngineError:
         pass
     finally:

@@ -1,0 +1,408 @@
+"""Clusters of real containers: what was planned is what runs, and nothing is left afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import pytest
+from distributed import Client
+from leftovers import engine_leftovers, processes_with, volumes
+
+from canvod.launch.cluster.docker import DockerCluster
+from canvod.launch.config import load_settings
+from canvod.launch.engine import probe_engine
+from canvod.launch.errors import ContainerFailedError, PlanError
+from canvod.launch.plan.inventory import read_inventory
+from canvod.launch.plan.planner import make_plan
+from canvod.launch.runtime.plugin import thread_resources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import docker
+
+    from canvod.launch.plan.model import ClusterPlan
+
+pytestmark = pytest.mark.docker
+
+# Workers do not have the tests: what is defined here is sent by value.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def by_value[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function that Dask cannot send by its name."""
+    return lambda *arguments, **options: function(*arguments, **options)
+
+SETTINGS: dict[str, Any] = {
+    "processing": {
+        "resource_mode": "manual",
+        "n_max_threads": 2,
+        "max_memory_gb": 2,
+        "nice_priority": 7,
+    },
+    "launch": {"backend": "docker", "dashboard_port": 0, "environment": {"GREETING": "hello"}},
+}
+
+
+def plan_of(name: str, **processing: Any) -> ClusterPlan:
+    """Plan a cluster of two workers on this host."""
+    settings = {**SETTINGS, "processing": SETTINGS["processing"] | processing}
+    engine = probe_engine()
+    return make_plan(load_settings(settings), read_inventory(), backend="docker", name=name, engine=engine)
+
+
+def eventually[T](question: Callable[[], T], *, timeout_s: float = 60.0) -> T:
+    """Ask until the answer is true, or the time is up."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := question()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return answer
+
+
+def worker_names(client: Client) -> list[str]:
+    """Names of the workers that are registered."""
+    return sorted(worker["name"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+
+
+@pytest.fixture(scope="module")
+def cluster(engine: docker.DockerClient, images: object) -> Iterator[DockerCluster]:
+    """A cluster of two workers that several tests look at."""
+    del images
+    before = volumes(engine)
+    with DockerCluster(plan_of("shared-test"), engine) as cluster:
+        yield cluster
+    assert engine_leftovers(engine, "shared-test") == []
+    assert volumes(engine) <= before
+
+
+@pytest.fixture
+def client(cluster: DockerCluster) -> Iterator[Client]:
+    """A client of the shared cluster, with both workers up."""
+    cluster.scale(2)
+    with Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
+
+
+def read_all_threads() -> dict[int, list[Any]]:
+    """Affinity and nice of every thread of every process in the container that this runs in."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and int(entry) != 1:
+            found[int(entry)] = [(list(t.cpu_affinity), t.nice) for t in thread_resources(int(entry))]
+    return found
+
+
+def read_kernel_limits() -> dict[str, str]:
+    """What the kernel enforces on the container that this runs in."""
+    v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    names = (
+        {
+            "memory": "memory.max",
+            "swap": "memory.swap.max",
+            "weight": "cpu.weight",
+            "cpus": "cpuset.cpus.effective",
+            "pids": "pids.max",
+        }
+        if v2
+        else {
+            "memory": "memory/memory.limit_in_bytes",
+            "swap": "memory/memory.memsw.limit_in_bytes",
+            "weight": "cpu/cpu.shares",
+            "cpus": "cpuset/cpuset.cpus",
+            "pids": "pids/pids.max",
+        }
+    )
+    limits = {"version": "2" if v2 else "1"}
+    for key, name in names.items():
+        with open(f"/sys/fs/cgroup/{name}") as file:
+            limits[key] = file.read().strip()
+    return limits
+
+
+def read_identity() -> dict[str, Any]:
+    """Who a task is, and what it may do."""
+    with open("/proc/self/status") as file:
+        status = dict(line.split(":", 1) for line in file)
+    try:
+        with open("/opt/probe", "w"):
+            writable = True
+    except OSError:
+        writable = False
+    return {
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "groups": os.getgroups(),
+        "capabilities": {status[name].strip() for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")},
+        "no_new_privileges": status["NoNewPrivs"].strip(),
+        "seccomp": status["Seccomp"].strip(),
+        "root_writable": writable,
+        "environment": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "GREETING")},
+    }
+
+
+def cpu_list(cpus: str) -> list[int]:
+    """Numbers of a kernel's list such as ``0-3,8``."""
+    bounds = [[int(number) for number in part.split("-")] for part in cpus.split(",")]
+    return [cpu for bound in bounds for cpu in range(bound[0], bound[-1] + 1)]
+
+
+def address_of(client: Client, name: str) -> str:
+    """Address of the worker of this name."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return next(address for address, worker in workers.items() if worker["name"] == name)
+
+
+def by_name(client: Client, function: Callable[[], Any]) -> dict[str, Any]:
+    """Run a function on every worker; answers by the workers' names."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {workers[address]["name"]: answer for address, answer in client.run(function).items()}
+
+
+def test_the_kernel_enforces_what_was_planned(cluster: DockerCluster, client: Client) -> None:
+    """Cap, swap, weight, cpuset and pid limit, read inside each worker's container, are the plan's."""
+    limits = by_name(client, read_kernel_limits)
+    for worker in cluster.container_plan.workers:
+        found = limits[worker.dask_name]
+        swap = 0 if found["version"] == "2" else worker.memory_bytes
+        assert int(found["memory"]) == worker.memory_bytes
+        assert int(found["swap"]) == swap
+        assert int(found["weight"]) == worker.cpu_weight
+        assert cpu_list(found["cpus"]) == list(worker.cpuset_cpus)
+        assert int(found["pids"]) == worker.pids_limit
+    assert cluster.container_plan.worker_memory_bytes <= 2 * 1024**3
+
+
+def test_every_thread_of_every_process_has_its_cores_and_its_nice(
+    cluster: DockerCluster, client: Client
+) -> None:
+    """Nanny, worker and their helpers: each thread has the affinity and the nice value of the plan."""
+    for worker in cluster.container_plan.workers:
+        processes = by_name(client, read_all_threads)[worker.dask_name]
+        assert len(processes) >= 2
+        threads = [thread for found in processes.values() for thread in found]
+        assert {tuple(affinity) for affinity, _ in threads} == {worker.cpuset_cpus}
+        assert {nice for _, nice in threads} == {7}
+
+
+def test_the_scheduler_is_as_nice_as_its_workers(cluster: DockerCluster, client: Client) -> None:
+    """The scheduler's threads have the plan's nice value too."""
+    del cluster
+    threads = [t for found in client.run_on_scheduler(read_all_threads).values() for t in found]
+    assert {nice for _, nice in threads} == {7}
+
+
+def test_tasks_run_as_nobody_special(cluster: DockerCluster, client: Client) -> None:
+    """A task is not root, has no capability, gains none, and cannot write to its root."""
+    for worker in cluster.container_plan.workers:
+        found = by_name(client, read_identity)[worker.dask_name]
+        assert found["user"] == worker.user
+        assert not worker.user.startswith("0:")
+        assert set(found["groups"]) <= {int(worker.user.split(":")[1])}
+        assert found["capabilities"] == {"0" * 16}
+        assert found["no_new_privileges"] == "1"
+        assert found["seccomp"] == "2"
+        assert not found["root_writable"]
+        assert found["environment"] == {"OMP_NUM_THREADS": "1", "GREETING": "hello"}
+
+
+def test_the_engine_was_told_what_was_planned(cluster: DockerCluster, engine: docker.DockerClient) -> None:
+    """What `docker inspect` says of each container is the plan."""
+    plan = cluster.container_plan
+    for container in (plan.scheduler, *plan.workers):
+        found = engine.api.inspect_container(container.name)
+        host = found["HostConfig"]
+        assert host["Memory"] == host["MemorySwap"] == container.memory_bytes
+        assert host["CpusetCpus"] == ",".join(map(str, container.cpuset_cpus))
+        assert host["CpuShares"] == container.cpu_shares
+        assert host["PidsLimit"] == container.pids_limit
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["AutoRemove"]) == (True, ["ALL"], True)
+        assert host["SecurityOpt"] == ["no-new-privileges"]
+        assert not host["Privileged"]
+        assert found["Config"]["User"] == container.user
+        assert found["Config"]["Labels"].items() >= container.labels.items()
+        assert not [mount for mount in found["Mounts"] if "docker.sock" in mount.get("Source", "")]
+
+
+def test_nothing_is_published_but_the_dashboard_on_loopback(
+    cluster: DockerCluster, engine: docker.DockerClient
+) -> None:
+    """The only published port is the dashboard's, on 127.0.0.1, and it answers."""
+    plan = cluster.container_plan
+    published = [
+        binding
+        for container in (plan.scheduler, *plan.workers)
+        for bindings in engine.api.inspect_container(container.name)["NetworkSettings"]["Ports"].values()
+        for binding in bindings or []
+    ]
+    assert [binding["HostIp"] for binding in published] == ["127.0.0.1"]
+    assert cluster.dashboard_link == f"http://127.0.0.1:{published[0]['HostPort']}/status"
+    with urllib.request.urlopen(cluster.dashboard_link, timeout=30) as page:
+        assert page.status == 200
+
+
+def kill_this_process() -> None:
+    """End the worker process as the kernel would."""
+    os.kill(os.getpid(), 9)
+
+
+def test_a_killed_worker_process_comes_back_pinned_and_nice(cluster: DockerCluster, client: Client) -> None:
+    """The nanny restarts the process in the same container, and the plugin is applied again."""
+    before = by_name(client, os.getpid)
+    victim = cluster.container_plan.workers[0]
+    client.run(kill_this_process, workers=[address_of(client, victim.dask_name)], on_error="ignore")
+    eventually(lambda: len(worker_names(client)) < 2, timeout_s=10)
+    assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
+    assert by_name(client, os.getpid)[victim.dask_name] != before[victim.dask_name]
+    threads = [t for found in by_name(client, read_all_threads)[victim.dask_name].values() for t in found]
+    assert {(tuple(cpus), nice) for cpus, nice in threads} == {(victim.cpuset_cpus, 7)}
+
+
+def square_slowly(number: int) -> int:
+    """Leave time to be killed."""
+    time.sleep(0.2)
+    return number**2
+
+
+def test_a_killed_container_is_replaced_and_no_task_is_lost(
+    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+) -> None:
+    """Tasks of a container that vanishes run elsewhere, and the plan's number of workers is restored."""
+    futures = client.map(by_value(square_slowly), range(40))
+    engine.api.kill(cluster.container_plan.workers[1].name)
+    assert client.gather(futures) == [number**2 for number in range(40)]
+    assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
+
+
+def allocate(size: int) -> int:
+    """Take memory at once, faster than any nanny looks."""
+    return len(bytearray(size))
+
+
+def allocate_in_a_child(size: int) -> int:
+    """Take memory in a process of its own, which no nanny looks at."""
+    return subprocess.run([sys.executable, "-c", f"bytearray({size})"], check=False).returncode
+
+
+def test_what_the_nanny_does_not_see_the_kernel_stops_at_the_cap(
+    cluster: DockerCluster, client: Client
+) -> None:
+    """A process that a task starts counts too; at the cap the kernel ends it, and the cap is named."""
+    worker = cluster.container_plan.workers[1]
+    size = 2 * worker.memory_bytes
+    future = client.submit(by_value(allocate_in_a_child), size, workers=[worker.dask_name])
+    assert future.result(timeout=60) == -9
+    explained = eventually(lambda: cluster.explain_death(worker.dask_name))
+    assert explained is not None
+    assert "the kernel killed it at its memory cap of 1.00 GiB" in explained
+    assert "max_memory_gb" in explained
+
+
+def test_a_worker_that_outgrows_its_memory_is_ended_and_explained(
+    cluster: DockerCluster, client: Client
+) -> None:
+    """Whoever is first, the nanny or the kernel, ends the worker; it comes back, and its limit is named."""
+    victim = cluster.container_plan.workers[0]
+    future = client.submit(by_value(allocate), 2 * victim.memory_bytes, workers=[victim.dask_name])
+    explained = eventually(lambda: cluster.explain_death(victim.dask_name))
+    assert explained is not None
+    assert "memory" in explained
+    assert "max_memory_gb" in explained
+    future.cancel()
+    # Dask turns names into addresses at once, so the next task has to wait for the worker's new one.
+    eventually(lambda: len(worker_names(client)) < 2, timeout_s=10)
+    assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
+    assert client.submit(sum, [1, 2], workers=[victim.dask_name]).result(timeout=60) == 3
+
+
+def test_scaling_stays_within_the_plan(
+    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+) -> None:
+    """Workers go and come back in their own slots; more than the plan has are refused."""
+    cluster.scale(1)
+    assert eventually(lambda: len(worker_names(client)) == 1)
+    label = {"label": cluster.fleet.label}
+    assert eventually(lambda: len(engine.api.containers(all=True, filters=label)) == 2)
+    cluster.scale(2)
+    assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
+    with pytest.raises(PlanError, match="Cannot scale to 3 workers: the plan of cluster shared-test has 2"):
+        cluster.scale(3)
+
+
+def test_adapting_stays_within_the_plan(cluster: DockerCluster, client: Client) -> None:
+    """`adapt` without a maximum goes up to the plan's workers, and down when there is nothing to do."""
+    adaptive = cluster.adapt(minimum=1, interval="100ms", wait_count=2)
+    try:
+        assert adaptive.maximum == 2
+        assert eventually(lambda: len(worker_names(client)) == 1)
+        futures = client.map(by_value(square_slowly), range(100, 160))
+        assert eventually(lambda: len(worker_names(client)) == 2)
+        assert client.gather(futures)[-1] == 159**2
+    finally:
+        adaptive.stop()
+
+
+@pytest.mark.parametrize("role", ["scheduler", "worker"])
+def test_a_container_that_dies_while_starting_is_explained_and_nothing_is_left(
+    engine: docker.DockerClient, images: object, role: str
+) -> None:
+    """The error has the exit code and the last lines of output, and whatever had started is gone."""
+    del images
+    plan = plan_of(f"dying-{role}")
+    script = "import sys; print('line one'); sys.exit('the reason is this')"
+    broken = {"command": ("python", "-c", script)}
+    if role == "scheduler":
+        plan = plan.model_copy(update={"scheduler": plan.scheduler.model_copy(update=broken)})
+    else:
+        workers = (plan.workers[0], plan.workers[1].model_copy(update=broken))
+        plan = plan.model_copy(update={"workers": workers})
+    with pytest.raises(ContainerFailedError) as caught:
+        DockerCluster(plan, engine)
+    message = str(caught.value)
+    assert "ended while the cluster was starting" in message
+    assert "exited with code 1" in message
+    assert "the reason is this" in message
+    assert "memory cap of 1.00 GiB: no" in message
+    assert engine_leftovers(engine, plan.name) == []
+
+
+def test_a_container_too_small_to_start_is_reported_as_out_of_memory(
+    engine: docker.DockerClient, images: object
+) -> None:
+    """Where the kernel kills a container at its cap during the start, the error says so and what to change."""
+    del images
+    plan = plan_of("starved")
+    greedy = ("python", "-c", "print('starting'); bytearray(500_000_000)")
+    small = plan.workers[1].model_copy(update={"memory_bytes": 64 * 1024**2, "command": greedy})
+    plan = plan.model_copy(update={"workers": (plan.workers[0], small)})
+    with pytest.raises(ContainerFailedError) as caught:
+        DockerCluster(plan, engine)
+    message = str(caught.value)
+    assert "killed by the kernel at its memory cap of 0.06 GiB: yes" in message
+    assert "raise processing.max_memory_gb" in message
+    assert engine_leftovers(engine, plan.name) == []
+
+
+def test_a_scheduler_that_never_listens_is_given_up_at_the_deadline(
+    engine: docker.DockerClient, images: object
+) -> None:
+    """The error names the limit and its setting."""
+    del images
+    plan = plan_of("silent")
+    asleep = plan.scheduler.model_copy(update={"command": ("python", "-c", "import time; time.sleep(600)")})
+    plan = plan.model_copy(update={"scheduler": asleep, "start_timeout_s": 3.0})
+    with pytest.raises(ContainerFailedError, match=r"within 3 s \(launch.start_timeout_s\)"):
+        DockerCluster(plan, engine)
+    assert engine_leftovers(engine, plan.name) == []
+
+
+def test_no_process_of_the_shared_cluster_is_on_the_host_twice(cluster: DockerCluster) -> None:
+    """One scheduler and, for each worker, one nanny: nothing was started twice by all that happened above."""
+    assert len(processes_with("canvod.launch.runtime.scheduler")) >= 1
+    assert len([line for line in processes_with("runtime.worker") if "docker-init" in line]) <= 2
+    assert len(cluster.fleet.containers) == 3
