@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from canvod.launch.cluster.fleet import ContainerFleet
     from canvod.launch.cluster.slots import SlotCluster
     from canvod.launch.images.events import BuildEvent
 
@@ -138,6 +139,7 @@ class DaskClusterManager:
         self.memory = MemoryMonitor(self.settings.processing.max_memory_gb)
         self._client: Client | None = None
         self._engine: Any = None
+        self._fleet: ContainerFleet | None = None
         self._checked: set[bool] = set()
         self._lock = threading.RLock()
         self._closed = False
@@ -189,7 +191,7 @@ class DaskClusterManager:
         return plan
 
     def _start_containers(self, engine: EngineInventory | None) -> ClusterPlan:
-        from canvod.launch.cluster.docker import DockerCluster
+        from canvod.launch.cluster.fleet import ContainerFleet
         from canvod.launch.engine import connect
         from canvod.launch.images.build import ensure_images
 
@@ -197,7 +199,12 @@ class DaskClusterManager:
         self._engine = connect()
         ensure_images(self._engine, self.settings, progress=self._build_progress)
         self._progress(f"starting {len(plan.workers)} workers in containers")
-        self.cluster = DockerCluster(plan, self._engine)
+        self._fleet = ContainerFleet(self._engine, plan)
+        self._fleet.begin()
+        # The import takes about as long as the containers' start, and both go on at the same time.
+        from canvod.launch.cluster.docker import DockerCluster
+
+        self.cluster = DockerCluster(plan, self._engine, fleet=self._fleet)
         return plan
 
     def _make_plan(self, backend: Backend, engine: EngineInventory | None = None) -> ClusterPlan:
@@ -335,6 +342,9 @@ class DaskClusterManager:
                 if self.cluster is not None:
                     self.cluster.close()
             finally:
+                # Also where the start was interrupted before there was a cluster.
+                if self._fleet is not None:
+                    self._fleet.close()
                 if self._engine is not None:
                     self._engine.close()
             if name is not None:

@@ -66,11 +66,8 @@ class SchedulerContainer(ProcessInterface):
         """Start all containers of the plan, and wait until the scheduler listens."""
         cluster = self._docker_cluster
         fleet, plan = cluster.fleet, cluster.container_plan
-        await in_thread(fleet.open)
-        starting = fleet.start(plan.scheduler)
-        for name in cluster.worker_spec:
-            cluster.launch(name)
-        self.container = container = await asyncio.wrap_future(starting)
+        fleet.begin()
+        self.container = container = await asyncio.wrap_future(fleet.start(plan.scheduler))
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(OSError),
             wait=wait_fixed(_POLL_S),
@@ -116,7 +113,7 @@ class WorkerContainer(ProcessInterface):
         """Wait until the container runs and its worker has registered with the scheduler."""
         cluster = self._docker_cluster
         timeout_s = cluster.container_plan.start_timeout_s
-        container = await asyncio.wrap_future(cluster.launch(self.name))
+        container = await asyncio.wrap_future(cluster.fleet.start(cluster.slots[self.name]))
         try:
             async with asyncio.timeout(timeout_s):
                 while not cluster.has_worker(self.name):
@@ -133,7 +130,6 @@ class WorkerContainer(ProcessInterface):
     async def close(self) -> None:
         """Remove the container."""
         self.status = Status.closing
-        self._docker_cluster.forget(self.name)
         await in_thread(lambda: self._docker_cluster.fleet.remove(self.name))
         await super().close()
 
@@ -151,6 +147,8 @@ class DockerCluster(SlotCluster):
         What to start.
     client : docker.DockerClient
         The engine; closed by the caller.
+    fleet : ContainerFleet, optional
+        The plan's containers, where their start has begun already.
     asynchronous : bool, default False
         Whether the cluster is used from a running event loop.
 
@@ -163,10 +161,17 @@ class DockerCluster(SlotCluster):
         If the engine refuses a request.
     """
 
-    def __init__(self, plan: ClusterPlan, client: Client, *, asynchronous: bool = False) -> None:
+    def __init__(
+        self,
+        plan: ClusterPlan,
+        client: Client,
+        *,
+        fleet: ContainerFleet | None = None,
+        asynchronous: bool = False,
+    ) -> None:
         self.container_plan = plan
-        self.fleet = ContainerFleet(client, plan, on_end=self._container_ended)
-        self._launched: dict[str, Any] = {}
+        self.fleet = fleet or ContainerFleet(client, plan)
+        self.fleet.on_end = self._container_ended
         self._restarts: dict[str, int] = {}
         self._deaths: dict[str, Container] = {}
         try:
@@ -197,27 +202,6 @@ class DockerCluster(SlotCluster):
         container = self.scheduler.container if self.scheduler else None
         port = container.dashboard_port if container else None
         return f"http://127.0.0.1:{port}/status" if port else ""
-
-    def launch(self, name: str) -> Any:
-        """Start the container of a worker, unless that has been done already.
-
-        Parameters
-        ----------
-        name : str
-            The worker's name in Dask.
-
-        Returns
-        -------
-        concurrent.futures.Future of Container
-            Done when the container runs.
-        """
-        if name not in self._launched:
-            self._launched[name] = self.fleet.start(self.slots[name])
-        return self._launched[name]
-
-    def forget(self, name: str) -> None:
-        """Let the next `launch` of this worker start a new container."""
-        self._launched.pop(name, None)
 
     def has_worker(self, name: str) -> bool:
         """Whether a worker of this name is registered with the scheduler."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from canvod.launch.cluster.body import DASHBOARD_PORT, container_body, network_options
@@ -126,9 +127,10 @@ class ContainerFleet:
         self._client = client
         self._lock = threading.Lock()
         self._containers: dict[str, Container] = {}
-        self._starting: set[Future[Container]] = set()
+        self._futures: dict[str, Future[Container]] = {}
+        self._network: Future[str] = Future()
+        self._opened = False
         self._closing = False
-        self._network_id: str | None = None
         self._events: Any = None
         self._dashboard_ports: list[int] = []
 
@@ -138,28 +140,17 @@ class ContainerFleet:
         with self._lock:
             return dict(self._containers)
 
-    def open(self) -> None:
-        """Create the network and begin to watch the engine's events.
+    def begin(self) -> None:
+        """Start everything that is planned, all at once, and return without waiting for it.
 
-        Raises
-        ------
-        EngineError
-            If the engine refuses.
+        Workers look for their scheduler by themselves, so nothing has to wait for anything but the network.
+        What fails is raised by the futures that `start` returns.
         """
-        threading.Thread(target=self._watch_events, args=(time.time(),), daemon=True).start()
-        network = self.plan.network
-        with translate(f"create the network {network.name}"):
-            answer = self._client.api.create_network(
-                network.name,
-                driver="bridge",
-                options=network_options(),
-                labels=network.labels,
-                check_duplicate=True,
-            )
-        self._network_id = answer["Id"]
+        for plan in (self.plan.scheduler, *self.plan.workers):
+            self.start(plan)
 
     def start(self, plan: ContainerPlan) -> Future[Container]:
-        """Create and start a container in a thread of its own.
+        """Create and start a container in a thread of its own, unless that was done already.
 
         Parameters
         ----------
@@ -172,30 +163,50 @@ class ContainerFleet:
             Done when the container runs. It holds an `EngineError` if the engine refuses, a `ClusterError` if
             the fleet is being closed.
         """
-        future: Future[Container] = Future()
-        container = Container(plan)
         with self._lock:
+            if plan.dask_name in self._futures:
+                return self._futures[plan.dask_name]
+            future: Future[Container] = Future()
             if self._closing:
                 future.set_exception(ClusterError(f"The cluster {self.plan.name} is being closed."))
                 return future
+            container = Container(plan)
             self._containers[plan.dask_name] = container
-            self._starting.add(future)
-        threading.Thread(target=self._start, args=(container, future), daemon=True).start()
+            self._futures[plan.dask_name] = future
+            first, self._opened = not self._opened, True
+        if first:
+            threading.Thread(target=self._watch_events, args=(time.time(),), daemon=True).start()
+            threading.Thread(
+                target=self._settle, args=(self._network, self._create_network), daemon=True
+            ).start()
+        create = partial(self._create, container)
+        threading.Thread(target=self._settle, args=(future, create), daemon=True).start()
         return future
 
-    def _start(self, container: Container, future: Future[Container]) -> None:
+    @staticmethod
+    def _settle[T](future: Future[T], work: Callable[[], T]) -> None:
         try:
-            self._create(container)
+            result = work()
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the one who waits
             future.set_exception(error)
         else:
-            future.set_result(container)
-        finally:
-            with self._lock:
-                self._starting.discard(future)
+            future.set_result(result)
 
-    def _create(self, container: Container) -> None:
+    def _create_network(self) -> str:
+        network = self.plan.network
+        with translate(f"create the network {network.name}"):
+            answer = self._client.api.create_network(
+                network.name,
+                driver="bridge",
+                options=network_options(),
+                labels=network.labels,
+                check_duplicate=True,
+            )
+        return str(answer["Id"])
+
+    def _create(self, container: Container) -> Container:
         plan = container.plan
+        self._network.result(timeout=self.plan.start_timeout_s)
         ports: Iterable[int | None] = [None]
         if plan.role == "scheduler":
             wanted = self.plan.dashboard_port
@@ -213,7 +224,7 @@ class ContainerFleet:
                 if not port:
                     raise
             else:
-                return
+                return container
         raise refusal or ClusterError(f"Could not start {plan.name}.")
 
     def _create_once(self, container: Container, dashboard_port: int | None) -> None:
@@ -251,6 +262,7 @@ class ContainerFleet:
         """
         with self._lock:
             container = self._containers.pop(dask_name, None)
+            self._futures.pop(dask_name, None)
         if container is not None:
             self._remove(container.id or container.plan.name)
 
@@ -281,7 +293,10 @@ class ContainerFleet:
         """
         with self._lock:
             self._closing = True
-            pending = list(self._starting)
+            pending = list(self._futures.values())
+            if not self._opened:
+                return []
+        self._network.exception(timeout=REMOVAL_TIMEOUT_S)
         for future in pending:
             future.exception(timeout=REMOVAL_TIMEOUT_S)
         left: list[str] = []
@@ -294,6 +309,7 @@ class ContainerFleet:
         _in_threads(lambda name: self._remove_or_tell(name, left), names)
         with self._lock:
             self._containers.clear()
+            self._futures.clear()
         self._remove_network(left)
         if self._events is not None:
             self._events.close()
@@ -307,13 +323,13 @@ class ContainerFleet:
             left.append(f"container {name}: {error.message}")
 
     def _remove_network(self, left: list[str]) -> None:
-        if self._network_id is None:
+        if self._network.exception() is not None:
             return
         deadline = time.monotonic() + REMOVAL_TIMEOUT_S
         while True:
             try:
                 with translate(f"remove the network {self.plan.network.name}"):
-                    self._client.api.remove_network(self._network_id)
+                    self._client.api.remove_network(self._network.result())
             except EngineNotFoundError:
                 break
             except EngineError as error:  # the last endpoint leaves a moment after its container
@@ -323,7 +339,6 @@ class ContainerFleet:
                 time.sleep(_PAUSE_S)
             else:
                 break
-        self._network_id = None
 
     @property
     def label(self) -> str:

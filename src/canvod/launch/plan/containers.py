@@ -30,6 +30,11 @@ THREAD_VARIABLES = (
 )
 """Libraries that start threads of their own, as many as the host has cores unless told otherwise."""
 
+PROCESS_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONHASHSEED": "6640"}
+"""What Dask's nanny sets in a worker process that it spawns (distributed.yaml; distributed#8400).
+
+In a container worker processes are forked, so the first process has to have it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerMaker:
@@ -107,7 +112,9 @@ class ContainerMaker:
         )
         # Without a container there is no volume: a folder of the host, or one that Dask chooses.
         spills = self.in_containers or launch.spill_dir is not None
-        threads = dict.fromkeys(THREAD_VARIABLES, str(self.sizing.nthreads))
+        variables = dict.fromkeys(THREAD_VARIABLES, str(self.sizing.nthreads))
+        if self.in_containers:
+            variables |= PROCESS_VARIABLES
         return ContainerPlan(
             role="worker",
             name=f"canvod-launch-{self.cluster}-{dask_name}",
@@ -126,7 +133,7 @@ class ContainerMaker:
             user=self.user,
             pids_limit=launch.pids_limit,
             tmpfs_bytes=launch.tmp_mb * MB,
-            environment={**threads, **launch.environment},
+            environment={**variables, **launch.environment},
             mounts=mounts,
             spill_path=worker_spill_path(self.settings) if spills else None,
             spill_bytes=spill_bytes,

@@ -6,10 +6,20 @@ import argparse
 import asyncio
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+from tornado.web import Application, RequestHandler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from distributed import Scheduler
+
+DASHBOARD_DELAY_S = 5.0
+"""When the dashboard is added at the latest, in seconds after the start."""
+
+POLL_S = 0.05
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,13 +53,41 @@ async def _run(options: argparse.Namespace) -> None:
     from distributed import Scheduler
 
     scheduler = Scheduler(
-        host="",
-        port=options.port,
-        dashboard=True,
-        dashboard_address=f":{options.dashboard_port}",
+        host="", port=options.port, dashboard=False, dashboard_address=f":{options.dashboard_port}"
     )
     await scheduler
+    dashboard = asyncio.create_task(_attach_dashboard(scheduler))
     await scheduler.finished()
+    dashboard.cancel()
+
+
+async def _attach_dashboard(scheduler: Scheduler) -> None:
+    """Add the dashboard once the first client is there.
+
+    Its import takes as long as all the rest of a scheduler's start, on the cores that the workers start on. A
+    page that is asked for meanwhile is answered when the dashboard is there.
+    """
+    ready = asyncio.Event()
+
+    class Waiting(RequestHandler):
+        async def get(self) -> None:
+            ready.set()
+            await attached.wait()
+            self.redirect(self.request.uri or "/")
+
+    attached = asyncio.Event()
+    placeholder = Application([(r"/", Waiting), (r"/status", Waiting)])
+    scheduler.http_application.add_application(placeholder)
+    deadline = asyncio.get_running_loop().time() + DASHBOARD_DELAY_S
+    while not ready.is_set() and asyncio.get_running_loop().time() < deadline:
+        # One client is Dask's own, for tasks that nobody waits for.
+        if len(scheduler.clients) > 1:
+            break
+        await asyncio.sleep(POLL_S)
+    dashboard = await asyncio.to_thread(import_module, "distributed.dashboard.scheduler")
+    dashboard.connect(scheduler.http_application, scheduler.http_server, scheduler)
+    scheduler.http_application.applications.remove(placeholder)
+    attached.set()
 
 
 if __name__ == "__main__":

@@ -7,10 +7,16 @@ import asyncio
 import os
 import socket
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+from canvod.launch.runtime.fork_server import share_imports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+PRELOADED = ("distributed", "canvod.launch.runtime.plugin")
+"""What the nanny and the worker both import."""
 
 CONNECT_INTERVAL_S = 0.02
 """Workers start together with their scheduler, so they look for it often."""
@@ -49,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _lower_priority(affinity, options.nice)
     # Files are unpacked where there is room for them: /tmp is memory, and counts against the cap.
     os.environ["TMPDIR"] = options.spill_path
+    for module in PRELOADED:
+        import_module(module)
+    if share_imports():
+        # Dask would now import pandas and others here, for a server that it starts itself.
+        sys.modules["distributed.utils"]._forkserver_preload_set = True  # type: ignore[attr-defined]  # noqa: SLF001
     return asyncio.run(_run(options, affinity))
 
 
@@ -73,6 +84,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
         {
             # A task that computes a Dask collection must not start a second set of threads on its cores.
             "scheduler": "synchronous",
+            "distributed.worker.multiprocessing-method": "forkserver",
             "distributed.worker.memory.max-spill": options.max_spill or False,
             "temporary-directory": options.spill_path,
         }
