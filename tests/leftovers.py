@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
-
-import docker
+from typing import TYPE_CHECKING
 
 from canvod.launch.plan.model import LABEL_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
 
 
 def engine_leftovers(client: docker.DockerClient, cluster: str) -> list[str]:

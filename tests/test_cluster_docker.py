@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import pytest
 from distributed import Client
-from leftovers import engine_leftovers, processes_with, volumes
 
 from canvod.launch.cluster.docker import DockerCluster
 from canvod.launch.config import load_settings
@@ -21,6 +21,7 @@ from canvod.launch.errors import ContainerFailedError, PlanError
 from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.plugin import thread_resources
+from leftovers import engine_leftovers, processes_with, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +38,8 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 def by_value[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     """Make a function that Dask cannot send by its name."""
-    return lambda *arguments, **options: function(*arguments, **options)
+    return lambda *arguments, **options: function(*arguments, **options)  # noqa: PLW0108 - that is the point
+
 
 SETTINGS: dict[str, Any] = {
     "processing": {
@@ -93,15 +95,16 @@ def client(cluster: DockerCluster) -> Iterator[Client]:
 def read_all_threads() -> dict[int, list[Any]]:
     """Affinity and nice of every thread of every process in the container that this runs in."""
     found = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal() and int(entry) != 1:
-            found[int(entry)] = [(list(t.cpu_affinity), t.nice) for t in thread_resources(int(entry))]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and entry.name != "1":
+            pid = int(entry.name)
+            found[pid] = [(list(t.cpu_affinity), t.nice) for t in thread_resources(pid)]
     return found
 
 
 def read_kernel_limits() -> dict[str, str]:
     """What the kernel enforces on the container that this runs in."""
-    v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     names = (
         {
             "memory": "memory.max",
@@ -121,18 +124,16 @@ def read_kernel_limits() -> dict[str, str]:
     )
     limits = {"version": "2" if v2 else "1"}
     for key, name in names.items():
-        with open(f"/sys/fs/cgroup/{name}") as file:
-            limits[key] = file.read().strip()
+        limits[key] = Path("/sys/fs/cgroup", name).read_text().strip()
     return limits
 
 
 def read_identity() -> dict[str, Any]:
     """Who a task is, and what it may do."""
-    with open("/proc/self/status") as file:
-        status = dict(line.split(":", 1) for line in file)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     try:
-        with open("/opt/probe", "w"):
-            writable = True
+        Path("/opt/probe").touch()
+        writable = True
     except OSError:
         writable = False
     return {
@@ -242,7 +243,7 @@ def test_nothing_is_published_but_the_dashboard_on_loopback(
     ]
     assert [binding["HostIp"] for binding in published] == ["127.0.0.1"]
     assert cluster.dashboard_link == f"http://127.0.0.1:{published[0]['HostPort']}/status"
-    with urllib.request.urlopen(cluster.dashboard_link, timeout=30) as page:
+    with urllib.request.urlopen(cluster.dashboard_link, timeout=30) as page:  # noqa: S310 - our own address
         assert page.status == 200
 
 
@@ -374,7 +375,7 @@ def test_a_container_that_dies_while_starting_is_explained_and_nothing_is_left(
 def test_a_container_too_small_to_start_is_reported_as_out_of_memory(
     engine: docker.DockerClient, images: object
 ) -> None:
-    """Where the kernel kills a container at its cap during the start, the error says so and what to change."""
+    """Where the kernel kills a container at its cap during the start, the error says so, and what to do."""
     del images
     plan = plan_of("starved")
     greedy = ("python", "-c", "print('starting'); bytearray(500_000_000)")

@@ -26,7 +26,8 @@ def test_a_signal_becomes_an_exit_that_unwinds(number: signal.Signals) -> None:
         "finally:\n"
         "    print('finally')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stdout) == (128 + number, "finally\natexit\n")
 
 

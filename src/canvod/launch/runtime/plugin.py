@@ -72,9 +72,9 @@ def thread_resources(pid: int | None = None) -> list[ThreadResources]:
 class ResourceInitPlugin(WorkerPlugin):
     """Pin every thread of a worker to its cores and lower its priority.
 
-    Dask applies a registered plugin again to each worker that joins or is restarted. What the kernel refuses (an
-    unprivileged process may not raise its priority, and a container has no other cores than its cpuset) is
-    logged as a warning; the worker goes on.
+    Dask applies a registered plugin again to each worker that joins or is restarted. What the kernel refuses
+    (an unprivileged process may not raise its priority, and a container has no cores but those of its cpuset)
+    is logged as a warning; the worker goes on.
 
     Parameters
     ----------

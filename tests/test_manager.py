@@ -1,0 +1,278 @@
+"""`DaskClusterManager`: from settings to teardown, whatever ends the program."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canvod.launch.config import load_settings
+from canvod.launch.engine import connect
+from canvod.launch.errors import ClusterError, ConfigError, LaunchError, PlanError, VersionMismatchError
+from canvod.launch.manager import DaskClusterManager
+from canvod.launch.memory import MemoryMonitor
+from canvod.launch.runtime.plugin import ResourceInitPlugin
+from leftovers import engine_leftovers, processes_with
+
+BACKENDS = [
+    pytest.param("process", marks=pytest.mark.slow),
+    pytest.param("docker", marks=pytest.mark.docker),
+]
+
+PROGRAM = """
+import os, signal, sys, time
+from canvod.launch.manager import DaskClusterManager
+
+def main():
+    name, backend, how = sys.argv[1:]
+    settings = {"launch": {"backend": backend, "dashboard_port": 0}}
+    manager = DaskClusterManager(settings, n_workers=2, memory_limit_per_worker="1GiB", name=name)
+    print("up", flush=True)
+    if how == "with":
+        with manager:
+            pass
+        print("still here", flush=True)
+    elif how == "exception":
+        with manager:
+            raise ValueError("of the user")
+    elif how == "exit":
+        with manager:
+            sys.exit(5)
+    elif how == "atexit":
+        return
+    elif how == "waiting":
+        with manager:
+            time.sleep(300)
+    elif how == "waiting without with":
+        time.sleep(300)
+
+if __name__ == "__main__":
+    main()
+"""
+"""What a user may write, and every way in which it may end."""
+
+
+def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the program in a session of its own, as a terminal does."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    return subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def assert_nothing_is_left(backend: str, name: str, session: int) -> None:
+    """No container, no network, no process of the program's session."""
+    deadline = time.monotonic() + 15
+    while (left := _left(backend, name, session)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+
+
+def _left(backend: str, name: str, session: int) -> list[str]:
+    left = [line for line in processes_with("program.py") if name in line]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if os.getsid(int(entry.name)) == session:
+                    left.append((entry / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+    if backend == "docker":
+        client = connect()
+        left += engine_leftovers(client, name)
+        client.close()
+    return left
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("with", 0), ("exception", 1), ("exit", 5), ("atexit", 0)],
+    ids=str,
+)
+def test_nothing_is_left_however_a_program_ends(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str, how: str, status: int
+) -> None:
+    """With, exception, `sys.exit` and the mere end of a program all remove the whole cluster."""
+    if backend == "docker":
+        request.getfixturevalue("images")
+    name = f"ends-{how}"
+    program = start(tmp_path, name, backend, how)
+    out, err = program.communicate(timeout=120)
+    assert program.returncode == status, err
+    assert out.startswith("up")
+    assert ("of the user" in err) == (how == "exception")
+    assert_nothing_is_left(backend, name, program.pid)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("how", ["waiting", "waiting without with"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda n: n.name)
+def test_nothing_is_left_whatever_signal_ends_a_program(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str, how: str, number: signal.Signals
+) -> None:
+    """SIGTERM, SIGINT and SIGHUP remove the whole cluster; the exit status is the shell's for the signal."""
+    if backend == "docker":
+        request.getfixturevalue("images")
+    name = f"signal-{number.name.lower()}-{len(how)}"
+    program = start(tmp_path, name, backend, how)
+    assert program.stdout is not None
+    assert program.stdout.readline() == "up\n"
+    # A terminal sends Ctrl-C to everything in the foreground, `kill` to one process.
+    if number is signal.SIGINT:
+        os.killpg(program.pid, number)
+    else:
+        program.send_signal(number)
+    _, err = program.communicate(timeout=60)
+    assert program.returncode in {128 + number, -number}, err
+    assert_nothing_is_left(backend, name, program.pid)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("delay_s", [0.6, 1.0, 1.4, 1.8, 2.2])
+def test_nothing_is_left_if_a_start_is_interrupted(images: object, tmp_path: Path, delay_s: float) -> None:
+    """SIGTERM at any moment of the start removes what had been started by then."""
+    del images
+    name = f"early-{delay_s}"
+    program = start(tmp_path, name, "docker", "waiting")
+    time.sleep(delay_s)
+    program.terminate()
+    _, err = program.communicate(timeout=60)
+    # Before the manager has looked at its settings, the signal has its default action.
+    assert program.returncode in {143, -15}, err
+    assert_nothing_is_left("docker", name, program.pid)
+
+
+@pytest.fixture(scope="module")
+def manager() -> Any:
+    """A cluster of two processes, by canVODpy's keyword arguments."""
+    with DaskClusterManager(
+        n_workers=2, memory_limit_per_worker="1GiB", nice_priority=3, threads_per_worker=1, backend="process"
+    ) as manager:
+        yield manager
+
+
+@pytest.mark.slow
+def test_canvodpys_keyword_arguments_make_a_plan(manager: DaskClusterManager) -> None:
+    """Number, memory and priority of the workers are as asked for."""
+    plan = manager.plan
+    assert (plan.resource_mode, plan.backend, len(plan.workers)) == ("manual", "process", 2)
+    assert {worker.memory_bytes for worker in plan.workers} == {1024**3}
+    assert {worker.nice for worker in plan.workers} == {3}
+    assert manager.client.submit(os.getpriority, os.PRIO_PROCESS, 0).result() == 3
+
+
+@pytest.mark.slow
+def test_there_is_one_client_and_a_dashboard(manager: DaskClusterManager) -> None:
+    """`client` is the same object every time, and the dashboard is on loopback."""
+    assert manager.client is manager.client
+    assert manager.task_client is manager.client
+    assert manager.dashboard_link.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.slow
+def test_the_plugin_survives_what_it_may_not_do(manager: DaskClusterManager) -> None:
+    """A priority that may not be had, and cores that are not there, are told and change nothing."""
+
+    def apply() -> list[str]:
+        return ResourceInitPlugin(cpu_affinity=[4095], nice_value=3).apply()
+
+    problems = manager.client.submit(apply).result()
+    assert len(problems) == 1
+    assert "affinity [4095] refused" in problems[0]
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_exists_is_used_and_left_running(manager: DaskClusterManager) -> None:
+    """With `scheduler_address` nothing is started, and closing does not stop what others use."""
+    with DaskClusterManager(scheduler_address=manager.scheduler_address) as other:
+        assert other.plan.backend == "remote"
+        assert other.client.submit(sum, [1, 2]).result() == 3
+    assert manager.client.submit(sum, [2, 2]).result() == 4
+
+
+@pytest.mark.slow
+def test_a_closed_manager_hands_out_no_client() -> None:
+    """Closing twice is closing once, and a client of what is gone is refused."""
+    manager = DaskClusterManager(n_workers=1, memory_limit_per_worker="1GiB", backend="process")
+    manager.close()
+    manager.close()
+    with pytest.raises(ClusterError, match="has been closed"):
+        _ = manager.client
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        ({"memory_limit_per_worker": "1GiB"}, ConfigError, "needs n_workers"),
+        (
+            {"n_workers": 1, "memory_limit_per_worker": "lots"},
+            ConfigError,
+            "'lots' is not an amount of memory",
+        ),
+        ({"n_workers": 0}, ConfigError, "processing.n_max_threads = 0"),
+        ({"n_workers": 1, "nice_priority": 20}, ConfigError, "processing.nice_priority = 20"),
+        ({"n_workers": 1, "cpu_affinity": [4095]}, PlanError, "4095"),
+        ({"n_workers": 1, "memory_limit_per_worker": "100MiB"}, PlanError, "max_memory_gb"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_starts(
+    arguments: dict[str, Any], kind: type[LaunchError], words: str
+) -> None:
+    """Each refusal names the argument and its value."""
+    with pytest.raises(kind, match=r"(?s).*") as caught:
+        DaskClusterManager(backend="process", **arguments)
+    assert words in str(caught.value)
+
+
+def test_a_scheduler_that_is_not_there_is_reported_with_its_address() -> None:
+    """The address, and what to check, are in the message."""
+    manager = DaskClusterManager(scheduler_address="tcp://127.0.0.1:1")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("canvod.launch.manager.CLIENT_TIMEOUT_S", 1.0)
+            with pytest.raises(ClusterError, match=r"127\.0\.0\.1:1"):
+                _ = manager.client
+    finally:
+        manager.close()
+
+
+@pytest.mark.docker
+def test_a_client_needs_the_clusters_python_and_our_tasks_do_not(images: object) -> None:
+    """With another Python than the images' a client is refused, with the remedy; the ingest's is not."""
+    del images
+    settings = load_settings({"launch": {"backend": "docker", "dashboard_port": 0}})
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    with DaskClusterManager(settings, n_workers=1, memory_limit_per_worker="1GiB") as manager:
+        assert manager.task_client.submit(sum, [1, 2]).result(timeout=60) == 3
+        if python == settings.launch.python:
+            assert manager.client is manager.task_client
+            return
+        with pytest.raises(VersionMismatchError) as caught:
+            _ = manager.client
+        assert f"python: client {python}, scheduler {settings.launch.python}" in str(caught.value)
+        assert f"CANVOD_LAUNCH__PYTHON={python}" in str(caught.value)
+
+
+def test_memory_is_seen_against_the_limit() -> None:
+    """What is available is never more than the limit leaves, and percentages belong to the limit."""
+    monitor = MemoryMonitor(max_memory_gb=1.0)
+    assert 0 <= monitor.available_gb() <= 1.0
+    assert monitor.used_percent() == pytest.approx(100 * monitor.used_gb(), rel=0.2)
+    whole = MemoryMonitor()
+    assert whole.available_gb() > 0
+    assert 0 < whole.used_percent() < 100
+    whole.log_memory_stats("a test")
+    with pytest.raises(ValueError, match="max_memory_gb is 0"):
+        MemoryMonitor(max_memory_gb=0)
