@@ -26,7 +26,8 @@ BACKENDS = [
 ]
 
 PROGRAM = """
-import os, signal, sys, time
+import faulthandler, os, signal, sys, time
+faulthandler.dump_traceback_later(50, exit=True)
 from canvod.launch.manager import DaskClusterManager
 
 def main():
@@ -107,7 +108,7 @@ def test_nothing_is_left_however_a_program_ends(
     """With, exception, `sys.exit` and the mere end of a program all remove the whole cluster."""
     if backend == "docker":
         request.getfixturevalue("images")
-    name = f"ends-{how}"
+    name = f"{backend}-ends-{how}"
     program = start(tmp_path, name, backend, how)
     out, err = program.communicate(timeout=120)
     assert program.returncode == status, err
@@ -125,7 +126,7 @@ def test_nothing_is_left_whatever_signal_ends_a_program(
     """SIGTERM, SIGINT and SIGHUP remove the whole cluster; the exit status is the shell's for the signal."""
     if backend == "docker":
         request.getfixturevalue("images")
-    name = f"signal-{number.name.lower()}-{len(how)}"
+    name = f"{backend}-{number.name.lower()}-{len(how)}"
     program = start(tmp_path, name, backend, how)
     assert program.stdout is not None
     assert program.stdout.readline() == "up\n"

@@ -1,0 +1,186 @@
+"""The main job in real containers: real files in, the same values out, and no file lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from canvod.launch.ingest.store import open_dataset
+from canvod.launch.plan.model import LABEL_PREFIX
+from canvod.launch.runtime.observations import available_readers, read_observations
+from leftovers import engine_leftovers, volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import docker
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+COMMAND = [sys.executable, "-c", "import sys; from canvod.launch.cli import main; sys.exit(main())", "ingest"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that containers of another user can see into, as a lab's data folder is."""
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def start(inputs: Sequence[Path], store: Path, group: str = "site/receiver") -> subprocess.Popen[str]:
+    """Start the command on two workers in containers."""
+    options = ["--store", str(store), "--group", group, "--workers", "2", "--backend", "docker", "--json"]
+    return subprocess.Popen(
+        [*COMMAND, *map(str, inputs), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"CANVOD_LAUNCH__DASHBOARD_PORT": "0", "CANVOD_PROCESSING__MAX_MEMORY_GB": "4"},
+    )
+
+
+def run(inputs: Sequence[Path], store: Path, group: str = "site/receiver") -> tuple[int, dict[str, Any], str]:
+    """Run the command to its end."""
+    program = start(inputs, store, group)
+    out, err = program.communicate(timeout=280)
+    return program.returncode, json.loads(out or "{}"), err
+
+
+def cluster_of(engine: docker.DockerClient, timeout_s: float = 60) -> str:
+    """Name of the cluster that a running command has started, once its workers' containers run."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = engine.api.containers(filters={"label": f"{LABEL_PREFIX}.role=worker"})
+        if len(found) == 2:
+            return str(found[0]["Labels"][f"{LABEL_PREFIX}.cluster"])
+        time.sleep(0.05)
+    pytest.fail("no cluster of two workers was started")
+
+
+def serial(files: Sequence[Path]) -> dict[tuple[int, str], float]:
+    """What a plain loop over the files reads: finite SNR by epoch and signal."""
+    values: dict[tuple[int, str], float] = {}
+    for file in files:
+        found = read_observations(str(file), available_readers()[0], ("SNR",))
+        snr = found.variables["SNR"]
+        for row, column in np.argwhere(np.isfinite(snr)):
+            values[int(found.epoch[row]), found.sid[column]] = float(snr[row, column])
+    return values
+
+
+def stored(store: Path, group: str) -> dict[tuple[int, str], float]:
+    """What the store holds, in the same shape."""
+    data = open_dataset(store, group)
+    snr = data["SNR"].values
+    epochs = data["epoch"].values.astype("datetime64[ns]").astype(np.int64)
+    assert (np.diff(epochs) > 0).all()
+    assert snr.dtype == np.float32
+    names = data["sid"].values
+    return {(int(epochs[i]), str(names[j])): float(snr[i, j]) for i, j in np.argwhere(np.isfinite(snr))}
+
+
+@pytest.mark.parametrize("receiver", ["01_reference", "02_canopy"])
+def test_real_files_are_stored_as_a_serial_read_gives_them(
+    images: object, engine: docker.DockerClient, rosalia: Path, folder: Path, receiver: str
+) -> None:
+    """24 files of each receiver, read by workers in containers: every value equal, and nothing left."""
+    del images
+    before = volumes(engine)
+    files = sorted((rosalia / receiver).rglob("*.rnx"))
+    status, report, err = run([rosalia / receiver], folder / "store")
+    assert status == 0, err
+    assert report["counts"] == {"stored": 24, "skipped": 0, "failed": 0}
+    assert set(report["peak_memory_bytes"]) == {"worker-0", "worker-1"}
+    assert stored(folder / "store", "site/receiver") == serial(files)
+    assert engine.api.containers(all=True, filters={"label": f"{LABEL_PREFIX}.role=worker"}) == []
+    assert volumes(engine) <= before
+
+
+def test_a_worker_that_is_killed_costs_no_file(
+    images: object, engine: docker.DockerClient, rosalia: Path, folder: Path
+) -> None:
+    """One container is killed while files are read: all are stored, with the right values."""
+    del images
+    files = sorted((rosalia / "02_canopy").rglob("*.rnx"))[:12]
+    program = start(files, folder / "store")
+    cluster = cluster_of(engine)
+    assert program.stderr is not None
+    while "dask_cluster_started" not in (line := program.stderr.readline()):
+        assert line, "the command ended before its cluster was up"
+    time.sleep(3)
+    engine.api.kill(f"canvod-launch-{cluster}-worker-1")
+    out, err = program.communicate(timeout=280)
+    assert program.returncode == 0, err
+    assert json.loads(out)["counts"] == {"stored": 12, "skipped": 0, "failed": 0}
+    assert "container_ended" in err
+    assert stored(folder / "store", "site/receiver") == serial(files)
+    assert engine_leftovers(engine, cluster) == []
+
+
+def test_a_damaged_file_costs_no_other_and_a_second_run_stores_nothing(
+    images: object, rosalia: Path, invalid: Path, folder: Path
+) -> None:
+    """Exit status 3 and the reason for what failed; the same run again finds everything stored."""
+    del images
+    data = folder / "data"
+    data.mkdir()
+    for file in sorted((rosalia / "01_reference").rglob("*.rnx"))[:2]:
+        shutil.copy(file, data)
+    good = sorted(data.iterdir())
+    shutil.copy(invalid / "binary_garbage.25o", data / "garb0010.25o")
+    status, report, err = run([data], folder / "store")
+    assert status == 3, err
+    assert report["counts"] == {"stored": 2, "skipped": 0, "failed": 1}
+    failed = next(file for file in report["files"] if file["status"] == "failed")
+    assert failed["path"].endswith("garb0010.25o")
+    assert failed["reason"]
+    assert stored(folder / "store", "site/receiver") == serial(good)
+    status, again, err = run(good, folder / "store")
+    assert status == 0, err
+    assert again["counts"] == {"stored": 0, "skipped": 2, "failed": 0}
+    assert again["snapshot_id"] is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_an_interrupted_ingest_commits_nothing_and_leaves_nothing(
+    images: object, engine: docker.DockerClient, rosalia: Path, folder: Path, number: signal.Signals
+) -> None:
+    """The exit status is the signal's; there is no container, no network, and no store that was new."""
+    del images
+    program = start([rosalia / "01_reference"], folder / "store")
+    cluster = cluster_of(engine)
+    time.sleep(3)
+    program.send_signal(number)
+    _, err = program.communicate(timeout=60)
+    assert program.returncode == 128 + number, err
+    assert engine_leftovers(engine, cluster) == []
+    assert not (folder / "store").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that the workers' user may not read")
+def test_files_that_the_workers_may_not_read_are_refused_before_the_start(
+    images: object, engine: docker.DockerClient, rosalia: Path, folder: Path
+) -> None:
+    """The message names the file, the workers' user and the remedy; nothing is started."""
+    del images
+    secret = folder / "secret.rnx"
+    shutil.copy(next((rosalia / "01_reference").rglob("*.rnx")), secret)
+    secret.chmod(0o600)
+    before = {network["Id"] for network in engine.api.networks()}
+    status, report, _ = run([secret], folder / "store")
+    assert status == 1
+    assert f"{secret} cannot be read by the workers, which run as 10001:10001" in report["error"]
+    assert "launch.user" in report["hint"]
+    assert {network["Id"] for network in engine.api.networks()} == before
+    assert not (folder / "store").exists()
