@@ -28,6 +28,12 @@ BACKENDS = [
 PROGRAM = """
 import faulthandler, os, signal, sys, time
 faulthandler.dump_traceback_later(50, exit=True)
+
+def wait():
+    # Python acts on a signal between two instructions: one long sleep could begin just after it came.
+    for _ in range(600):
+        time.sleep(0.05)
+
 from canvod.launch.manager import DaskClusterManager
 
 def main():
@@ -49,9 +55,9 @@ def main():
         return
     elif how == "waiting":
         with manager:
-            time.sleep(300)
+            wait()
     elif how == "waiting without with":
-        time.sleep(300)
+        wait()
 
 if __name__ == "__main__":
     main()
