@@ -46,7 +46,6 @@ format: venv-dev ## Format, and mend what ruff can mend
 .PHONY: types
 types: venv-dev ## Check types with mypy --strict
 	@$(BIN)/mypy
-	@$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls tests
 
 .PHONY: imports
 imports: venv-dev ## Check the direction of imports with import-linter

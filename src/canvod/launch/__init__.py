@@ -1,1 +1,60 @@
-"""Start a pinned, capped and contained Dask cluster on one host, and ingest GNSS files with it."""
+"""Start a pinned, capped and contained Dask cluster on one host, and ingest GNSS files with it.
+
+Names are imported when they are first used: ``import canvod.launch`` is quick, and works without Dask.
+
+Examples
+--------
+>>> from canvod.launch import MemoryMonitor
+>>> MemoryMonitor().available_gb() > 0
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from canvod.launch.config import Settings, load_settings
+    from canvod.launch.errors import LaunchError
+    from canvod.launch.ingest.job import IngestJob
+    from canvod.launch.ingest.store import open_dataset
+    from canvod.launch.manager import DaskClusterManager
+    from canvod.launch.memory import MemoryMonitor
+    from canvod.launch.runtime.plugin import ResourceInitPlugin
+
+_HOMES = {
+    "DaskClusterManager": "manager",
+    "IngestJob": "ingest.job",
+    "LaunchError": "errors",
+    "MemoryMonitor": "memory",
+    "ResourceInitPlugin": "runtime.plugin",
+    "Settings": "config",
+    "load_settings": "config",
+    "open_dataset": "ingest.store",
+}
+
+__all__ = [
+    "DaskClusterManager",
+    "IngestJob",
+    "LaunchError",
+    "MemoryMonitor",
+    "ResourceInitPlugin",
+    "Settings",
+    "load_settings",
+    "open_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("canvod-launch")
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

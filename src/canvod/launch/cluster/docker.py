@@ -7,7 +7,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
-from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -232,11 +231,6 @@ class DockerCluster(SlotCluster):
         if container.exit_code is not None:
             return f"its container ended with exit code {container.exit_code}"
         return None
-
-    def _update_worker_status(self, op: str, msg: Any) -> None:
-        # SpecCluster gives up a worker that is gone for longer than a timeout. Here the engine tells when a
-        # container ends, and a nanny that is slow to restart its worker keeps its place.
-        Cluster._update_worker_status(self, op, msg)  # noqa: SLF001
 
     def _container_ended(self, container: Container) -> None:
         """Called from the fleet's thread when a container ends by itself."""

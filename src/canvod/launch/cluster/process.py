@@ -11,7 +11,7 @@ from distributed import LocalCluster, Nanny
 
 from canvod.launch.cluster.ports import free_port
 from canvod.launch.cluster.slots import SlotCluster
-from canvod.launch.runtime.plugin import ResourceInitPlugin
+from canvod.launch.runtime.plugin import LeaveInterruptsPlugin, ResourceInitPlugin
 
 if TYPE_CHECKING:
     from canvod.launch.plan.model import ClusterPlan
@@ -32,7 +32,9 @@ class ProcessCluster(SlotCluster, LocalCluster):
 
     def __init__(self, plan: ClusterPlan) -> None:
         self.container_plan = plan
-        self._scratch = TemporaryDirectory(prefix=f"canvod-launch-{plan.name}-", ignore_cleanup_errors=True)
+        self._scratch = TemporaryDirectory(
+            prefix=f"canvod-launch-{plan.name}-", dir=plan.workers[0].spill_path, ignore_cleanup_errors=True
+        )
         try:
             super().__init__(
                 n_workers=0,
@@ -63,7 +65,7 @@ class ProcessCluster(SlotCluster, LocalCluster):
                 "silence_logs": logging.WARNING,
                 "local_directory": scratch,
                 "env": dict(plan.environment),
-                "plugins": [ResourceInitPlugin(plan.cpuset_cpus or None, plan.nice)],
+                "plugins": [ResourceInitPlugin(plan.cpuset_cpus or None, plan.nice), LeaveInterruptsPlugin()],
                 "config": {
                     # A task that computes a Dask collection must not start more threads on its cores.
                     "scheduler": "synchronous",

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from distributed.deploy.adaptive import Adaptive
+from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 
 from canvod.launch.errors import PlanError
@@ -105,6 +106,11 @@ class SlotCluster(SpecCluster):
         """Return the first worker of the plan that does not run."""
         name = next(name for name in self.slots if name not in self.worker_spec)
         return {name: self.slot_spec(name)}
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        # SpecCluster gives up a worker that is gone for 15 s. A nanny on a busy machine may need longer to
+        # restart it, and who ends for good is told otherwise: by the engine, or by the nanny.
+        Cluster._update_worker_status(self, op, msg)  # noqa: SLF001
 
     def _threads_per_worker(self) -> int:
         return self.container_plan.workers[0].nthreads
