@@ -8,6 +8,7 @@ import pytest
 
 from canvod.launch.config import load_settings
 from canvod.launch.errors import PlanError
+from canvod.launch.plan.containers import PROCESS_VARIABLES
 from canvod.launch.plan.memory import MB, NANNY_BYTES, format_bytes
 from canvod.launch.plan.model import ClusterPlan, HostInventory, Mount
 from canvod.launch.plan.naming import image_name, installed_version
@@ -295,6 +296,7 @@ def test_a_worker_of_a_plan():
         "POLARS_MAX_THREADS": "2",
         "VECLIB_MAXIMUM_THREADS": "2",
         "SITE": "x",
+        **PROCESS_VARIABLES,
     }
     assert worker.mounts == (
         Mount(path="/data", read_only=False),
