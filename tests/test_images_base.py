@@ -52,6 +52,9 @@ def test_the_name_tells_python_and_suite():
 @needs_root
 def test_without_root_the_remedy_is_named(tmp_path):
     """A user without the right to run debootstrap reads the command that an administrator runs once."""
+    folders = Path(sys.executable).resolve().parents
+    if not all(folder.stat().st_mode & 0o001 for folder in folders):
+        pytest.skip(f"another user cannot run {Path(sys.executable).resolve()}")
     tmp_path.chmod(0o777)
     process = start(tmp_path, user=65534, group=65534, extra_groups=[], cwd="/")
     _, errors = process.communicate(timeout=60)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -186,11 +185,14 @@ def test_a_second_ingest_waits_and_both_are_kept(tmp_path, runner):
         def begin(self, title, total, unit):
             if title == "writing":
                 self.writing.set()
-                time.sleep(0.5)
+                waits.wait(60)
 
         def say(self, text):
             self.said.append(text)
+            if "another process is writing to" in text:
+                waits.set()
 
+    waits = threading.Event()
     one, two = write_windows(tmp_path / "a", [0, 10, 20]), write_windows(tmp_path / "b", [5, 30])
     run_inline(one[:1], tmp_path / "store")
     first = Patient()
@@ -200,6 +202,7 @@ def test_a_second_ingest_waits_and_both_are_kept(tmp_path, runner):
     second = Patient()
     ingest(two, tmp_path / "store", GROUP, runner=runner, settings=Options(), progress=second)
     thread.join(60)
+    assert waits.is_set()
     assert any("another process is writing to" in line for line in second.said)
     assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), [*one, *two])
 
