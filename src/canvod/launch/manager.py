@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 from canvod.launch.cluster.choice import choose_backend
 from canvod.launch.config import Settings, load_settings
 from canvod.launch.errors import ClusterError, ConfigError, DependencyError, ImageError, VersionMismatchError
-from canvod.launch.images.identity import installed_version
 from canvod.launch.logs import get_logger
 from canvod.launch.memory import GB, MemoryMonitor
 from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory, Mount
+from canvod.launch.plan.naming import installed_version
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.signals import exit_on_signals, shielded
 

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_HOST
+
 if TYPE_CHECKING:
     from canvod.launch.plan.model import ClusterPlan, ContainerPlan
-
-SCHEDULER_ALIAS: Final = "scheduler"
-"""Name by which workers find the scheduler on the cluster's network."""
-
-SCHEDULER_PORT: Final = 8786
-DASHBOARD_PORT: Final = 8787
 
 _LOG_OPTIONS: Final = {"max-size": "10m", "max-file": "2"}
 _OOM_SCORE_ADJ: Final = 500
@@ -81,7 +77,7 @@ def container_body(
         "HostConfig": host,
     }
     if plan.role == "scheduler":
-        body["NetworkingConfig"] = {"EndpointsConfig": {cluster.network.name: {"Aliases": [SCHEDULER_ALIAS]}}}
+        body["NetworkingConfig"] = {"EndpointsConfig": {cluster.network.name: {"Aliases": [SCHEDULER_HOST]}}}
         if dashboard_port is not None:
             port = f"{DASHBOARD_PORT}/tcp"
             body["ExposedPorts"] = {port: {}}

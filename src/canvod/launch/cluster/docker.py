@@ -10,11 +10,11 @@ from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from canvod.launch.cluster.body import SCHEDULER_PORT
 from canvod.launch.cluster.fleet import Container, ContainerFleet
 from canvod.launch.cluster.slots import SlotCluster
 from canvod.launch.errors import ClusterError, LaunchError
 from canvod.launch.logs import get_logger
+from canvod.launch.plan.command import SCHEDULER_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

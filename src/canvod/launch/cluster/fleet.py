@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from canvod.launch.cluster.body import DASHBOARD_PORT, container_body, network_options
+from canvod.launch.cluster.body import container_body, network_options
 from canvod.launch.cluster.ports import free_port
 from canvod.launch.engine import (
     Client,
@@ -25,6 +25,7 @@ from canvod.launch.engine import (
 )
 from canvod.launch.errors import ClusterError, ContainerFailedError, EngineError
 from canvod.launch.logs import get_logger
+from canvod.launch.plan.command import DASHBOARD_PORT
 from canvod.launch.plan.model import LABEL_PREFIX, ClusterPlan, ContainerPlan
 
 if TYPE_CHECKING:

@@ -3,62 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import re
 from collections.abc import Mapping
-from typing import Literal
 
 from canvod.launch.plan.model import LABEL_PREFIX, Frozen
+from canvod.launch.plan.naming import Role, image_name, installed_version
 
-type Role = Literal["scheduler", "worker"]
-"""What a container of the image does."""
+__all__ = [
+    "LOCK_FILE",
+    "ROLES",
+    "ImageIdentity",
+    "Role",
+    "digest",
+    "image_name",
+    "installed_version",
+    "out_of_date",
+]
 
 ROLES: tuple[Role, ...] = ("worker", "scheduler")
 """Both images, in the order in which they are built."""
 
 LOCK_FILE = "requirements.lock"
 """The lock file that both images are installed from."""
-
-
-def image_name(role: Role, python: str, version: str | None = None) -> str:
-    """Name the image of a role.
-
-    Parameters
-    ----------
-    role : {"scheduler", "worker"}
-        What its containers do.
-    python : str
-        Minor version of its Python, such as ``3.14``.
-    version : str, optional
-        Version of canvod-launch; by default the one that is running.
-
-    Returns
-    -------
-    str
-        Name and tag.
-
-    Examples
-    --------
-    >>> image_name("worker", "3.14", "0.1.0")
-    'canvod-launch-worker:0.1.0-py3.14'
-    """
-    tag = f"{version or installed_version()}-py{python}"
-    # A local version (1.0+lab) has a plus sign, which tags may not have.
-    return f"canvod-launch-{role}:{re.sub(r'[^A-Za-z0-9_.-]', '-', tag)}"
-
-
-def installed_version() -> str:
-    """Tell the version of canvod-launch that is running.
-
-    Returns
-    -------
-    str
-        The version, or ``0`` for a source tree that was never installed.
-    """
-    try:
-        return importlib.metadata.version("canvod-launch")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
 
 
 def digest(files: Mapping[str, bytes]) -> str:
