@@ -27,6 +27,10 @@ class ExitStatus(IntEnum):
     """A bug: an error that canvod-launch did not foresee. Run again with ``--debug`` to see where."""
     INTERRUPTED = 130
     """Interrupted by Ctrl-C (SIGINT); nothing was committed."""
+    NOT_EXECUTABLE = 126
+    """The command of ``canvod-launch run`` is not a program that can be executed; nothing was started."""
+    NOT_FOUND = 127
+    """The command of ``canvod-launch run`` is not there; nothing was started."""
     HUNG_UP = 129
     """Ended by SIGHUP; nothing was committed."""
     TERMINATED = 143
@@ -79,8 +83,32 @@ class InputError(LaunchError):
     """Input files, or the place to store them, cannot be used."""
 
 
+class KeysError(LaunchError):
+    """The keys of a cluster cannot be made, kept or found; nothing has been started."""
+
+
 class DependencyError(LaunchError):
     """An optional package is needed and not installed."""
+
+
+class ClusterNotFoundError(LaunchError):
+    """No cluster of this name is there, or it is not clear which one is meant."""
+
+
+class ClusterExistsError(LaunchError):
+    """A cluster of this name is there already."""
+
+
+class CommandNotFoundError(LaunchError):
+    """The command to run is not there; nothing has been started."""
+
+    exit_status = ExitStatus.NOT_FOUND
+
+
+class CommandNotExecutableError(LaunchError):
+    """The command to run cannot be executed; nothing has been started."""
+
+    exit_status = ExitStatus.NOT_EXECUTABLE
 
 
 class ClusterError(LaunchError):

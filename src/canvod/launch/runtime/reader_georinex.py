@@ -58,8 +58,14 @@ def read(
     records = screen(path, header, variables)
     columns: dict[str, int] = {}
     cells: list[tuple[str, list[int], list[int], npt.NDArray[np.float64]]] = []
+    # Damage may leave a code of the other version's length, which the reference reader does not know.
+    length = 3 if header.version >= 3 else 2
     for system, codes in header.codes.items():
-        places = [i for i, code in enumerate(codes) if variable(code) in variables and signal(system, code)]
+        places = [
+            i
+            for i, code in enumerate(codes)
+            if len(code) == length and variable(code) in variables and signal(system, code)
+        ]
         if not places:
             continue
         chosen = [codes[i] for i in places]

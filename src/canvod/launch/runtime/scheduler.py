@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tornado.web import Application, RequestHandler
+
+from canvod.launch.runtime import health
+from canvod.launch.runtime.keys import CONFIRM, STATE, KeysMissingError, obtain_keys, security
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +41,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--dashboard-port", type=int, default=8787, help="port of the dashboard and the metrics"
     )
     parser.add_argument("--nice", type=int, default=0, help="nice value, 0 to 19")
+    parser.add_argument("--keys", type=Path, required=True, help="folder of the keys, or for them")
+    parser.add_argument(
+        "--lease-grace", type=float, help="end when the launcher is gone for so many seconds; else never"
+    )
+    parser.add_argument(
+        "--first-contact", type=float, default=60.0, help="with --lease-grace: seconds for it to come at all"
+    )
+    parser.add_argument("--idle-timeout", type=float, help="end after so many seconds without a task")
     return parser.parse_args(arguments)
 
 
@@ -45,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.nice:
         # Before anything else, so that every thread inherits it. Lowering one's own priority needs no right.
         os.setpriority(os.PRIO_PROCESS, 0, options.nice)
+    try:
+        obtain_keys(options.keys)
+    except (KeysMissingError, OSError) as error:
+        sys.stderr.write(f"scheduler: {error}\n")
+        return 1
     asyncio.run(_run(options))
     return 0
 
@@ -52,13 +70,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _run(options: argparse.Namespace) -> None:
     from distributed import Scheduler
 
+    from canvod.launch.runtime.lease import LeasePlugin
+    from canvod.launch.runtime.status import StatusPlugin
+
+    lease = LeasePlugin(options.lease_grace, options.first_contact) if options.lease_grace else None
+    keys = security(options.keys)
     scheduler = Scheduler(
-        host="", port=options.port, dashboard=False, dashboard_address=f":{options.dashboard_port}"
+        host="tls://",
+        port=options.port,
+        protocol="tls",
+        security=keys,
+        dashboard=False,
+        dashboard_address=f":{options.dashboard_port}",
+        idle_timeout=options.idle_timeout,
+        plugins=[StatusPlugin(_confirm_within_s(options.keys)), *([] if lease is None else [lease])],
     )
     await scheduler
+    connection_args = keys.get_connection_args("client")
+    checks = await health.serve(lambda: health.check_scheduler(scheduler, connection_args), options.keys)
     dashboard = asyncio.create_task(_attach_dashboard(scheduler))
     await scheduler.finished()
+    checks.close()
     dashboard.cancel()
+
+
+def _confirm_within_s(keys: Path) -> float | None:
+    """Read how long the start of a standing cluster may take; None where none was told."""
+    try:
+        return float(json.loads((keys / STATE).read_text())[CONFIRM])
+    except FileNotFoundError:
+        return None
 
 
 async def _attach_dashboard(scheduler: Scheduler) -> None:

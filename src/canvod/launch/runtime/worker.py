@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
+import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from canvod.launch.runtime import health
 from canvod.launch.runtime.fork_server import share_imports
+from canvod.launch.runtime.keys import KeysMissingError, obtain_keys, security
+from canvod.launch.runtime.memory_cap import own_limit_bytes
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
 PRELOADED = ("distributed", "canvod.launch.runtime.plugin")
@@ -20,6 +28,20 @@ PRELOADED = ("distributed", "canvod.launch.runtime.plugin")
 
 CONNECT_INTERVAL_S = 0.02
 """Workers start together with their scheduler, so they look for it often."""
+
+ORPHANED_AFTER_S = 5.0
+"""A scheduler whose connection broke and that cannot be reached again for so long is gone."""
+
+STOP_TIMEOUT_S = 4.0
+"""How long a worker that is told to stop may take; ``docker stop`` kills after 10 s."""
+
+SCHEDULER_LOST = frozenset(
+    {"worker-handle-scheduler-connection-broken", "worker-heartbeat-missing", "worker-heartbeat-error"}
+)
+"""Dask's reasons of a worker that leaves without having been told to."""
+
+FONT_LIST = Path(sys.prefix, "share", "matplotlib")
+"""matplotlib's list of fonts, made with the image. It uses one in a folder that it can write to only."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,12 +54,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """
     parser = argparse.ArgumentParser(prog="canvod.launch.runtime.worker", description=__doc__)
     parser.add_argument(
-        "--scheduler", required=True, help="address of the scheduler, such as tcp://scheduler:8786"
+        "--scheduler", required=True, help="address of the scheduler, such as tls://scheduler:8786"
     )
-    parser.add_argument("--name", required=True, help="name of the worker in Dask")
+    parser.add_argument("--keys", type=Path, required=True, help="folder of the keys, or for them")
+    parser.add_argument("--name", help="name of the worker in Dask; the container's own without it")
     parser.add_argument("--nthreads", type=int, required=True, help="threads that run tasks")
     parser.add_argument(
-        "--memory-limit", type=int, required=True, help="Dask's limit for the worker process in bytes"
+        "--memory-limit",
+        type=int,
+        help="Dask's limit for the worker process in bytes; what the container's cap allows without it",
     )
     parser.add_argument("--cpu-affinity", default="", help="core IDs, separated by commas; empty leaves it")
     parser.add_argument("--nice", type=int, default=0, help="nice value, 0 to 19")
@@ -48,19 +73,38 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker until its scheduler goes, and return the exit status."""
+    """Run a worker until it is told to end or its scheduler is lost.
+
+    Returns
+    -------
+    int
+        0 if it was told to end, by a signal or by the scheduler. 1 if it lost the scheduler, or never found
+        it: started again, it may find one.
+    """
     options = parse_arguments(arguments)
     # First of all, so that whatever this process starts inherits both.
     affinity = [int(core) for core in options.cpu_affinity.split(",") if core]
     _lower_priority(affinity, options.nice)
+    try:
+        obtain_keys(options.keys)
+    except (KeysMissingError, OSError) as error:
+        sys.stderr.write(f"worker: {error}\n")
+        return 1
     # Files are unpacked where there is room for them: /tmp is memory, and counts against the cap.
     os.environ["TMPDIR"] = options.spill_path
+    _carry_font_list(Path(options.spill_path, "matplotlib"))
     for module in PRELOADED:
         import_module(module)
     if share_imports():
         # Dask would now import pandas and others here, for a server that it starts itself.
         sys.modules["distributed.utils"]._forkserver_preload_set = True  # type: ignore[attr-defined]  # noqa: SLF001
     return asyncio.run(_run(options, affinity))
+
+
+def _carry_font_list(folder: Path) -> None:
+    if "MPLCONFIGDIR" not in os.environ and FONT_LIST.is_dir():
+        shutil.copytree(FONT_LIST, folder, dirs_exist_ok=True)
+        os.environ["MPLCONFIGDIR"] = str(folder)
 
 
 def _lower_priority(affinity: Sequence[int], nice: int) -> None:
@@ -89,37 +133,98 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
             "temporary-directory": options.spill_path,
         }
     )
-    await _wait_for_listener(options.scheduler, options.start_timeout)
-    nanny = Nanny(
+    keys = security(options.keys)
+    connection_args = keys.get_connection_args("worker")
+    if not await _listens(options.scheduler, connection_args["ssl_context"], options.start_timeout):
+        sys.stderr.write(
+            f"worker: nothing listens at {options.scheduler} after {options.start_timeout:g} s; leaving\n"
+        )
+        return 1
+
+    class ToldNanny(Nanny):
+        """A nanny that remembers why its worker left."""
+
+        reason = ""
+
+        def close_gracefully(self, reason: str = "") -> None:
+            self.reason = reason
+            super().close_gracefully(reason=reason)
+
+    nanny = ToldNanny(
         options.scheduler,
-        name=options.name,
+        name=options.name or socket.gethostname(),
+        security=keys,
+        protocol="tls://",
         nthreads=options.nthreads,
-        memory_limit=options.memory_limit,
+        memory_limit=own_limit_bytes() if options.memory_limit is None else options.memory_limit,
         local_directory=options.spill_path,
         host=socket.gethostbyname(socket.gethostname()),
         dashboard=False,
         plugins=[ResourceInitPlugin(affinity or None, options.nice)],
     )
+    checks = await health.serve(lambda: health.check_worker(nanny, connection_args), options.keys)
     await nanny
-    await nanny.finished()
-    return 0 if nanny.status == Status.closed else 1
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
+    told = asyncio.create_task(terminated.wait())
+    ended = asyncio.create_task(nanny.finished())
+    orphaned = asyncio.create_task(_orphaned(options.scheduler, connection_args))
+    await asyncio.wait((told, ended, orphaned), return_when=asyncio.FIRST_COMPLETED)
+    checks.close()
+    if told.done():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(nanny.close(timeout=STOP_TIMEOUT_S), 2 * STOP_TIMEOUT_S)
+        _leave(0)
+    lost = nanny.reason in SCHEDULER_LOST
+    if not ended.done():
+        sys.stderr.write("worker: the scheduler is gone; leaving\n")
+        # Unless it said goodbye, and the worker is still on its way out.
+        _leave(1 if lost or not nanny.reason else 0)
+    return 0 if nanny.status == Status.closed and not lost else 1
 
 
-async def _wait_for_listener(address: str, timeout_s: float) -> None:
+def _leave(status: int) -> NoReturn:
+    """End at once: a task that never ends must not keep the container.
+
+    With its first process the kernel ends the rest.
+    """
+    sys.stderr.flush()
+    os._exit(status)
+
+
+async def _orphaned(address: str, connection_args: dict[str, Any]) -> None:
+    """Return when the scheduler is gone.
+
+    A worker process notices that by itself, unless a task keeps it from noticing.
+    """
+    from distributed.comm.core import connect
+
+    while True:
+        try:
+            comm = await connect(address, timeout=ORPHANED_AFTER_S, **connection_args)
+        except OSError:
+            return
+        with suppress(OSError):
+            await comm.read()  # nothing ever comes: it ends when the connection does
+
+
+async def _listens(address: str, tls: ssl.SSLContext, timeout_s: float) -> bool:
     """Wait until something listens at the scheduler's address; its name may not resolve yet.
 
     Dask would wait as well, but with pauses that double up to seconds.
     """
     host, _, port = address.partition("://")[2].rpartition(":")
-    async with asyncio.timeout(timeout_s):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(host, int(port))
-            except OSError:
-                await asyncio.sleep(CONNECT_INTERVAL_S)
-            else:
-                writer.close()
-                return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(host, int(port), ssl=tls)
+                except OSError:
+                    await asyncio.sleep(CONNECT_INTERVAL_S)
+                else:
+                    writer.close()
+                    return True
+    return False
 
 
 if __name__ == "__main__":

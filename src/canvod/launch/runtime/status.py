@@ -1,0 +1,106 @@
+"""What a scheduler tells who looks after its cluster: its workers, and how many there should be, and tasks.
+
+Operations of its own, with plain values: they need no client, and no Python version that is alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+
+STATUS: Final = "canvod_launch_status"
+"""Operation of the scheduler that tells what it knows."""
+
+TARGET: Final = "canvod_launch_target"
+"""Operation of the scheduler that is told how many workers there should be, with the argument ``workers``."""
+
+
+logger = logging.getLogger("canvod.launch")
+
+
+class StatusPlugin(SchedulerPlugin):
+    """Answer `STATUS` and `TARGET`.
+
+    Parameters
+    ----------
+    confirm_within_s : float, optional
+        End the cluster unless `TARGET` comes within so many seconds: who was starting it died half-way. Until
+        it has come, the scheduler's idle timeout does not count.
+    """
+
+    name = "canvod-launch-status"
+
+    def __init__(self, confirm_within_s: float | None = None) -> None:
+        self.confirm_within_s = confirm_within_s
+        self._scheduler: Scheduler | None = None
+        self._target: int | None = None
+        self._idle_timeout_s: float | None = None
+        self._waiting: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Future[None] | None = None
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Add the operations to the scheduler's own."""
+        self._scheduler = scheduler
+        scheduler.handlers[STATUS] = self.status
+        scheduler.handlers[TARGET] = self.aim
+        if self.confirm_within_s is not None:
+            self._idle_timeout_s, scheduler.idle_timeout = scheduler.idle_timeout, None
+            self._waiting = asyncio.get_running_loop().call_later(self.confirm_within_s, self._give_up)
+
+    async def close(self) -> None:
+        """Stop waiting."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _give_up(self) -> None:
+        if self._target is None and self._scheduler is not None:
+            logger.warning("Nobody has finished the start within %g s: closing", self.confirm_within_s)
+            self._ending = asyncio.ensure_future(self._scheduler.close(reason="start-not-finished"))
+
+    def aim(self, workers: int) -> None:
+        """Remember how many workers there should be.
+
+        Parameters
+        ----------
+        workers : int
+            Their number.
+        """
+        if self._target is None and self._idle_timeout_s is not None and self._scheduler is not None:
+            self._scheduler.idle_since = None
+            self._scheduler.idle_timeout = self._idle_timeout_s
+        self._target = workers
+
+    def status(self) -> dict[str, Any]:
+        """Tell what is known of workers and tasks.
+
+        Returns
+        -------
+        dict
+            ``target``: how many workers there should be, None where nobody has said so. ``workers``: by name,
+            each with ``address``, ``status``, ``memory_bytes`` (of the worker process) and ``tasks`` (running
+            now). ``tasks``: their number by state.
+        """
+        scheduler = self._scheduler
+        if scheduler is None:
+            return {"target": self._target, "workers": {}, "tasks": {}}
+        states: Counter[str] = Counter()
+        # Prefixes count their tasks as they go; the tasks themselves may be millions.
+        for prefix in scheduler.task_prefixes.values():
+            states.update({state: count for state, count in prefix.states.items() if count})
+        workers = {
+            str(worker.name): {
+                "address": worker.address,
+                "status": worker.status.name,
+                "memory_bytes": int(worker.metrics.get("memory", 0)),
+                "tasks": len(worker.processing),
+            }
+            for worker in scheduler.workers.values()
+        }
+        return {"target": self._target, "workers": workers, "tasks": dict(states)}
