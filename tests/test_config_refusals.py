@@ -93,7 +93,7 @@ REFUSED = {
     ),
     "address without a port": (
         "processing:\n  scheduler_address: tcp://host\n",
-        ["processing.scheduler_address = tcp://host", "tcp://127.0.0.1:8786"],
+        ["processing.scheduler_address = tcp://host", "tls://127.0.0.1:8786"],
     ),
     "unknown key": (
         "launch:\n  bakend: docker\n",

@@ -9,10 +9,10 @@ import pytest
 from canvod.launch.config import load_settings
 from canvod.launch.errors import PlanError
 from canvod.launch.plan.containers import PROCESS_VARIABLES
-from canvod.launch.plan.memory import MB, NANNY_BYTES, format_bytes
+from canvod.launch.plan.memory import MB, format_bytes
 from canvod.launch.plan.model import ClusterPlan, HostInventory, Mount
-from canvod.launch.plan.naming import image_name, installed_version
 from canvod.launch.plan.planner import make_plan
+from canvod.launch.runtime.memory_cap import NANNY_BYTES
 from plan_strategies import GB, make_engine, make_host, make_settings
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def test_a_worker_of_a_plan():
     }
     assert (worker.spill_path, worker.spill_bytes) == ("/spill", 10 * GB)
     command = " ".join(worker.command)
-    assert command.startswith("python -m canvod.launch.runtime.worker --scheduler tcp://scheduler:8786 ")
+    assert command.startswith("python -m canvod.launch.runtime.worker --scheduler tls://scheduler:8786 ")
     assert "--name worker-1 --nthreads 2" in command
     assert f"--memory-limit {4 * GB - NANNY_BYTES} --cpu-affinity 2,3 --nice 10" in command
     assert f"--spill-path /spill --max-spill {10 * GB}" in command
@@ -358,14 +358,8 @@ def test_containers_never_run_as_root(uid, user, environ, expected):
     assert {container.user for container in (plan.scheduler, *plan.workers)} == {expected}
 
 
-def test_image_names_are_the_builders():
-    """Plan and build agree on the names of the images."""
-    from canvod.launch.images import identity
-
-    for role in ("scheduler", "worker"):
-        assert image_name(role, "3.13", "1.0+lab") == identity.image_name(role, "3.13", "1.0+lab")
-        assert image_name(role, "3.13") == identity.image_name(role, "3.13")
-    assert installed_version() == identity.installed_version()
+def test_a_plan_takes_the_names_of_images_from_its_caller():
+    """Whoever calls says how images are called."""
     plan = plan_for(image_for=lambda role, python: f"{role}-{python}", python="3.12")
     assert (plan.scheduler.image, plan.workers[0].image) == ("scheduler-3.12", "worker-3.12")
 

@@ -13,7 +13,7 @@ import hypothesis_profiles  # noqa: F401 - loads the profile
 from canvod.launch.errors import PlanError
 from canvod.launch.plan.cores import nodes_of, slice_cores
 from canvod.launch.plan.cpulist import format_cpulist, parse_cpulist
-from canvod.launch.plan.memory import MIN_WORKER_BYTES, NANNY_BYTES, bytes_of_gb
+from canvod.launch.plan.memory import MIN_WORKER_BYTES, bytes_of_gb
 from canvod.launch.plan.model import ClusterPlan, HostInventory
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.plan.priority import (
@@ -24,6 +24,7 @@ from canvod.launch.plan.priority import (
     quadratic_weight,
     shares_for_weight,
 )
+from canvod.launch.runtime.memory_cap import NANNY_BYTES
 from plan_strategies import cases, engines, fitting_cases, hosts, make_engine
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ class ProcessingSettings(BaseModel):
     scheduler_address: Annotated[
         str | None,
         Rule(
-            "the address of a Dask scheduler, such as tcp://127.0.0.1:8786",
+            "the address of a Dask scheduler, such as tls://127.0.0.1:8786",
             "write protocol://host:port, or leave the line out to have a cluster started",
         ),
     ] = Field(
@@ -238,9 +238,30 @@ class LaunchSettings(BaseModel):
     dashboard_port: Annotated[
         Whole, Rule("a whole number from 0 (any free port) to 65535", "write 8787, or 0 for any free port")
     ] = Field(8787, ge=0, le=65535, description="Port on 127.0.0.1 to try first for Dask's dashboard.")
-    start_timeout_s: Annotated[
+    network: Annotated[
+        Literal["bridge", "internal"],
+        Rule("bridge or internal", "write internal to leave containers no way to any other network"),
+    ] = Field(
+        "bridge",
+        description="bridge: containers reach what the host reaches. internal: only each other and the host.",
+    )
+    lease_grace_s: Annotated[Amount, Rule("a number above 0, in seconds", "write it without a unit: 10")] = (
+        Field(
+            10.0,
+            gt=0,
+            description="Seconds that a launcher may be away before its cluster ends by itself.",
+        )
+    )
+    first_contact_s: Annotated[
         Amount, Rule("a number above 0, in seconds", "write it without a unit: 60")
-    ] = Field(60.0, gt=0, description="Seconds that a cluster may take to start.")
+    ] = Field(
+        60.0,
+        gt=0,
+        description="Seconds for the launcher to connect at all, before its cluster ends by itself.",
+    )
+    start_timeout_s: Annotated[
+        Amount, Rule("a number above 0, in seconds", "write it without a unit: 180")
+    ] = Field(180.0, gt=0, description="Seconds that a cluster may take to start.")
     read_only: Annotated[
         tuple[MountPath, ...],
         Rule("a list of absolute paths other than /", "write each path from the root: [/data/gnss]"),

@@ -15,14 +15,29 @@ DASHBOARD_PORT = 8787
 """Port of the dashboard inside the scheduler's container; Dask's own."""
 
 
-def scheduler_command(*, nice: int) -> tuple[str, ...]:
+KEYS_PATH = "/keys"
+"""Where a container has its keys."""
+
+
+def scheduler_command(
+    *, nice: int, lease: tuple[float, float] | None = None, idle_timeout_s: float | None = None
+) -> tuple[str, ...]:
     """Give the command of the scheduler's container.
 
     Parameters
     ----------
     nice : int
         Nice value of every thread.
+    lease : tuple of two float, optional
+        Grace time and time of first contact in seconds; without it the scheduler stands until it is stopped.
+    idle_timeout_s : float, optional
+        End after so long without a task.
     """
+    options: list[str] = []
+    if lease is not None:
+        options += ["--lease-grace", f"{lease[0]:g}", "--first-contact", f"{lease[1]:g}"]
+    if idle_timeout_s is not None:
+        options += ["--idle-timeout", f"{idle_timeout_s:g}"]
     return (
         "python",
         "-m",
@@ -33,6 +48,9 @@ def scheduler_command(*, nice: int) -> tuple[str, ...]:
         str(DASHBOARD_PORT),
         "--nice",
         str(nice),
+        "--keys",
+        KEYS_PATH,
+        *options,
     )
 
 
@@ -78,7 +96,9 @@ def worker_command(
         "-m",
         "canvod.launch.runtime.worker",
         "--scheduler",
-        f"tcp://{SCHEDULER_HOST}:{SCHEDULER_PORT}",
+        f"tls://{SCHEDULER_HOST}:{SCHEDULER_PORT}",
+        "--keys",
+        KEYS_PATH,
         "--name",
         dask_name,
         "--nthreads",

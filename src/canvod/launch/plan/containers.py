@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.plan.access import worker_spill_path
 from canvod.launch.plan.command import scheduler_command, worker_command
-from canvod.launch.plan.memory import MB, bytes_of_gb, dask_limit_bytes
-from canvod.launch.plan.model import LABEL_PREFIX, ContainerPlan
+from canvod.launch.plan.memory import MB, bytes_of_gb
+from canvod.launch.plan.model import LABEL_PREFIX, ROLE_LABEL, ContainerPlan
 from canvod.launch.plan.numa import memory_nodes
+from canvod.launch.runtime.memory_cap import worker_limit_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,8 @@ class ContainerMaker:
     crowded_nodes: frozenset[int]
     """NUMA nodes whose memory the caps exceed."""
     labels: Mapping[str, str]
+    standing: bool = False
+    idle_timeout_s: float | None = None
 
     def scheduler(self, image: str) -> ContainerPlan:
         """Plan the scheduler, which runs on all cores of the cluster.
@@ -61,14 +64,18 @@ class ContainerMaker:
             Name of its image.
         """
         cpus = self.sizing.cluster_cpus
+        launch = self.settings.launch
+        command = scheduler_command(
+            nice=self.settings.processing.nice_priority,
+            lease=None if self.standing else (launch.lease_grace_s, launch.first_contact_s),
+            idle_timeout_s=self.idle_timeout_s,
+        )
         return ContainerPlan(
             role="scheduler",
             name=f"canvod-launch-{self.cluster}-scheduler",
             dask_name="scheduler",
             image=image,
-            command=scheduler_command(nice=self.settings.processing.nice_priority)
-            if self.in_containers
-            else (),
+            command=command if self.in_containers else (),
             cpuset_cpus=cpus,
             cpuset_mems=memory_nodes(self.inventory, cpus, frozenset()),
             memory_bytes=self.sizing.scheduler_bytes,
@@ -79,9 +86,9 @@ class ContainerMaker:
             cpu_weight=self.priority.weight,
             cgroup_parent=self._cgroup_parent,
             user=self.user,
-            pids_limit=self.settings.launch.pids_limit,
-            tmpfs_bytes=self.settings.launch.tmp_mb * MB,
-            labels={**self.labels, f"{LABEL_PREFIX}.role": "scheduler"},
+            pids_limit=launch.pids_limit,
+            tmpfs_bytes=launch.tmp_mb * MB,
+            labels={**self.labels, ROLE_LABEL: "scheduler"},
         )
 
     def worker(self, index: int, image: str, mounts: tuple[Mount, ...]) -> ContainerPlan:
@@ -99,7 +106,7 @@ class ContainerMaker:
         launch, processing = self.settings.launch, self.settings.processing
         cpus, cap = self.sizing.cores.slices[index], self.sizing.worker_bytes
         dask_name = f"worker-{index}"
-        limit, spill_bytes = dask_limit_bytes(cap), bytes_of_gb(launch.spill_gb)
+        limit, spill_bytes = worker_limit_bytes(cap), bytes_of_gb(launch.spill_gb)
         command = worker_command(
             dask_name=dask_name,
             nthreads=self.sizing.nthreads,
@@ -139,7 +146,7 @@ class ContainerMaker:
             spill_bytes=spill_bytes,
             labels={
                 **self.labels,
-                f"{LABEL_PREFIX}.role": "worker",
+                ROLE_LABEL: "worker",
                 f"{LABEL_PREFIX}.worker": str(index),
             },
         )

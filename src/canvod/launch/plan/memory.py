@@ -10,12 +10,6 @@ if TYPE_CHECKING:
 MB = 1024**2
 GB = 1024**3
 
-NANNY_BYTES = 160 * MB
-"""What the nanny beside a worker process may use of the worker container's cap: Dask's limit, which is about
-the worker process alone, lies below the cap by this much. Measured: nanny and fork server have 127 MB
-resident, most of it shared with the worker (15 to 20 MB beyond its own); the rest is for the day when
-nothing is shared, and for the files that the kernel caches."""
-
 MIN_WORKER_BYTES = 512 * MB
 """Least cap of a worker: the nanny, and a worker process that has imported xarray, zarr, icechunk and
 canvod-readers (228 MB resident, measured) and still has room for its files."""
@@ -81,8 +75,3 @@ def reserve_bytes(inventory: HostInventory, reserve_memory_gb: float | None) -> 
     if reserve_memory_gb is not None:
         return bytes_of_gb(reserve_memory_gb)
     return max(MIN_RESERVE_BYTES, int(ceiling_bytes(inventory) * RESERVE_FRACTION))
-
-
-def dask_limit_bytes(cap_bytes: int) -> int:
-    """Tell Dask's limit for the worker process in a container with some cap."""
-    return cap_bytes - NANNY_BYTES

@@ -12,6 +12,12 @@ Backend = Literal["docker", "process", "remote", "pool"]
 LABEL_PREFIX = "org.canvod.launch"
 """Prefix of every label on images, containers and networks of canvod-launch."""
 
+CLUSTER_LABEL = f"{LABEL_PREFIX}.cluster"
+"""Name of the cluster that an object belongs to."""
+
+ROLE_LABEL = f"{LABEL_PREFIX}.role"
+"""What a container is for."""
+
 
 class Frozen(BaseModel):
     """Base of the plan's values: immutable, and no field is accepted that is not declared."""
@@ -114,6 +120,8 @@ class NetworkPlan(Frozen):
     """The bridge network of one cluster."""
 
     name: str
+    internal: bool = False
+    """Without a way to anything but its own containers and the host."""
     labels: dict[str, str] = Field(default_factory=dict)
 
 
@@ -129,6 +137,8 @@ class ClusterPlan(Frozen):
 
     name: str
     """Name of the cluster, part of the names of all its objects."""
+    standing: bool = False
+    """True where it outlives its launcher."""
     backend: Backend
     resource_mode: Literal["auto", "manual"]
     scheduler_address: str | None

@@ -9,6 +9,9 @@ from typing import Literal
 type Role = Literal["scheduler", "worker"]
 """What a container is for."""
 
+LONGEST_TAG = 128
+"""Characters that a tag may have (OCI distribution specification 1.1)."""
+
 
 def image_name(role: Role, python: str, version: str | None = None) -> str:
     """Name the image of a role.
@@ -32,7 +35,8 @@ def image_name(role: Role, python: str, version: str | None = None) -> str:
     >>> image_name("worker", "3.14", "0.1.0")
     'canvod-launch-worker:0.1.0-py3.14'
     """
-    tag = f"{version or installed_version()}-py{python}"
+    suffix = f"-py{python}"
+    tag = (version or installed_version())[: LONGEST_TAG - len(suffix)] + suffix
     # A local version (1.0+lab) has a plus sign, which tags may not have.
     return f"canvod-launch-{role}:{re.sub(r'[^A-Za-z0-9_.-]', '-', tag)}"
 

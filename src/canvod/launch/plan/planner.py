@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from canvod.launch.errors import PlanError
 from canvod.launch.plan.access import container_user, worker_mounts
 from canvod.launch.plan.containers import ContainerMaker, nothing_to_start
-from canvod.launch.plan.model import LABEL_PREFIX, ClusterPlan, NetworkPlan, Note
+from canvod.launch.plan.model import CLUSTER_LABEL, LABEL_PREFIX, ClusterPlan, NetworkPlan, Note
 from canvod.launch.plan.naming import image_name, installed_version
 from canvod.launch.plan.numa import crowded_nodes
 from canvod.launch.plan.priority import CpuPriority, cpu_priority, normal_weight
@@ -45,6 +45,8 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     environ: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     version: str | None = None,
+    standing: bool = False,
+    idle_timeout_s: float | None = None,
 ) -> ClusterPlan:
     """Plan a cluster.
 
@@ -72,6 +74,10 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         Further labels of all objects.
     version : str, optional
         Version of canvod-launch, for labels and image names; by default the one that is running.
+    standing : bool, default: False
+        Whether it outlives its launcher, without a lease.
+    idle_timeout_s : float, optional
+        Whether it ends by itself after so long without a task, in seconds.
 
     Returns
     -------
@@ -98,7 +104,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         )
     python = python or settings.launch.python
     version = version or installed_version()
-    own_labels = {f"{LABEL_PREFIX}.cluster": name, f"{LABEL_PREFIX}.version": version}
+    own_labels = {CLUSTER_LABEL: name, f"{LABEL_PREFIX}.version": version}
     all_labels = {**(labels or {}), **own_labels}
 
     def image(role: Role) -> str:
@@ -126,6 +132,8 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         user=container_user(settings, inventory, environ or {}) if docker else _caller(inventory),
         crowded_nodes=crowded,
         labels=all_labels,
+        standing=standing,
+        idle_timeout_s=idle_timeout_s,
     )
     notes += [*sizing.notes, *memory_notes(settings, inventory, sizing, crowded, capped=docker)]
     if docker:
@@ -135,13 +143,18 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     worker_image = image("worker")
     return ClusterPlan(
         name=name,
+        standing=standing,
         backend=backend,
         resource_mode=settings.processing.resource_mode,
         scheduler_address=None,
         python=python,
         scheduler=maker.scheduler(image("scheduler")),
         workers=tuple(maker.worker(index, worker_image, every_mount) for index in range(sizing.workers)),
-        network=NetworkPlan(name=f"canvod-launch-{name}", labels=all_labels),
+        network=NetworkPlan(
+            name=f"canvod-launch-{name}",
+            internal=settings.launch.network == "internal",
+            labels=all_labels,
+        ),
         dashboard_port=settings.launch.dashboard_port,
         start_timeout_s=settings.launch.start_timeout_s,
         cores_shared=sizing.cores.shared,

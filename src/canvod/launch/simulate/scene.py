@@ -18,10 +18,9 @@ DB_PER_NEPER = 10 * np.log10(np.e)
 CANOPY_VOD = 0.8
 """Mean vegetation optical depth of the simulated canopy.
 
-L-band values of temperate forests lie between about 0.5 and 1 (Guyot et al., Remote Sensing 13, 2021, on
-GNSS-VOD; Konings et al., Remote Sensing of Environment 198, 2017, on SMAP). At the Rosalia site the pair of
-receivers differs by 3 dB near the zenith, 5 dB at 45 degrees and 9 dB at 15 degrees of elevation (GPS L1 C/A,
-2025-01-01), which this value reproduces.
+At the Rosalia site the pair of receivers differs by 3 dB near the zenith, 5 dB at 45 degrees and 9 dB at 15
+degrees of elevation (GPS L1 C/A, 2025-01-01), which this value reproduces. What the difference means:
+Humphrey and Frankenberg, Biogeosciences 20, 2023, doi 10.5194/bg-20-1789-2023.
 """
 CANOPY_SPREAD = 0.6
 """Standard deviation of the logarithm of the optical depth between directions.
@@ -49,8 +48,8 @@ ANTENNA_HEIGHT_M = 1.8
 MULTIPATH_DB = 2.5
 """Amplitude at the horizon of the strength's oscillation by ground reflection.
 
-It falls off by 1/e in 15 degrees of elevation, as the antenna's gain for reflections does (Larson and
-Nievinski, GPS Solutions 17, 2013, fig. 2).
+It falls off by 1/e in 15 degrees of elevation. Both numbers are a choice, not a measurement: antennas
+suppress reflections the better, the higher the satellite.
 """
 LOSS_RATE_OPEN, LOSS_RATE_CANOPY = 0.0005, 0.02
 """Probability that tracking of a satellite is interrupted in a minute: a choice, not a measurement."""
