@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import docker
 import docker.errors
@@ -22,7 +22,7 @@ from canvod.launch.errors import EngineError
 from canvod.launch.plan.model import EngineInventory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 type Client = docker.DockerClient
 """A client of one Docker engine, as `connect` returns it."""
@@ -47,6 +47,30 @@ class EngineConflictError(EngineError):
 
 class EngineTimeoutError(EngineError):
     """The engine did not answer in time."""
+
+
+class EngineNetworkError(EngineError):
+    """The engine lost sight of one of its network interfaces for a moment; asking again helps."""
+
+
+NETWORK_ATTEMPTS: Final = 3
+"""How often to ask before a lost interface is believed."""
+
+_LOST_INTERFACE: Final = "no such network interface"
+
+
+def lost_interface(message: str) -> bool:
+    """Tell whether the engine failed because it did not see an interface that is there.
+
+    It lists all interfaces of the host to find one, and the list can be incomplete while other containers'
+    interfaces come and go.
+
+    Parameters
+    ----------
+    message : str
+        The engine's own words.
+    """
+    return _LOST_INTERFACE in message
 
 
 def engine_address() -> str:
@@ -173,6 +197,8 @@ def translate(action: str) -> Iterator[None]:
         If the engine's state forbids the request (409).
     EngineTimeoutError
         If no answer came in time.
+    EngineNetworkError
+        If the engine did not see one of its own network interfaces.
     EngineError
         For anything else that the SDK, requests or the connection raise.
     """
@@ -186,6 +212,8 @@ def translate(action: str) -> Iterator[None]:
         )
         if exc.status_code == 409:
             raise EngineConflictError(message) from exc
+        if lost_interface(message):
+            raise EngineNetworkError(message) from exc
         raise EngineError(message) from exc
     except (
         docker.errors.DockerException,
@@ -232,6 +260,80 @@ def attach_output(client: Client, container: str) -> Iterator[bytes]:
             response.raw.close()
 
     return pieces()
+
+
+@contextmanager
+def attach_input(client: Client, container: str) -> Iterator[Callable[[bytes], None]]:
+    """Attach to a container's standard input, which is closed at the end of the block.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    container : str
+        Identifier or name of a container that was created with an open standard input and does not run yet.
+
+    Yields
+    ------
+    callable
+        Sends bytes, once the container runs.
+
+    Raises
+    ------
+    EngineError
+        If the engine refuses, or the container ends before it has read them.
+    """
+    action = f"send to the standard input of {container}"
+    with translate(action):
+        stream: Any = client.api.attach_socket(container, params={"stdin": 1, "stream": 1})
+    # What the SDK returns for plain HTTP can only be read.
+    connection = getattr(stream, "_sock", stream)
+
+    def send(content: bytes) -> None:
+        with translate(action):
+            connection.sendall(content)
+
+    try:
+        yield send
+    finally:
+        # From the outside in: the interpreter complains of what it finds open around a closed socket.
+        response = getattr(stream, "_response", None)
+        if response is not None:
+            response.raw.close()
+        stream.close()
+        connection.close()
+
+
+def read_in_container(client: Client, container: str, command: Sequence[str]) -> bytes:
+    """Run a command in a container that runs, as the container's own user, and return what it writes.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    container : str
+        Identifier or name of the container.
+    command : sequence of str
+        Program and arguments.
+
+    Returns
+    -------
+    bytes
+        Its standard output.
+
+    Raises
+    ------
+    EngineError
+        If the engine refuses, or the command fails; what it wrote to standard error is not repeated.
+    """
+    action = f"run {command[0]} in the container {container}"
+    with translate(action):
+        identifier = client.api.exec_create(container, list(command))["Id"]
+        output, _ = client.api.exec_start(identifier, demux=True)
+        status = client.api.exec_inspect(identifier)["ExitCode"]
+    if status != 0:
+        raise EngineError(f"Could not {action}: it ended with exit status {status}.")
+    return output or b""
 
 
 def _connection_error(action: str, exc: BaseException) -> EngineError:

@@ -6,8 +6,7 @@ import psutil
 
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.inventory import read_inventory
-
-GB = 1024**3
+from canvod.launch.plan.memory import GB
 
 log = get_logger("canvod.launch")
 
