@@ -35,4 +35,9 @@ done
 # Unchecked bytecode: the files never change, and their times need not survive the way into the image.
 echo "Compiling bytecode"
 /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+# canvod-readers, where the Python is new enough for it, imports matplotlib, which lists the fonts at its first import,
+# in every new container again.
+if /opt/venv/bin/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('matplotlib') is None)"; then
+    MPLCONFIGDIR=/opt/venv/share/matplotlib /opt/venv/bin/python -c "import matplotlib.font_manager"
+fi
 echo "Storing the layer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +13,12 @@ from canvod.launch.config import Settings, load_settings
 from canvod.launch.engine import Client, connect
 from canvod.launch.errors import ImageError
 from canvod.launch.images.build import BuiltImage, build_images
+from canvod.launch.images.debian import SUITES
 
 if TYPE_CHECKING:
     from canvod.launch.images.events import BuildEvent
+
+OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 FIRST_BUILD_TIMEOUT_S = 3600
 """For a machine that starts from nothing: base image, dependencies, compiler and both images."""
@@ -24,7 +27,7 @@ FIRST_BUILD_TIMEOUT_S = 3600
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give time for a build to every test that may be the first one to need it."""
     for item in items:
-        if "images" in getattr(item, "fixturenames", ()):
+        if "images_of" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(FIRST_BUILD_TIMEOUT_S))
 
 
@@ -37,16 +40,32 @@ def engine() -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def images(engine: Client) -> dict[str, BuiltImage]:
-    """Both images for the default Python, built where they are missing or out of date, by role."""
-    settings = load_settings(None)
-    try:
-        built = build_images(engine, settings, progress=_tell)
-    except ImageError as exc:
-        if os.environ.get("CANVOD_REQUIRE_DOCKER", "0") in {"", "0"} and os.geteuid() != 0:
-            pytest.skip(f"no images, and no right to make them: {exc.message}")
-        raise
-    return {image.role: image for image in built if image.role is not None}
+def images_of(engine: Client) -> Callable[[str], dict[str, BuiltImage]]:
+    """Build both images for a Python where they are missing or out of date; they are had by role."""
+
+    def build(python: str) -> dict[str, BuiltImage]:
+        try:
+            built = build_images(engine, load_settings({"launch": {"python": python}}), progress=_tell)
+        except ImageError as exc:
+            required = os.environ.get("CANVOD_REQUIRE_DOCKER", "0") not in {"", "0"}
+            if required or (os.geteuid() == 0 and python in SUITES):
+                raise
+            pytest.skip(f"no images of Python {python}, and no way to make them: {exc.message}")
+        return {image.role: image for image in built if image.role is not None}
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def images(images_of: Callable[[str], dict[str, BuiltImage]]) -> dict[str, BuiltImage]:
+    """Both images for the default Python."""
+    return images_of(load_settings(None).launch.python)
+
+
+@pytest.fixture(scope="session")
+def own_images(images_of: Callable[[str], dict[str, BuiltImage]]) -> dict[str, BuiltImage]:
+    """Both images for the Python of the tests, whose functions workers can only run then."""
+    return images_of(OWN_PYTHON)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import socket
@@ -9,10 +10,12 @@ import time
 
 import pytest
 
-from canvod.launch.engine import EngineError, translate
+from canvod.launch.engine import NETWORK_ATTEMPTS, EngineError, translate
 from canvod.launch.errors import ImageError
+from canvod.launch.images import base_choice
 from canvod.launch.images import build as build_module
 from canvod.launch.images.build import build_images
+from canvod.launch.images.cleanup import STAGE_LABEL, kept_until_built
 from canvod.launch.images.context import BuildContext, read_context
 from canvod.launch.images.identity import ROLES, out_of_date
 from canvod.launch.images.pull import inspect_image, pull
@@ -104,7 +107,11 @@ def test_nothing_of_the_build_is_left(engine, images):
 def test_spill_is_open_to_any_user(engine, images):
     """A volume on /spill takes the mode of the folder, so that any uid can write to it."""
     code = "import os; open('/spill/x', 'w').close(); print(oct(os.stat('/spill').st_mode & 0o7777))"
-    assert run(engine, images["worker"], code, volumes=["/spill"]).strip() == "0o1777"
+    volume = engine.volumes.create()
+    try:
+        assert run(engine, images["worker"], code, volumes=[f"{volume.name}:/spill"]).strip() == "0o1777"
+    finally:
+        volume.remove()
 
 
 def test_files_belong_to_root(engine, images):
@@ -169,7 +176,7 @@ def test_no_secret_of_the_site_stays(engine, images, image_settings):
     base = inspect_image(engine, read_context().identity("worker", image_settings.launch.python).name)
     base_name = base["Config"]["Labels"]["org.canvod.launch.base"]
     try:
-        with build_module._caches(engine, site) as caches:
+        with kept_until_built(engine, site) as caches:
             image = build_module._build(
                 engine, stubbed, identity, base_name, site, caches, build_module.ignore, no_cache=False
             )
@@ -179,7 +186,7 @@ def test_no_secret_of_the_site_stays(engine, images, image_settings):
         history = json.dumps(engine.api.history(image.name)).encode()
         assert not [secret for secret in secrets if secret in history]
         # With credentials in it, not even the cache of the builder stage stays on the engine.
-        for cached in engine.api.images(filters={"dangling": True, "label": build_module.STAGE_LABEL}):
+        for cached in engine.api.images(filters={"dangling": True, "label": STAGE_LABEL}):
             assert not [s for s in secrets if s in json.dumps(engine.api.history(cached["Id"])).encode()]
     finally:
         engine.images.remove(identity.name, force=True)
@@ -215,16 +222,67 @@ def test_a_failed_build_shows_step_and_output(engine, images, image_settings):
     assert "THE LAST WORDS" in text
     assert "returned a non-zero code: 7" in text
     assert "--ca-bundle" in text
-    label = {"label": build_module.STAGE_LABEL}
+    label = {"label": STAGE_LABEL}
     assert not [c for c in engine.api.containers(all=True, filters=label) if c["Id"] not in before]
+
+
+def test_a_lost_network_interface_is_looked_for_again(engine, images, image_settings):
+    """An engine that overlooks an interface while others come and go is asked again, and then believed."""
+    del images
+    context = read_context()
+    files = dict(context.files)
+    # The engine quotes the command that failed.
+    files["Dockerfile.worker"] = (
+        b"ARG PYTHON_IMAGE\nFROM $PYTHON_IMAGE\nRUN false no such network interface\n"
+    )
+    broken = BuildContext(files=files, version="0.broken", revision="unknown")
+    identity = broken.identity("worker", image_settings.launch.python)
+    current = inspect_image(engine, context.identity("worker", image_settings.launch.python).name)
+    base_name = current["Config"]["Labels"]["org.canvod.launch.base"]
+    lines = []
+    with pytest.raises(ImageError, match="RUN false"):
+        build_module._build(
+            engine,
+            broken,
+            identity,
+            base_name,
+            Site(),
+            [],
+            lambda event: lines.append(event.line),
+            no_cache=False,
+        )
+    assert sum("lost sight of its network" in line for line in lines) == NETWORK_ATTEMPTS - 1
+
+
+def test_images_of_another_python_work(engine, images_of):
+    """Without canvod-readers, which needs 3.14: workers of 3.13 read with georinex."""
+    code = (
+        "import sys, canvod.launch.runtime.worker; from canvod.launch.runtime.tasks import worker_readers;"
+        "print(sys.version_info[:2], worker_readers())"
+    )
+    assert run(engine, images_of("3.13")["worker"], code).strip() == "(3, 13) ('georinex',)"
 
 
 def test_a_base_image_of_another_python_is_refused(engine, images, image_settings):
     """The label of an image never names a Python that it does not have."""
     name = images["worker"].name
     with pytest.raises(ImageError, match=r"has Python 3\.14, and launch\.python is 3\.12"):
-        build_module._require_python(engine, name, "3.12")
+        base_choice._require_python(engine, name, "3.12")
     del image_settings
+
+
+def test_a_base_image_is_looked_at_without_a_trace(engine, images):
+    """Neither the container nor a volume that somebody's image declares is left."""
+    name = images["worker"].name
+    tag = "canvod-launch-test:volume"
+    dockerfile = f'FROM {name}\nVOLUME /somewhere\nENTRYPOINT ["false"]\n'
+    engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=tag, rm=True)
+    before = {volume.name for volume in engine.volumes.list()}, len(engine.api.containers(all=True))
+    try:
+        base_choice._require_python(engine, tag, "3.14")
+    finally:
+        engine.images.remove(tag)
+    assert ({volume.name for volume in engine.volumes.list()}, len(engine.api.containers(all=True))) == before
 
 
 def test_a_registry_that_hangs_is_given_up(engine):

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -106,9 +107,11 @@ def _require_tools(python: str) -> None:
     """Refuse with the remedy where debootstrap cannot work, before anything is downloaded."""
     missing = "No registry answers, and making a base image from Debian's packages instead"
     if os.geteuid() != 0:
+        # By its path: root's PATH has no environments in it.
+        program = Path(sys.executable).with_name("canvod-launch")
         raise ImageError(
             f"{missing} needs root (debootstrap makes device files and changes root).",
-            hint=f"run once: sudo $(command -v canvod-launch) build --base --python {python}; "
+            hint=f"run once: sudo {program} build --base --python {python}; "
             f"or load python:{python}-slim into the engine (docker load), or name another image in "
             "launch.python_image",
         )
@@ -179,10 +182,11 @@ def _bootstrap(root: Path, python: str, suite: str, mirror: str, tell: Callable[
     )
     try:
         assert process.stdout is not None  # noqa: S101 - for the type checker
-        for line in process.stdout:
-            if text := without_password(line.strip()):
-                last.append(text)
-                tell(text.removeprefix("I: "))
+        with process.stdout as output:
+            for line in output:
+                if text := without_password(line.strip()):
+                    last.append(text)
+                    tell(text.removeprefix("I: "))
         status = process.wait()
     except BaseException:
         _end(process)

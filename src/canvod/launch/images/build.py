@@ -6,32 +6,36 @@ import io
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from canvod.launch.engine import Client, translate
-from canvod.launch.errors import EngineError, ImageError
+from canvod.launch.engine import NETWORK_ATTEMPTS, Client, lost_interface, translate
+from canvod.launch.errors import ImageError
 from canvod.launch.images.base import base_name, make_base
+from canvod.launch.images.base_choice import choose_base
+from canvod.launch.images.cleanup import (
+    kept_until_built,
+    remove_builders,
+    remove_nameless,
+    remove_replaced,
+)
 from canvod.launch.images.context import BuildContext, read_context
 from canvod.launch.images.events import BuildEvent, Progress, ignore
 from canvod.launch.images.identity import ROLES, ImageIdentity, Role, out_of_date
 from canvod.launch.images.lines import BuildLog, remedy
-from canvod.launch.images.pull import has_image, inspect_image, pull
+from canvod.launch.images.pull import has_image, inspect_image
 from canvod.launch.images.site import Site, read_site
-from canvod.launch.plan.model import LABEL_PREFIX
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
 
 LOCK_TIMEOUT_S = 3600.0
 """How long to wait for another launcher that builds."""
-
-STAGE_LABEL = f"{LABEL_PREFIX}.stage=builder"
-"""Label of the builder stage, whose images are the cache of later builds."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,8 @@ def build_images(
         return tuple(image for image in found if image is not None)
     site = read_site(launch.build)
     images: list[BuiltImage] = []
-    with _one_builder(progress, wanted[0].name), _caches(client, site) as caches:
-        base = _base(client, settings, site, progress)
+    with _one_builder(progress, wanted[0].name), kept_until_built(client, site) as caches:
+        base = choose_base(client, settings, site, progress)
         for number, identity in enumerate(wanted):
             started = time.monotonic()
             # Another launcher may have built it while this one waited.
@@ -179,7 +183,7 @@ def build_base(
             make_base(
                 client, python, mirror=read_site(settings.launch.build).debian_mirror, progress=progress
             )
-            _remove_replaced(client, previous)
+            remove_replaced(client, previous)
     image = inspect_image(client, name) or {}
     return _built(None, name, python, image, started, built=built)
 
@@ -199,66 +203,6 @@ def _built(
     return BuiltImage(role, name, str(image.get("Id", "")), python, int(image.get("Size", 0)), built, seconds)
 
 
-def _base(client: Client, settings: Settings, site: Site, progress: Progress) -> str:
-    """Find a base image: one that is there, else from the registry, else from Debian's packages.
-
-    What is there comes first, so that a host without a registry does not wait for it with every build.
-    """
-    launch = settings.launch
-    name = launch.python_image or f"python:{launch.python}-slim"
-    if not has_image(client, name):
-        fallback = None if launch.python_image else _fallback_name(launch.python)
-        if fallback is not None and has_image(client, fallback):
-            return fallback
-        try:
-            pull(name, progress=progress)
-        except ImageError as exc:
-            if launch.python_image:
-                exc.hint = (
-                    "correct launch.python_image, load the image (docker load), log in (docker login), "
-                    "or leave it out to have a base image made where no registry answers"
-                )
-                raise
-            progress(BuildEvent(name, f"{exc.message} Making a base image from Debian's packages instead."))
-            return make_base(client, launch.python, mirror=site.debian_mirror, progress=progress)
-    if launch.python_image:
-        _require_python(client, name, launch.python)
-    return name
-
-
-def _fallback_name(python: str) -> str | None:
-    """Name our own base image, or None where Debian has no such Python."""
-    try:
-        return base_name(python)
-    except ImageError:
-        return None
-
-
-def _require_python(client: Client, name: str, python: str) -> None:
-    """Refuse a base image of another Python than the one that is asked for: its label would lie."""
-    code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    try:
-        with translate(f"run Python in {name}"):
-            output = client.containers.run(
-                name,
-                ["-c", code],
-                entrypoint="python3",
-                remove=True,
-                network_mode="none",
-                labels=[LABEL_PREFIX],
-            )
-    except EngineError as exc:
-        raise ImageError(
-            f"The base image {name} has no Python that starts: {exc.message}",
-            hint="name an image with python3 on its PATH in launch.python_image",
-        ) from exc
-    if (found := output.decode().strip()) != python:
-        raise ImageError(
-            f"The base image {name} has Python {found}, and launch.python is {python}.",
-            hint=f'set launch.python: "{found}", or name an image of Python {python}',
-        )
-
-
 def _build(
     client: Client,
     context: BuildContext,
@@ -272,6 +216,36 @@ def _build(
 ) -> BuiltImage:
     """Build one image, clear away what it replaces, and add its builder stage to `caches`."""
     started = time.monotonic()
+    build = partial(_run_build, client, context, identity, base, site, caches, progress)
+    log = build(no_cache=no_cache)
+    for _ in range(NETWORK_ATTEMPTS - 1):
+        if log.error is None or not lost_interface(log.error):
+            break
+        progress(BuildEvent(identity.name, "the engine lost sight of its network; once more"))
+        log = build(no_cache=False)
+    if log.error is not None:
+        raise _failure(log)
+    image = inspect_image(client, identity.name) or {}
+    remove_nameless(client)
+    if not site.has_credentials:
+        remove_builders(client, keep=log.builder_id, like=image)
+    result = _built(identity.role, identity.name, identity.python, image, started, built=True)
+    progress(BuildEvent(result.name, f"built: {result.size_bytes / 1e6:.0f} MB in {result.seconds:.0f} s"))
+    return result
+
+
+def _run_build(
+    client: Client,
+    context: BuildContext,
+    identity: ImageIdentity,
+    base: str,
+    site: Site,
+    caches: list[str],
+    progress: Progress,
+    *,
+    no_cache: bool,
+) -> BuildLog:
+    """Let the engine build one image, and follow what it says."""
     log = BuildLog(identity.name)
     with translate(f"build {identity.name}"):
         stream = client.api.build(
@@ -294,15 +268,7 @@ def _build(
             stream.close()
             if log.builder_id is not None:
                 caches.append(log.builder_id)
-    if log.error is not None:
-        raise _failure(log)
-    image = inspect_image(client, identity.name) or {}
-    _remove_nameless(client)
-    if not site.has_credentials:
-        _remove_builders(client, keep=log.builder_id, like=image)
-    result = _built(identity.role, identity.name, identity.python, image, started, built=True)
-    progress(BuildEvent(result.name, f"built: {result.size_bytes / 1e6:.0f} MB in {result.seconds:.0f} s"))
-    return result
+    return log
 
 
 def _failure(log: BuildLog) -> ImageError:
@@ -313,60 +279,6 @@ def _failure(log: BuildLog) -> ImageError:
         f"Building {log.image} failed at {where}:\n  {lines}\n  {log.error}",
         hint=remedy(f"{lines}\n{log.error}"),
     )
-
-
-def _remove_replaced(client: Client, previous: dict[str, Any] | None) -> None:
-    """Remove a base image that has lost its name to a newer one; one that has another name stays."""
-    if previous is None:
-        return
-    current = inspect_image(client, previous["Id"])
-    if current is not None and not current.get("RepoTags"):
-        _remove_image(client, previous["Id"])
-
-
-def _remove_nameless(client: Client) -> None:
-    """Remove images of both roles that have lost their names to newer ones; those in use stay until later."""
-    with translate("list the images that were replaced"):
-        images = client.api.images(filters={"dangling": True, "label": f"{LABEL_PREFIX}.stage=runtime"})
-    for image in images:
-        _remove_image(client, image["Id"])
-
-
-def _remove_builders(client: Client, *, keep: str | None, like: dict[str, Any]) -> None:
-    """Remove the builder stages of earlier builds.
-
-    The newest one stays: with it, an edited source is built in seconds. So do those of other base images,
-    which are known by another first layer.
-    """
-    first = ((like.get("RootFS") or {}).get("Layers") or [None])[0]
-    with translate("list the builder's images"):
-        images = client.api.images(filters={"dangling": True, "label": STAGE_LABEL})
-    for image in images:
-        detail = inspect_image(client, image["Id"])
-        layers = ((detail or {}).get("RootFS") or {}).get("Layers") or [None]
-        if layers[0] == first and not (keep and image["Id"].removeprefix("sha256:").startswith(keep)):
-            _remove_image(client, image["Id"])
-
-
-def _remove_image(client: Client, image_id: str) -> None:
-    # Refused while a container, or another image, needs it.
-    with suppress(EngineError), translate(f"remove the image {image_id}"):
-        client.api.remove_image(image_id)
-
-
-@contextmanager
-def _caches(client: Client, site: Site) -> Iterator[list[str]]:
-    """Collect the builder stages of some builds, and remove them in the end if they hold credentials.
-
-    Without them the next build takes longer, and no password stays on the engine.
-    """
-    caches: list[str] = []
-    try:
-        yield caches
-    finally:
-        if site.has_credentials:
-            for image_id in dict.fromkeys(caches):
-                _remove_image(client, image_id)
 
 
 @contextmanager

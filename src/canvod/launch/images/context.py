@@ -29,6 +29,9 @@ TOP_FILES = (
 )
 """Files of the context beside the scripts in ``docker/`` and the package itself."""
 
+UNHASHED = frozenset({"LICENSE", "README.md", "config/processing.yaml", "docker/site/README.md"})
+"""Files that what runs in a container never reads: an edit of them makes no image out of date."""
+
 SITE_FOLDER = "docker/site"
 """Where what a site's network needs goes; what a checkout has there is neither read nor hashed."""
 
@@ -69,7 +72,7 @@ class BuildContext:
             version=self.version,
             python=python,
             lock=digest({LOCK_FILE: self.files[LOCK_FILE]}),
-            context=digest(self.files),
+            context=digest({name: held for name, held in self.files.items() if name not in UNHASHED}),
             revision=self.revision,
             base=base,
         )

@@ -57,7 +57,7 @@ class ImageIdentity(Frozen):
     lock: str
     """Digest of the lock file."""
     context: str
-    """Digest of the whole build context: lock file, Dockerfiles and sources."""
+    """Digest of what the image is built from: lock file, Dockerfiles and sources; not texts for people."""
     revision: str = "unknown"
     """Revision of the sources, for people; two revisions may have the same content."""
     base: str | None = None
