@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,18 @@ from canvod.launch.errors import EngineError
 
 pytest_plugins = ("images_fixture",)
 """The engine and the images, for every test of containers."""
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start take signals as usual, also where the tests run in the background.
+
+    A shell starts a background job with SIGINT ignored, nohup with SIGHUP ignored, and children inherit that.
+    A handler is back to the default in a new program.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            handler = signal.default_int_handler if number == signal.SIGINT else lambda _number, _frame: None
+            signal.signal(number, handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

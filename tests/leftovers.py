@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from canvod.launch.cluster.keys import keys_home
+from canvod.launch.cluster.sweep import sweep_engine, sweep_keys
 from canvod.launch.plan.model import LABEL_PREFIX
 
 if TYPE_CHECKING:
@@ -13,18 +16,50 @@ if TYPE_CHECKING:
 
     import docker
 
+SEED = int(os.environ.get("CANVOD_CHAOS_SEED", "20250101"))
+"""Where random moments come from, so that a failure can be had again."""
+
+GRACE_S = 10.0
+"""`launch.lease_grace_s`, which no test of sudden ends changes."""
+
 
 def engine_leftovers(client: docker.DockerClient, cluster: str) -> list[str]:
     """Containers, networks and volumes that carry the label of a cluster."""
     filters = {"label": f"{LABEL_PREFIX}.cluster={cluster}"}
     containers = client.api.containers(all=True, filters=filters)
     networks = client.api.networks(filters=filters)
-    return [f"container {c['Names']}" for c in containers] + [f"network {n['Name']}" for n in networks]
+    volumes = client.api.volumes(filters=filters)["Volumes"] or []
+    return [
+        *(f"container {container['Names']}" for container in containers),
+        *(f"network {network['Name']}" for network in networks),
+        *(f"volume {volume['Name']}" for volume in volumes),
+    ]
+
+
+def assert_gone(engine: docker.DockerClient, name: str, within_s: float = GRACE_S + 10) -> None:
+    """No container within the time; after the next sweep no network, volume or key either."""
+    deadline = time.monotonic() + within_s
+    while (
+        left := [item for item in engine_leftovers(engine, name) if item.startswith("container")]
+    ) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+    # A request that the engine was carrying out may have had its effect a moment ago.
+    time.sleep(0.5)
+    sweep_engine(engine)
+    sweep_keys()
+    assert engine_leftovers(engine, name) == []
+    assert not keys_of(name)
 
 
 def volumes(client: docker.DockerClient) -> set[str]:
     """Names of all volumes of the engine."""
     return {volume["Name"] for volume in client.api.volumes()["Volumes"] or []}
+
+
+def keys_of(cluster: str) -> list[Path]:
+    """Folders of this user's that hold keys of a cluster of this name, of whichever process."""
+    return sorted(keys_home().glob(f"{cluster}.*"))
 
 
 def processes_with(text: str) -> list[str]:

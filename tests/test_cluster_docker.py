@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,17 @@ import pytest
 from distributed import Client
 
 from canvod.launch.cluster.docker import DockerCluster
+from canvod.launch.cluster.fleet import ContainerFleet
+from canvod.launch.cluster.keys import KeyFolder, make_keys
 from canvod.launch.config import load_settings
-from canvod.launch.engine import probe_engine
+from canvod.launch.engine import connect, probe_engine
 from canvod.launch.errors import ContainerFailedError, PlanError
 from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.plugin import thread_resources
-from leftovers import engine_leftovers, processes_with, volumes
+from engine_proxy import EngineProxy
+from images_fixture import OWN_PYTHON
+from leftovers import engine_leftovers, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +53,12 @@ SETTINGS: dict[str, Any] = {
         "max_memory_gb": 2,
         "nice_priority": 7,
     },
-    "launch": {"backend": "docker", "dashboard_port": 0, "environment": {"GREETING": "hello"}},
+    "launch": {
+        "backend": "docker",
+        "dashboard_port": 0,
+        "python": OWN_PYTHON,
+        "environment": {"GREETING": "hello"},
+    },
 }
 
 
@@ -57,6 +67,19 @@ def plan_of(name: str, **processing: Any) -> ClusterPlan:
     settings = {**SETTINGS, "processing": SETTINGS["processing"] | processing}
     engine = probe_engine()
     return make_plan(load_settings(settings), read_inventory(), backend="docker", name=name, engine=engine)
+
+
+def started(plan: ClusterPlan, engine: docker.DockerClient) -> DockerCluster:
+    """Start a cluster with keys of its own, which go with it."""
+    keys = make_keys(plan.name)
+    folder = KeyFolder(plan.name, keys)
+    try:
+        cluster = DockerCluster(plan, ContainerFleet(engine, plan, keys), folder.security())
+    except BaseException:
+        folder.remove()
+        raise
+    weakref.finalize(cluster, folder.remove)
+    return cluster
 
 
 def eventually[T](question: Callable[[], T], *, timeout_s: float = 60.0) -> T:
@@ -73,11 +96,11 @@ def worker_names(client: Client) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(engine: docker.DockerClient, images: object) -> Iterator[DockerCluster]:
+def cluster(engine: docker.DockerClient, own_images: object) -> Iterator[DockerCluster]:
     """A cluster of two workers that several tests look at."""
-    del images
+    del own_images
     before = volumes(engine)
-    with DockerCluster(plan_of("shared-test"), engine) as cluster:
+    with started(plan_of("shared-test"), engine) as cluster:
         yield cluster
     assert engine_leftovers(engine, "shared-test") == []
     assert volumes(engine) <= before
@@ -344,16 +367,19 @@ def test_adapting_stays_within_the_plan(cluster: DockerCluster, client: Client) 
         futures = client.map(by_value(square_slowly), range(100, 160))
         assert eventually(lambda: len(worker_names(client)) == 2)
         assert client.gather(futures)[-1] == 159**2
+        del futures
+        # Stopped while a worker retires, it would take that worker away later.
+        assert eventually(lambda: len(cluster.fleet.containers) == 2)
     finally:
         adaptive.stop()
 
 
 @pytest.mark.parametrize("role", ["scheduler", "worker"])
 def test_a_container_that_dies_while_starting_is_explained_and_nothing_is_left(
-    engine: docker.DockerClient, images: object, role: str
+    engine: docker.DockerClient, own_images: object, role: str
 ) -> None:
     """The error has the exit code and the last lines of output, and whatever had started is gone."""
-    del images
+    del own_images
     plan = plan_of(f"dying-{role}")
     script = "import sys; print('line one'); sys.exit('the reason is this')"
     broken = {"command": ("python", "-c", script)}
@@ -363,7 +389,7 @@ def test_a_container_that_dies_while_starting_is_explained_and_nothing_is_left(
         workers = (plan.workers[0], plan.workers[1].model_copy(update=broken))
         plan = plan.model_copy(update={"workers": workers})
     with pytest.raises(ContainerFailedError) as caught:
-        DockerCluster(plan, engine)
+        started(plan, engine)
     message = str(caught.value)
     assert "ended while the cluster was starting" in message
     assert "exited with code 1" in message
@@ -373,16 +399,16 @@ def test_a_container_that_dies_while_starting_is_explained_and_nothing_is_left(
 
 
 def test_a_container_too_small_to_start_is_reported_as_out_of_memory(
-    engine: docker.DockerClient, images: object
+    engine: docker.DockerClient, own_images: object
 ) -> None:
     """Where the kernel kills a container at its cap during the start, the error says so, and what to do."""
-    del images
+    del own_images
     plan = plan_of("starved")
     greedy = ("python", "-c", "print('starting'); bytearray(500_000_000)")
     small = plan.workers[1].model_copy(update={"memory_bytes": 64 * 1024**2, "command": greedy})
     plan = plan.model_copy(update={"workers": (plan.workers[0], small)})
     with pytest.raises(ContainerFailedError) as caught:
-        DockerCluster(plan, engine)
+        started(plan, engine)
     message = str(caught.value)
     assert "killed by the kernel at its memory cap of 0.06 GiB: yes" in message
     assert "raise processing.max_memory_gb" in message
@@ -390,20 +416,70 @@ def test_a_container_too_small_to_start_is_reported_as_out_of_memory(
 
 
 def test_a_scheduler_that_never_listens_is_given_up_at_the_deadline(
-    engine: docker.DockerClient, images: object
+    engine: docker.DockerClient, own_images: object
 ) -> None:
     """The error names the limit and its setting."""
-    del images
+    del own_images
     plan = plan_of("silent")
     asleep = plan.scheduler.model_copy(update={"command": ("python", "-c", "import time; time.sleep(600)")})
     plan = plan.model_copy(update={"scheduler": asleep, "start_timeout_s": 3.0})
     with pytest.raises(ContainerFailedError, match=r"within 3 s \(launch.start_timeout_s\)"):
-        DockerCluster(plan, engine)
+        started(plan, engine)
     assert engine_leftovers(engine, plan.name) == []
 
 
-def test_no_process_of_the_shared_cluster_is_on_the_host_twice(cluster: DockerCluster) -> None:
-    """One scheduler and, for each worker, one nanny: nothing was started twice by all that happened above."""
-    assert len(processes_with("canvod.launch.runtime.scheduler")) >= 1
-    assert len([line for line in processes_with("runtime.worker") if "docker-init" in line]) <= 2
+def test_slow_workers_do_not_cost_the_lease(engine: docker.DockerClient, own_images: object) -> None:
+    """The launcher has made its first contact long before workers that take longer than it may."""
+    del own_images
+    plan = plan_of("slow-workers")
+    limit = plan.scheduler.command.index("--first-contact") + 1
+    command = (*plan.scheduler.command[:limit], "2", *plan.scheduler.command[limit + 1 :])
+    slow = [
+        worker.model_copy(update={"command": ("sh", "-c", 'sleep 4; exec "$@"', "sh", *worker.command)})
+        for worker in plan.workers
+    ]
+    plan = plan.model_copy(
+        update={"scheduler": plan.scheduler.model_copy(update={"command": command}), "workers": tuple(slow)}
+    )
+    with started(plan, engine) as cluster, Client(cluster) as client:
+        assert worker_names(client) == ["worker-0", "worker-1"]
+    assert engine_leftovers(engine, plan.name) == []
+
+
+def test_no_container_of_the_shared_cluster_runs_anything_twice(
+    engine: docker.DockerClient, cluster: DockerCluster, client: Client
+) -> None:
+    """One scheduler, and one nanny for each worker, whatever happened to them above."""
+    assert worker_names(client) == ["worker-0", "worker-1"]
     assert len(cluster.fleet.containers) == 3
+    for name, container in cluster.fleet.containers.items():
+        module = "runtime.scheduler" if name == "scheduler" else "runtime.worker"
+        running = engine.api.top(container.id)["Processes"]
+        assert len([process for process in running if "docker-init" in process[-1]]) == 1
+        assert any(module in process[-1] for process in running)
+
+
+def test_an_engine_that_overlooks_an_interface_is_asked_again(
+    engine: docker.DockerClient, own_images: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that the engine fails, because it lists interfaces while others come and go, is repeated."""
+    del own_images
+    words = "adding interface veth1 to bridge failed: route ip+net: no such network interface"
+    refused: list[str] = []
+
+    def refuse_first_start(moment: str, request: str) -> str | None:
+        if moment == "before" and request.endswith("/start") and not refused:
+            refused.append(request)
+            return words
+        return None
+
+    with EngineProxy(tmp_path / "engine.sock", refuse_first_start) as proxy:
+        monkeypatch.setenv("DOCKER_HOST", proxy.address)
+        through_proxy = connect()
+        try:
+            with started(plan_of("overlooked"), through_proxy) as cluster, Client(cluster) as client:
+                assert worker_names(client) == ["worker-0", "worker-1"]
+        finally:
+            through_proxy.close()
+    assert refused
+    assert engine_leftovers(engine, "overlooked") == []

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_HOST
+from canvod.launch.plan.command import DASHBOARD_PORT, KEYS_PATH, SCHEDULER_HOST
 
 if TYPE_CHECKING:
     from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
 _LOG_OPTIONS: Final = {"max-size": "10m", "max-file": "2"}
+_KEYS_BYTES: Final = 8 * 1024**2
+"""Room for keys, and in the scheduler for the plan of a standing cluster, about 2 kB for each worker."""
 _OOM_SCORE_ADJ: Final = 500
 """When the whole host runs out of memory, the kernel takes a worker before other people's processes."""
 
@@ -38,12 +40,17 @@ def container_body(
     dict
         The body, ready to be sent as JSON.
     """
-    mounts = [
+    mounts: list[dict[str, Any]] = [
         {"Type": "bind", "Source": mount.path, "Target": mount.path, "ReadOnly": mount.read_only}
         for mount in plan.mounts
     ]
     if plan.spill_path is not None and all(mount.path != plan.spill_path for mount in plan.mounts):
-        mounts.append({"Type": "volume", "Target": plan.spill_path, "ReadOnly": False})
+        # A name of its own it has not, but labels, so that it can be found whatever became of its container.
+        options = {"Labels": dict(plan.labels)}
+        mounts.append(
+            {"Type": "volume", "Target": plan.spill_path, "ReadOnly": False, "VolumeOptions": options}
+        )
+    uid, _, gid = plan.user.partition(":")
     host: dict[str, Any] = {
         "NetworkMode": cluster.network.name,
         "CpusetCpus": ",".join(map(str, plan.cpuset_cpus)),
@@ -57,7 +64,10 @@ def container_body(
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
-        "Tmpfs": {"/tmp": f"rw,nosuid,nodev,noexec,mode=1777,size={plan.tmpfs_bytes}"},  # noqa: S108
+        "Tmpfs": {
+            "/tmp": f"rw,nosuid,nodev,noexec,mode=1777,size={plan.tmpfs_bytes}",  # noqa: S108
+            KEYS_PATH: f"rw,nosuid,nodev,noexec,mode=0700,uid={uid},gid={gid},size={_KEYS_BYTES}",
+        },
         "Mounts": mounts,
         "LogConfig": {"Type": "json-file", "Config": dict(_LOG_OPTIONS)},
         "RestartPolicy": {"Name": "no"},
@@ -72,13 +82,18 @@ def container_body(
         "User": plan.user,
         "Env": [f"{name}={value}" for name, value in sorted(plan.environment.items())],
         "Labels": dict(plan.labels),
+        # The keys come this way, once.
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": host,
     }
     if plan.role == "scheduler":
         body["NetworkingConfig"] = {"EndpointsConfig": {cluster.network.name: {"Aliases": [SCHEDULER_HOST]}}}
-        if dashboard_port is not None:
+        # Nothing can be published from an internal network; the host reaches its addresses all the same.
+        if dashboard_port is not None and not cluster.network.internal:
             port = f"{DASHBOARD_PORT}/tcp"
             body["ExposedPorts"] = {port: {}}
             host["PortBindings"] = {port: [{"HostIp": "127.0.0.1", "HostPort": str(dashboard_port or "")}]}

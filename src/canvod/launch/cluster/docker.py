@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from distributed.comm.core import connect
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from canvod.launch.cluster.fleet import Container, ContainerFleet
+from canvod.launch.cluster.removal import remedy
 from canvod.launch.cluster.slots import SlotCluster
-from canvod.launch.errors import ClusterError, LaunchError
+from canvod.launch.errors import ClusterError
 from canvod.launch.logs import get_logger
-from canvod.launch.plan.command import SCHEDULER_PORT
+from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_PORT
+from canvod.launch.plan.memory import GB
+from canvod.launch.runtime.lease import OPERATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from canvod.launch.engine import Client
-    from canvod.launch.plan.model import ClusterPlan
+    from distributed.security import Security
 
-GB = 1024**3
+    from canvod.launch.cluster.container import Container
+    from canvod.launch.cluster.fleet import ContainerFleet
+    from canvod.launch.plan.model import ClusterPlan
 
 RESTARTS = 5
 """How often a worker's container is started again after it has ended by itself."""
+
+RECONNECT_INTERVAL_S = 1.0
+"""How long to wait before the lease is taken again, where its connection broke."""
 
 _POLL_S = 0.02
 
@@ -66,6 +74,7 @@ class SchedulerContainer(ProcessInterface):
         cluster = self._docker_cluster
         fleet, plan = cluster.fleet, cluster.container_plan
         fleet.begin()
+        tls = cluster.security.get_connection_args("client")["ssl_context"]
         self.container = container = await asyncio.wrap_future(fleet.start(plan.scheduler))
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(OSError),
@@ -80,7 +89,7 @@ class SchedulerContainer(ProcessInterface):
                         raise await in_thread(
                             lambda: container.failure("ended while the cluster was starting")
                         )
-                    _, writer = await asyncio.open_connection(container.address, SCHEDULER_PORT)
+                    _, writer = await asyncio.open_connection(container.address, SCHEDULER_PORT, ssl=tls)
                     writer.close()
         except OSError as error:
             what = (
@@ -88,7 +97,9 @@ class SchedulerContainer(ProcessInterface):
                 f"{plan.start_timeout_s:g} s (launch.start_timeout_s)"
             )
             raise await in_thread(lambda: container.failure(what)) from error
-        self.address = f"tcp://{container.address}:{SCHEDULER_PORT}"
+        self.address = f"tls://{container.address}:{SCHEDULER_PORT}"
+        # Now, not when the workers are there: on a slow host they may take longer than the first contact may.
+        cluster.hold_lease(self.address)
         await super().start()
 
     async def close(self) -> None:
@@ -144,10 +155,10 @@ class DockerCluster(SlotCluster):
     ----------
     plan : ClusterPlan
         What to start.
-    client : docker.DockerClient
-        The engine; closed by the caller.
-    fleet : ContainerFleet, optional
-        The plan's containers, where their start has begun already.
+    fleet : ContainerFleet
+        The plan's containers; their start may have begun already.
+    security : distributed.security.Security
+        The client's keys of this cluster.
     asynchronous : bool, default False
         Whether the cluster is used from a running event loop.
 
@@ -163,30 +174,31 @@ class DockerCluster(SlotCluster):
     def __init__(
         self,
         plan: ClusterPlan,
-        client: Client,
+        fleet: ContainerFleet,
+        security: Security,
         *,
-        fleet: ContainerFleet | None = None,
         asynchronous: bool = False,
     ) -> None:
         self.container_plan = plan
-        self.fleet = fleet or ContainerFleet(client, plan)
+        self.fleet = fleet
         self.fleet.on_end = self._container_ended
         self._restarts: dict[str, int] = {}
         self._deaths: dict[str, Container] = {}
+        self._lease: asyncio.Task[None] | None = None
         try:
             super().__init__(
                 scheduler={"cls": SchedulerContainer, "options": {"cluster": self}},
                 workers={name: self.slot_spec(name) for name in self.slots},
                 worker={"cls": WorkerContainer},
+                security=security,
                 asynchronous=asynchronous,
                 name=plan.name,
             )
         except BaseException as error:
-            # Also when a signal interrupts the start: the loop may be in the middle of starting more.
-            left = self.fleet.close()
+            # A signal interrupts the start anywhere; from now on the fleet starts nothing more.
+            if self.fleet.left is None:
+                self.fleet.close()
             cause = error.__cause__ if isinstance(error, RuntimeError) else error
-            if left and isinstance(cause, LaunchError):
-                cause.add_note("Left behind: " + "; ".join(left))
             if cause is not None and cause is not error:
                 raise cause from None
             raise
@@ -199,7 +211,11 @@ class DockerCluster(SlotCluster):
     def dashboard_link(self) -> str:
         """Address of the dashboard; it can be reached from this host only."""
         container = self.scheduler.container if self.scheduler else None
-        port = container.dashboard_port if container else None
+        if container is None:
+            return ""
+        if self.container_plan.network.internal:
+            return f"http://{container.address}:{DASHBOARD_PORT}/status"
+        port = container.dashboard_port
         return f"http://127.0.0.1:{port}/status" if port else ""
 
     def has_worker(self, name: str) -> bool:
@@ -207,27 +223,16 @@ class DockerCluster(SlotCluster):
         return any(worker["name"] == name for worker in self.scheduler_info["workers"].values())
 
     def explain_death(self, name: str) -> str | None:
-        """Say why a worker may have died.
-
-        Parameters
-        ----------
-        name : str
-            The worker's name in Dask.
-
-        Returns
-        -------
-        str or None
-            A clause for a message, or None where nothing is known.
-        """
+        """Say why a worker may have died: what engine, kernel and nanny told."""
         container = self.fleet.containers.get(name) or self._deaths.get(name)
         if container is None:
             return None
-        plan, remedy = container.plan, "raise processing.max_memory_gb or use fewer workers"
+        plan, advice = container.plan, "raise processing.max_memory_gb or use fewer workers"
         if container.oom_kills:
-            return f"the kernel killed it at its memory cap of {plan.memory_bytes / GB:.2f} GiB; {remedy}"
+            return f"the kernel killed it at its memory cap of {plan.memory_bytes / GB:.2f} GiB; {advice}"
         if container.nanny_kills:
             limit = f"{(plan.dask_memory_limit_bytes or 0) / GB:.2f} GiB"
-            return f"its nanny ended it near its memory limit of {limit}; {remedy}"
+            return f"its nanny ended it near its memory limit of {limit}; {advice}"
         if container.exit_code is not None:
             return f"its container ended with exit code {container.exit_code}"
         return None
@@ -258,9 +263,31 @@ class DockerCluster(SlotCluster):
         log.info("worker_restarted", worker=name, restarts=self._restarts[name])
         await self._correct_state()
 
+    def hold_lease(self, address: str) -> None:
+        """Be connected to the scheduler for as long as this process lives: without that it would end.
+
+        Parameters
+        ----------
+        address : str
+            The scheduler's.
+        """
+        if not self.container_plan.standing:
+            self._lease = asyncio.create_task(self._hold_lease(address))
+
+    async def _hold_lease(self, address: str) -> None:
+        while True:
+            with suppress(OSError):
+                comm = await connect(address, **self.security.get_connection_args("client"))
+                await comm.write({"op": OPERATION})
+                while True:
+                    await comm.read()
+            await asyncio.sleep(RECONNECT_INTERVAL_S)
+
     async def _close(self) -> None:
         if self.status == Status.closed:
             return
+        if self._lease is not None:
+            self._lease.cancel()
         # Containers go at once: there is nobody left to retire their data to.
         if self.scheduler is not None and self.status != Status.closing:
             self.scheduler.status = Status.closing
@@ -271,7 +298,7 @@ class DockerCluster(SlotCluster):
         if left:
             raise ClusterError(
                 f"Cluster {self.container_plan.name} is not gone entirely: {'; '.join(left)}.",
-                hint=f"docker rm -f $(docker ps -aq --filter label={self.fleet.label})",
+                hint=remedy(self.container_plan.name),
             )
 
     def close(self, timeout: float | None = None) -> Any:
@@ -283,7 +310,7 @@ class DockerCluster(SlotCluster):
             Seconds to wait for the end.
         """
         result = super().close(timeout)
-        if not self.asynchronous:
-            # Dask gives up silently where its event loop is gone; containers must go all the same.
+        # Dask gives up silently where its event loop is gone; containers must go all the same.
+        if not self.asynchronous and self.fleet.left is None:
             self.fleet.close()
         return result

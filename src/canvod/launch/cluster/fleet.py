@@ -8,101 +8,47 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+
 from canvod.launch.cluster.body import container_body, network_options
+from canvod.launch.cluster.container import Container
+from canvod.launch.cluster.launcher import LAUNCHER_LABEL
 from canvod.launch.cluster.ports import free_port
+from canvod.launch.cluster.removal import (
+    REMOVAL_TIMEOUT_S,
+    cluster_label,
+    remove_container,
+    remove_objects,
+)
 from canvod.launch.engine import (
+    NETWORK_ATTEMPTS,
     Client,
     EngineConflictError,
+    EngineNetworkError,
     EngineNotFoundError,
+    EngineTimeoutError,
+    attach_input,
     attach_output,
     translate,
 )
-from canvod.launch.errors import ClusterError, ContainerFailedError, EngineError
+from canvod.launch.errors import ClusterError, EngineError
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.command import DASHBOARD_PORT
-from canvod.launch.plan.model import LABEL_PREFIX, ClusterPlan, ContainerPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-LOG_LINES = 20
-"""Lines of a container's output that are kept for an error message."""
+    from canvod.launch.cluster.keys import ClusterKeys
+    from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
-NANNY_KILL = "memory budget. Restarting"
-"""What Dask's nanny writes when it ends a worker that is about to outgrow its limit."""
-
-REMOVAL_TIMEOUT_S = 30.0
-"""How long to go on removing what the engine says is still in use."""
-
-_PAUSE_S = 0.05
-_STREAM_GRACE_S = 1.0
+_NETWORK_PAUSE_S = 0.2
 
 log = get_logger("canvod.launch")
-
-
-@dataclass
-class Container:
-    """One container of the fleet, and what is known about it.
-
-    Attributes
-    ----------
-    plan : ContainerPlan
-        What was asked for.
-    id : str
-        The engine's identifier; empty before it exists.
-    address : str
-        Its address on the cluster's network; empty before it runs.
-    dashboard_port : int or None
-        Port of the host's 127.0.0.1 that leads to its dashboard.
-    exit_code : int or None
-        None while it has not ended.
-    oom_kills : int
-        How often the kernel killed a process of it at the memory cap.
-    nanny_kills : int
-        How often the nanny ended the worker process near Dask's memory limit.
-    output : deque of str
-        Its last lines of output.
-    """
-
-    plan: ContainerPlan
-    id: str = ""
-    address: str = ""
-    dashboard_port: int | None = None
-    exit_code: int | None = None
-    oom_kills: int = 0
-    nanny_kills: int = 0
-    output: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
-    output_ended: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    def failure(self, what: str) -> ContainerFailedError:
-        """Describe the end of this container as an error.
-
-        Parameters
-        ----------
-        what : str
-            What went wrong, a clause such as ``"ended while the cluster was starting"``.
-        """
-        self.output_ended.wait(_STREAM_GRACE_S)
-        status = "running" if self.exit_code is None else f"exited with code {self.exit_code}"
-        oom = f"yes ({self.oom_kills} times)" if self.oom_kills else "no"
-        cap = f"{self.plan.memory_bytes / 1024**3:.2f} GiB"
-        lines = "\n".join(f"    {line}" for line in self.output) or "    (no output)"
-        hint = None
-        if self.oom_kills:
-            hint = f"give each container more than {cap}: raise processing.max_memory_gb or use fewer workers"
-        return ContainerFailedError(
-            f"Container {self.plan.name} {what}.\n"
-            f"  status: {status}; killed by the kernel at its memory cap of {cap}: {oom}\n"
-            f"  last lines of its output:\n{lines}",
-            hint=hint,
-        )
 
 
 class ContainerFleet:
@@ -116,22 +62,43 @@ class ContainerFleet:
         The engine.
     plan : ClusterPlan
         What to create.
+    keys : ClusterKeys
+        What each container is told on its standard input.
+    state : dict, optional
+        What the scheduler keeps of a cluster that stands without its launcher.
     on_end : callable, optional
         Called from a thread of the fleet with each container that ends without having been removed by it.
+    joins : bool, default: False
+        Whether the cluster is there, and containers are added to its network.
     """
 
     def __init__(
-        self, client: Client, plan: ClusterPlan, *, on_end: Callable[[Container], None] | None = None
+        self,
+        client: Client,
+        plan: ClusterPlan,
+        keys: ClusterKeys,
+        *,
+        state: dict[str, Any] | None = None,
+        on_end: Callable[[Container], None] | None = None,
+        joins: bool = False,
     ) -> None:
         self.plan = plan
+        self.keys = keys
+        self.state = state
         self.on_end = on_end
+        self.left: list[str] | None = None
+        """What could not be removed when the fleet was last closed; None before."""
         self._client = client
         self._lock = threading.Lock()
         self._containers: dict[str, Container] = {}
         self._futures: dict[str, Future[Container]] = {}
         self._network: Future[str] = Future()
+        self._joins = joins
+        if joins:
+            self._network.set_result(plan.network.name)
         self._opened = False
         self._closing = False
+        self._silent = False
         self._events: Any = None
         self._dashboard_ports: list[int] = []
 
@@ -168,6 +135,8 @@ class ContainerFleet:
             if plan.dask_name in self._futures:
                 return self._futures[plan.dask_name]
             future: Future[Container] = Future()
+            # Who waits may give up; what is being started goes on, and close() waits for it.
+            future.set_running_or_notify_cancel()
             if self._closing:
                 future.set_exception(ClusterError(f"The cluster {self.plan.name} is being closed."))
                 return future
@@ -177,9 +146,10 @@ class ContainerFleet:
             first, self._opened = not self._opened, True
         if first:
             threading.Thread(target=self._watch_events, args=(time.time(),), daemon=True).start()
-            threading.Thread(
-                target=self._settle, args=(self._network, self._create_network), daemon=True
-            ).start()
+            if not self._joins:
+                threading.Thread(
+                    target=self._settle, args=(self._network, self._create_network), daemon=True
+                ).start()
         create = partial(self._create, container)
         threading.Thread(target=self._settle, args=(future, create), daemon=True).start()
         return future
@@ -199,6 +169,7 @@ class ContainerFleet:
             answer = self._client.api.create_network(
                 network.name,
                 driver="bridge",
+                internal=network.internal,
                 options=network_options(),
                 labels=network.labels,
                 check_duplicate=True,
@@ -216,17 +187,30 @@ class ContainerFleet:
         refusal: EngineError | None = None
         for port in ports:
             try:
-                self._create_once(container, port)
+                self._create_patiently(container, port)
             except EngineConflictError:
+                raise
+            except EngineTimeoutError:
+                self._silent = True
                 raise
             except EngineError as error:
                 refusal = error
-                self._remove(container.id or plan.name)
+                remove_container(self._client, container.id or plan.name)
                 if not port:
                     raise
             else:
                 return container
         raise refusal or ClusterError(f"Could not start {plan.name}.")
+
+    def _create_patiently(self, container: Container, dashboard_port: int | None) -> None:
+        attempts = Retrying(
+            retry=retry_if_exception_type(EngineNetworkError),
+            stop=stop_after_attempt(NETWORK_ATTEMPTS),
+            wait=wait_fixed(_NETWORK_PAUSE_S),
+            before_sleep=lambda _: remove_container(self._client, container.id or container.plan.name),
+            reraise=True,
+        )
+        attempts(self._create_once, container, dashboard_port)
 
     def _create_once(self, container: Container, dashboard_port: int | None) -> None:
         plan = container.plan
@@ -235,8 +219,12 @@ class ContainerFleet:
             container.id = self._client.api.create_container_from_config(body, plan.name)["Id"]
         with translate(f"start the container {plan.name}"):
             output = attach_output(self._client, container.id)
-            threading.Thread(target=_keep_output, args=(output, container), daemon=True).start()
-            self._client.api.start(container.id)
+            threading.Thread(target=container.keep_output, args=(output,), daemon=True).start()
+            with attach_input(self._client, container.id) as send:
+                self._client.api.start(container.id)
+                # A container that ends before it has read its keys explains itself.
+                with suppress(EngineError):
+                    send(self.keys.line(plan.role, self.state if plan.role == "scheduler" else None))
         if plan.role == "scheduler":
             self._look_up(container)
 
@@ -256,6 +244,8 @@ class ContainerFleet:
     def remove(self, dask_name: str) -> None:
         """Remove a container; one that does not exist counts as removed.
 
+        An engine that has stopped answering is not asked for each one: `close` asks it for all of them, once.
+
         Parameters
         ----------
         dask_name : str
@@ -264,28 +254,19 @@ class ContainerFleet:
         with self._lock:
             container = self._containers.pop(dask_name, None)
             self._futures.pop(dask_name, None)
-        if container is not None:
-            self._remove(container.id or container.plan.name)
-
-    def _remove(self, identifier: str) -> None:
-        deadline = time.monotonic() + REMOVAL_TIMEOUT_S
-        while True:
-            try:
-                with translate(f"remove the container {identifier}"):
-                    self._client.api.remove_container(identifier, v=True, force=True)
-            except EngineNotFoundError:
-                return
-            except EngineConflictError:  # "removal already in progress": wait for its end
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_PAUSE_S)
-            else:
-                return
+        if container is None or self._silent:
+            return
+        try:
+            remove_container(self._client, container.id or container.plan.name)
+        except EngineTimeoutError:
+            self._silent = True
+            raise
 
     def close(self) -> list[str]:
         """Remove every container of this cluster, and its network. May be called any number of times.
 
-        What the engine lists under the cluster's label is removed, not only what this process remembers.
+        What the engine lists under the cluster's label is removed, not only what this process remembers; but
+        nothing that another process has started, who may have been the first to use the name.
 
         Returns
         -------
@@ -296,55 +277,31 @@ class ContainerFleet:
             self._closing = True
             pending = list(self._futures.values())
             if not self._opened:
-                return []
-        self._network.exception(timeout=REMOVAL_TIMEOUT_S)
-        for future in pending:
-            future.exception(timeout=REMOVAL_TIMEOUT_S)
-        left: list[str] = []
-        try:
-            with translate("list the containers of the cluster"):
-                found = self._client.api.containers(all=True, filters={"label": self.label})
-        except EngineError as error:
-            return [f"containers of {self.plan.name}: {error.message}"]
-        names = [(item["Names"] or [item["Id"]])[0].lstrip("/") for item in found]
-        _in_threads(lambda name: self._remove_or_tell(name, left), names)
+                self.left = []
+                return self.left
+        # What is being created would be missed by a look at what is there.
+        wait([self._network], timeout=REMOVAL_TIMEOUT_S)
+        wait(pending, timeout=REMOVAL_TIMEOUT_S)
+        mark = self.plan.network.labels.get(LAUNCHER_LABEL)
+        own = () if mark is None else (f"{LAUNCHER_LABEL}={mark}",)
+        self.left = remove_objects(self._client, self.plan.name, *own)
+        self.release()
+        return self.left
+
+    def release(self) -> None:
+        """Forget the containers, and leave them as they are. May be called any number of times."""
         with self._lock:
+            self._closing = True
             self._containers.clear()
             self._futures.clear()
-        self._remove_network(left)
         if self._events is not None:
             self._events.close()
             self._events = None
-        return left
-
-    def _remove_or_tell(self, name: str, left: list[str]) -> None:
-        try:
-            self._remove(name)
-        except EngineError as error:
-            left.append(f"container {name}: {error.message}")
-
-    def _remove_network(self, left: list[str]) -> None:
-        if self._network.exception() is not None:
-            return
-        deadline = time.monotonic() + REMOVAL_TIMEOUT_S
-        while True:
-            try:
-                with translate(f"remove the network {self.plan.network.name}"):
-                    self._client.api.remove_network(self._network.result())
-            except EngineNotFoundError:
-                break
-            except EngineError as error:  # the last endpoint leaves a moment after its container
-                if time.monotonic() > deadline:
-                    left.append(f"network {self.plan.network.name}: {error.message}")
-                    return
-                time.sleep(_PAUSE_S)
-            else:
-                break
 
     @property
     def label(self) -> str:
         """Filter that matches all objects of this cluster."""
-        return f"{LABEL_PREFIX}.cluster={self.plan.name}"
+        return cluster_label(self.plan.name)
 
     def _watch_events(self, since: float) -> None:
         """Follow the engine's events until the fleet is closed."""
@@ -377,29 +334,3 @@ class ContainerFleet:
         container.ended.set()
         if self.on_end is not None and not closing:
             self.on_end(container)
-
-
-def _keep_output(output: Iterable[bytes], container: Container) -> None:
-    """Keep the last lines of a container's output until it ends."""
-    rest = b""
-    try:
-        for piece in output:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                text = line.decode(errors="replace").rstrip()
-                container.output.append(text)
-                container.nanny_kills += NANNY_KILL in text
-    except EngineError:
-        pass
-    finally:
-        if rest:
-            container.output.append(rest.decode(errors="replace").rstrip())
-        container.output_ended.set()
-
-
-def _in_threads(function: Callable[[str], None], arguments: Iterable[str]) -> None:
-    threads = [threading.Thread(target=function, args=(argument,)) for argument in arguments]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from canvod.launch.cluster.slots import SlotCluster
 from canvod.launch.runtime.plugin import LeaveInterruptsPlugin, ResourceInitPlugin
 
 if TYPE_CHECKING:
+    from distributed.security import Security
+
     from canvod.launch.plan.model import ClusterPlan
 
 
@@ -28,9 +31,11 @@ class ProcessCluster(SlotCluster, LocalCluster):
     ----------
     plan : ClusterPlan
         What to start.
+    security : distributed.security.Security
+        Keys for scheduler, workers and clients.
     """
 
-    def __init__(self, plan: ClusterPlan) -> None:
+    def __init__(self, plan: ClusterPlan, security: Security) -> None:
         self.container_plan = plan
         self._scratch = TemporaryDirectory(
             prefix=f"canvod-launch-{plan.name}-", dir=plan.workers[0].spill_path, ignore_cleanup_errors=True
@@ -41,13 +46,17 @@ class ProcessCluster(SlotCluster, LocalCluster):
                 threads_per_worker=plan.workers[0].nthreads,
                 processes=True,
                 host="127.0.0.1",
+                protocol="tls://",
+                security=security,
                 dashboard_address=f"127.0.0.1:{free_port(plan.dashboard_port)}",
                 name=plan.name,
             )
             self.worker_spec = {name: self.slot_spec(name) for name in self.slots}
             self.sync(self._correct_state)
         except BaseException:
-            self.close()
+            # What went wrong first is what its user should read.
+            with suppress(Exception):
+                self.close()
             raise
 
     def slot_spec(self, name: str) -> dict[str, Any]:
@@ -61,6 +70,8 @@ class ProcessCluster(SlotCluster, LocalCluster):
                 "nthreads": plan.nthreads,
                 "memory_limit": plan.dask_memory_limit_bytes,
                 "host": "127.0.0.1",
+                "protocol": "tls://",
+                "security": self.security,
                 "dashboard": False,
                 "silence_logs": logging.WARNING,
                 "local_directory": scratch,

@@ -1,0 +1,77 @@
+"""The start of a standing cluster: whole, or not at all, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from canvod.launch.cluster.contact import KeptState, scheduler_mark
+from canvod.launch.cluster.fleet import ContainerFleet
+from canvod.launch.cluster.found import choose_cluster, find_clusters
+from canvod.launch.cluster.keys import KeyFolder, keys_folder, make_keys
+from canvod.launch.cluster.launcher import launcher_mark
+from canvod.launch.cluster.reaper import Reaper
+from canvod.launch.cluster.removal import remedy
+from canvod.launch.cluster.waiting import ask_scheduler, wait_until_up
+from canvod.launch.runtime.status import TARGET
+from canvod.launch.signals import shielded
+
+if TYPE_CHECKING:
+    from canvod.launch.cluster.found import FoundCluster
+    from canvod.launch.engine import Client
+    from canvod.launch.plan.model import ClusterPlan
+
+
+def bring_up(client: Client, plan: ClusterPlan) -> FoundCluster:
+    """Start a cluster that outlives this process, and wait until all its workers are there.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    plan : ClusterPlan
+        What to start.
+
+    Returns
+    -------
+    FoundCluster
+        What is there now.
+
+    Raises
+    ------
+    ClusterError
+        If a container ends, or does not answer in time. All that was started is removed, as it is when a
+        signal interrupts the start, or when this process is killed.
+    EngineError
+        If the engine refuses a request.
+    """
+    reaper = Reaper(plan.name, keys_folder(plan.name, launcher_mark()))
+    fleet: ContainerFleet | None = None
+    folder: KeyFolder | None = None
+    try:
+        keys = make_keys(plan.name)
+        folder = KeyFolder(plan.name, keys)
+        fleet = ContainerFleet(client, plan, keys, state=KeptState(keys, plan).as_json())
+        fleet.begin()
+        security = folder.security()
+        address = wait_until_up(fleet, plan.workers, security)
+        with shielded():
+            ask_scheduler(address, security, TARGET, workers=len(plan.workers))
+            found = choose_cluster(find_clusters(client), plan.name)
+            # From now on the keys belong to the cluster, and no more to this process.
+            KeyFolder(plan.name, keys, mark=scheduler_mark(client, found))
+            reaper.dismiss()
+            fleet.release()
+    except BaseException as error:
+        with shielded():
+            left = [] if fleet is None else fleet.close()
+            if folder is not None:
+                folder.remove()
+            if left:
+                error.add_note(
+                    f"Cluster {plan.name} is not gone entirely: {'; '.join(left)}.\n"
+                    f"  What to do: {remedy(plan.name)}"
+                )
+            else:
+                reaper.dismiss()
+        raise
+    return found

@@ -1,0 +1,106 @@
+"""The keyword arguments of `DaskClusterManager`: which of them go together, and what they set."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from canvod.launch.errors import ConfigError, DependencyError
+from canvod.launch.plan.memory import GB
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+def require_dask() -> None:
+    """Refuse to go on without Dask.
+
+    Raises
+    ------
+    DependencyError
+        If it is not installed.
+    """
+    if find_spec("distributed") is None or find_spec("dask") is None:
+        raise DependencyError(
+            "DaskClusterManager needs the packages dask and distributed, which are not installed here.",
+            hint="pip install dask distributed; canvod-launch ingest works without them, without limits",
+        )
+
+
+def settings_fields(**given: Any) -> dict[str, Any]:
+    """Turn canVODpy's keyword arguments into fields of the settings.
+
+    Parameters
+    ----------
+    **given
+        Those of `canvod.launch.manager.DaskClusterManager`; None where one was not given.
+
+    Returns
+    -------
+    dict of str to value
+        By dotted field.
+
+    Raises
+    ------
+    ConfigError
+        If they do not fit together.
+    """
+    from dask.utils import parse_bytes
+
+    per_worker = given.pop("memory_limit_per_worker")
+    workers = given.pop("n_workers")
+    fields = {"launch.backend": given.pop("backend")}
+    fields |= {f"processing.{name}": value for name, value in given.items()}
+    if workers is not None:
+        fields |= {"processing.resource_mode": "manual", "processing.n_max_threads": workers}
+    if per_worker is not None:
+        if workers is None:
+            raise ConfigError(
+                f"memory_limit_per_worker={per_worker!r} needs n_workers.",
+                hint="pass n_workers too, or set max_memory_gb, the limit for all workers together",
+            )
+        try:
+            fields["processing.max_memory_gb"] = workers * parse_bytes(per_worker) / GB
+        except ValueError as error:
+            raise ConfigError(
+                f"memory_limit_per_worker={per_worker!r} is not an amount of memory.",
+                hint='write it as "4GiB", or as a number of bytes',
+            ) from error
+    return fields
+
+
+def require_alone(
+    name: str,
+    cluster_name: str | None,
+    read_only: Sequence[str | Path],
+    writable: Sequence[str | Path],
+    keywords: Mapping[str, Any],
+) -> None:
+    """Refuse to use a cluster that stands and to shape it at the same time.
+
+    Parameters
+    ----------
+    name : str
+        The cluster to use.
+    cluster_name : str or None
+        Name of a cluster to start.
+    read_only, writable : sequence of path
+        What workers are to see.
+    keywords : mapping
+        Fields of the settings; None where one was not given.
+
+    Raises
+    ------
+    ConfigError
+        If anything is given besides the name.
+    """
+    given = [field.rpartition(".")[2] for field, value in keywords.items() if value is not None]
+    given += [] if cluster_name is None else ["cluster_name"]
+    given += ["read_only"] if read_only else []
+    given += ["writable"] if writable else []
+    if given:
+        raise ConfigError(
+            f"name={name!r} uses a cluster that stands already, as it is: {', '.join(given)} cannot be set.",
+            hint=f"leave that out; or start a new cluster: cluster_name={name!r} in place of name",
+        )

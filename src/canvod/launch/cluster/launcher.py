@@ -1,0 +1,102 @@
+"""Who started a cluster: a mark that tells later whether that process still lives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from canvod.launch.plan.model import LABEL_PREFIX
+
+LAUNCHER_LABEL: Final = f"{LABEL_PREFIX}.launcher"
+UID_LABEL: Final = f"{LABEL_PREFIX}.uid"
+STANDING_LABEL: Final = f"{LABEL_PREFIX}.standing"
+
+LAUNCHER_FILE: Final = "launcher"
+"""In a folder of keys: the mark of the process that they belong to."""
+
+
+def launcher_mark(pid: int | None = None) -> str:
+    """Mark a process of this host so that nothing else is ever taken for it.
+
+    Parameters
+    ----------
+    pid : int, optional
+        The process; this one by default.
+
+    Returns
+    -------
+    str
+        Boot, namespace of process IDs, process ID, and start in clock ticks since the boot (proc(5)).
+    """
+    pid = os.getpid() if pid is None else pid
+    return f"{_boot()}/{_namespace()}/{pid}/{_start_ticks(pid)}"
+
+
+def launcher_lives(mark: str) -> bool:
+    """Tell whether a process that `launcher_mark` marked is still there.
+
+    Parameters
+    ----------
+    mark : str
+        The mark.
+
+    Returns
+    -------
+    bool
+        True also where that cannot be seen from here: the process was marked in another namespace.
+
+    Examples
+    --------
+    >>> launcher_lives(launcher_mark())
+    True
+    """
+    try:
+        boot, namespace, pid, ticks = mark.split("/")
+        if boot != _boot():
+            return False
+        return namespace != _namespace() or _start_ticks(int(pid)) == int(ticks)
+    except ValueError:
+        return False
+
+
+def launcher_of(folder: Path) -> str | None:
+    """Read whose a folder of keys is, as `launcher_mark` gave it; None where it is none, or not complete."""
+    try:
+        return (folder / LAUNCHER_FILE).read_text()
+    except OSError:
+        return None
+
+
+def own_labels(*, standing: bool) -> dict[str, str]:
+    """Labels that tell who started a cluster, and whether it outlives that process.
+
+    Parameters
+    ----------
+    standing : bool
+        Whether it does.
+    """
+    return {
+        LAUNCHER_LABEL: launcher_mark(),
+        UID_LABEL: str(os.getuid()),
+        STANDING_LABEL: str(standing).lower(),
+    }
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _namespace() -> str:
+    return str(Path("/proc/self/ns/pid").stat().st_ino)
+
+
+def _start_ticks(pid: int) -> int:
+    """Read when a process was started; 0 where there is none."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    # The name, in parentheses, may hold anything; field 22 is the start, field 3 the state.
+    fields = status.rpartition(")")[2].split()
+    return 0 if fields[0] in "ZX" else int(fields[19])

@@ -1,0 +1,100 @@
+"""What workers see of the host: named by a caller, there before a start, and enough for a job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from canvod.launch.errors import ConfigError, InputError
+from canvod.launch.paths import exists
+from canvod.launch.plan.model import Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from canvod.launch.plan.model import ClusterPlan
+
+
+def make_mounts(read_only: Sequence[str | Path], writable: Sequence[str | Path]) -> tuple[Mount, ...]:
+    """Name what containers see of the host; in the plan writable wins where a path is asked for both ways.
+
+    Parameters
+    ----------
+    read_only, writable : sequence of path
+        Files and folders.
+    """
+    return tuple(
+        Mount(path=str(Path(path).resolve()), read_only=mode)
+        for paths, mode in ((read_only, True), (writable, False))
+        for path in paths
+    )
+
+
+def require_mounts(plan: ClusterPlan) -> None:
+    """Refuse a plan whose containers are to see what is not there.
+
+    Parameters
+    ----------
+    plan : ClusterPlan
+        The plan.
+
+    Raises
+    ------
+    ConfigError
+        If a path does not exist, or this user may not look at it.
+    """
+    missing, hidden = [], []
+    for path in sorted({mount.path for worker in plan.workers for mount in worker.mounts}):
+        try:
+            Path(path).stat()
+        except PermissionError:
+            hidden.append(path)
+        except OSError:
+            missing.append(path)
+    if missing:
+        raise ConfigError(
+            f"Workers cannot see what is not there: {', '.join(missing)}.",
+            hint="create the path, or correct launch.read_only, launch.writable and launch.spill_dir",
+        )
+    if hidden:
+        raise ConfigError(
+            f"uid {os.getuid()} may not look at what its workers are to see: {', '.join(hidden)}.",
+            hint="let that user into the folders above, or correct launch.read_only, launch.writable and "
+            "launch.spill_dir",
+        )
+
+
+def require_visible(plan: ClusterPlan, read: Iterable[Path], write: Iterable[Path]) -> None:
+    """Refuse a job whose files the workers of a cluster that stands already do not see.
+
+    Parameters
+    ----------
+    plan : ClusterPlan
+        The cluster's plan.
+    read, write : iterable of Path
+        What the job reads and writes, absolute.
+
+    Raises
+    ------
+    InputError
+        If something is not shown to the workers, or only for reading where it is to be written.
+    """
+    mounts = plan.workers[0].mounts
+    for paths, writes in ((read, False), (write, True)):
+        for path in paths:
+            holding = [mount for mount in mounts if path.is_relative_to(mount.path)]
+            # The innermost one decides.
+            mount = max(holding, key=lambda mount: len(mount.path), default=None)
+            if mount is None or (writes and mount.read_only):
+                seen = ", ".join(
+                    f"{mount.path} ({'read only' if mount.read_only else 'writable'})" for mount in mounts
+                )
+                option = "--writable" if writes else "--read-only"
+                shown = path if exists(path) else path.parent
+                raise InputError(
+                    f"The workers of cluster {plan.name} cannot {'write' if writes else 'see'} {path}; "
+                    f"they see {seen or 'nothing of this host'}.",
+                    hint=f"start it with it: canvod-launch down {plan.name}, then canvod-launch up "
+                    f"--name {plan.name} {option} {shown}; or leave --cluster out",
+                )

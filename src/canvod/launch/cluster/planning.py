@@ -1,0 +1,72 @@
+"""The plan of a cluster that this process is about to start, on this host as it is now."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from canvod.launch.cluster.launcher import own_labels
+from canvod.launch.logs import get_logger
+from canvod.launch.plan.inventory import read_inventory
+from canvod.launch.plan.naming import installed_version
+from canvod.launch.plan.planner import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from canvod.launch.config import Settings
+    from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory, Mount
+
+log = get_logger("canvod.launch")
+
+
+def plan_here(
+    settings: Settings,
+    name: str,
+    *,
+    backend: Backend,
+    engine: EngineInventory | None = None,
+    mounts: Sequence[Mount] = (),
+    standing: bool = False,
+    idle_timeout_s: float | None = None,
+) -> ClusterPlan:
+    """Plan a cluster for this host, marked as this process's, and log the plan's warnings.
+
+    Parameters
+    ----------
+    settings : Settings
+        What is wanted.
+    name : str
+        Name of the cluster.
+    backend : {"docker", "process", "remote"}
+        What carries it out.
+    engine, mounts, standing, idle_timeout_s
+        As in `canvod.launch.plan.planner.make_plan`.
+
+    Returns
+    -------
+    ClusterPlan
+        The plan.
+
+    Raises
+    ------
+    PlanError
+        If the settings do not fit this host.
+    """
+    plan = make_plan(
+        settings,
+        read_inventory(),
+        backend=backend,
+        name=name,
+        engine=engine,
+        mounts=mounts,
+        environ=os.environ,
+        version=installed_version(),
+        labels=own_labels(standing=standing) if backend == "docker" else None,
+        standing=standing,
+        idle_timeout_s=idle_timeout_s,
+    )
+    for note in plan.notes:
+        if note.level == "warning":
+            log.warning("plan_note", note=note.text)
+    return plan

@@ -1,0 +1,182 @@
+"""A cluster that stands: started once, used by many, removed when somebody says so."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from canvod.launch.cluster.bringup import bring_up
+from canvod.launch.cluster.contact import scheduler_mark
+from canvod.launch.cluster.found import choose_cluster, find_clusters
+from canvod.launch.cluster.keys import keys_folder
+from canvod.launch.cluster.mounts import require_mounts
+from canvod.launch.cluster.planning import plan_here
+from canvod.launch.cluster.removal import cluster_label, list_labelled, remedy, remove_objects
+from canvod.launch.cluster.sweep import sweep_keys, sweep_quietly
+from canvod.launch.engine import connect, probe_engine
+from canvod.launch.errors import ClusterError, ClusterExistsError, ClusterNotFoundError, ConfigError
+from canvod.launch.images.build import ensure_images
+from canvod.launch.signals import exit_on_signals, shielded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from canvod.launch.cluster.found import FoundCluster
+    from canvod.launch.config import Settings
+    from canvod.launch.engine import Client
+    from canvod.launch.images.events import BuildEvent
+    from canvod.launch.plan.model import Mount
+
+
+def start_standing(
+    client: Client,
+    settings: Settings,
+    name: str,
+    *,
+    idle_timeout_s: float | None = None,
+    mounts: Sequence[Mount] = (),
+    progress: Callable[[str], None],
+    build_progress: Callable[[BuildEvent], None],
+) -> FoundCluster:
+    """Start a cluster that stands until it is stopped.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    settings : Settings
+        What to start.
+    name : str
+        Its name.
+    idle_timeout_s : float, optional
+        End by itself after so long without a task, in seconds.
+    mounts : sequence of Mount, optional
+        Host paths that workers see besides those of the settings.
+    progress : callable
+        Called with a line of text for each step that takes time.
+    build_progress : callable
+        Called with what happens while an image is being made.
+
+    Returns
+    -------
+    FoundCluster
+        What is there now; all its workers have registered.
+
+    Raises
+    ------
+    ClusterExistsError
+        If there is a cluster of this name.
+    ConfigError, PlanError
+        If the settings cannot be used.
+    EngineError, ImageError
+        If the engine or the images cannot be had.
+    ClusterError
+        If the cluster does not come up; what was started has been removed.
+    """
+    exit_on_signals()
+    _require_containers(settings)
+    sweep_quietly(client)
+    _refuse_second(client, name)
+    engine = probe_engine()
+    if engine is None:
+        connect().close()  # raises, with the reason
+    plan = plan_here(
+        settings,
+        name,
+        backend="docker",
+        engine=engine,
+        mounts=mounts,
+        standing=True,
+        idle_timeout_s=idle_timeout_s,
+    )
+    require_mounts(plan)
+    ensure_images(client, settings, progress=build_progress)
+    count = len(plan.workers)
+    progress(f"starting {count} worker{'s' if count != 1 else ''} in containers")
+    return bring_up(client, plan)
+
+
+def stop_cluster(client: Client, name: str | None) -> tuple[str, list[str]]:
+    """Remove a cluster, whatever state it is in.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    name : str or None
+        Its name; None means the only one of this user's that stands.
+
+    Returns
+    -------
+    tuple of str and list of str
+        Its name, and what was removed.
+
+    Raises
+    ------
+    ClusterNotFoundError
+        If there is nothing of that name, or it is not this user's to remove.
+    ClusterError
+        If something could not be removed; the message names it, and the command that removes it.
+    """
+    clusters = find_clusters(client)
+    own: str | None = None
+    if name is not None and all(cluster.name != name for cluster in clusters):
+        # Of a cluster that ended by itself a network may be left.
+        if not list_labelled(client, cluster_label(name)):
+            choose_cluster(clusters, name)
+    else:
+        cluster = choose_cluster(clusters, name)
+        name = cluster.name
+        _refuse_strangers(cluster)
+        if cluster.scheduler is not None:
+            own = scheduler_mark(client, cluster)
+    objects = [str(item) for item in list_labelled(client, cluster_label(name))]
+    with shielded():
+        left = remove_objects(client, name)
+        if own is not None:
+            shutil.rmtree(keys_folder(name, own), ignore_errors=True)
+        sweep_keys()
+    if left:
+        raise ClusterError(f"Cluster {name} is not gone entirely: {'; '.join(left)}.", hint=remedy(name))
+    return name, objects
+
+
+def _require_containers(settings: Settings) -> None:
+    if settings.processing.scheduler_address is not None:
+        raise ConfigError(
+            f"{settings.cite('processing.scheduler_address')} names a scheduler that exists: there is "
+            "nothing to start.",
+            hint="leave it out",
+        )
+    if settings.launch.backend == "process":
+        raise ConfigError(
+            f"{settings.cite('launch.backend')}: a cluster stands in containers only, processes end with "
+            "who started them.",
+            hint="set launch.backend: docker; or for one command: canvod-launch run -- COMMAND",
+        )
+
+
+def _refuse_second(client: Client, name: str) -> None:
+    for cluster in find_clusters(client):
+        if cluster.name == name:
+            running = sum(container.runs for container in cluster.containers)
+            owner = "" if cluster.mine else f" of the user with uid {cluster.uid}"
+            raise ClusterExistsError(
+                f"There is a cluster {name}{owner} already: {running} of its "
+                f"{len(cluster.containers)} containers run.",
+                hint=f"look at it: canvod-launch status --name {name}; use it: canvod-launch connect {name}; "
+                f"or start another one: canvod-launch up --name OTHER",
+            )
+
+
+def _refuse_strangers(cluster: FoundCluster) -> None:
+    if cluster.kind == "compose":
+        raise ClusterNotFoundError(
+            f"Cluster {cluster.name} belongs to docker compose.",
+            hint="docker compose down, in the folder that it was started from",
+        )
+    if not cluster.mine:
+        raise ClusterNotFoundError(
+            f"Cluster {cluster.name} belongs to the user with uid {cluster.uid}.",
+            hint=f"ask them; or as root: sudo canvod-launch down {cluster.name}",
+        )

@@ -1,0 +1,119 @@
+"""A socket between a launcher and the real engine, where a fault can be put before or after any request."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from canvod.launch.engine import engine_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+REQUEST = re.compile(rb"^(GET|POST|DELETE|HEAD) (?:/v[0-9.]+)?(/\S*) HTTP/1\.1\r\n")
+
+
+def refusal(message: str) -> bytes:
+    """Spell an answer with which the engine says that it failed."""
+    body = json.dumps({"message": message}).encode()
+    head = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
+    return f"HTTP/1.1 500 Internal Server Error\r\n{head}\r\n\r\n".encode() + body
+
+
+class EngineProxy:
+    """Passes everything on to the engine, and tells each request before and after it is passed on.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where to listen.
+    fault : callable
+        Called with the moment (``before``, ``after``) and the request (``POST /containers/create``) in the
+        order in which they come; what it does happens before anything else does. If it returns True, the
+        engine has stopped answering: nothing more is passed on, either way. If it returns a text before a
+        request that has no body, that is answered with status 500 and this message.
+    """
+
+    def __init__(self, path: Path, fault: Callable[[str, str], object]) -> None:
+        self.address = f"unix://{path}"
+        self.requests: list[str] = []
+        self._fault = fault
+        self._turn = threading.Lock()
+        self._stopped = threading.Event()
+        self._engine = engine_address().removeprefix("unix://")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(64)
+        self._open: set[socket.socket] = set()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, and close every connection."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        self._listener.close()
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                launcher, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(launcher,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, launcher: socket.socket) -> None:
+        with launcher, socket.socket(socket.AF_UNIX) as engine:
+            engine.connect(self._engine)
+            self._open |= {launcher, engine}
+            back = threading.Thread(target=self._pass_on, args=(engine, launcher))
+            back.start()
+            self._pass_on(launcher, engine, watch=True)
+            back.join()
+            self._open -= {launcher, engine}
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, *, watch: bool = False) -> None:
+        try:
+            while piece := source.recv(65536):
+                match = REQUEST.match(piece) if watch else None
+                request = b" ".join(match.groups()).decode() if match else None
+                if request is not None:
+                    self.requests.append(request)
+                    if isinstance(message := self._tell("before", request), str):
+                        source.sendall(refusal(message))
+                        continue
+                if self._stopped.is_set():
+                    continue
+                target.sendall(piece)
+                if request is not None:
+                    self._tell("after", request)
+        except OSError:
+            pass
+        finally:
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_WR)
+
+    def _tell(self, moment: str, request: str) -> object:
+        with self._turn:
+            result = self._fault(moment, request)
+            if result is True:
+                self._stopped.set()
+            return result
