@@ -10,13 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 
+from canvod.launch.cluster.keys import keys_folder
+from canvod.launch.cluster.launcher import launcher_mark
 from canvod.launch.config import load_settings
 from canvod.launch.engine import connect
 from canvod.launch.errors import ClusterError, ConfigError, LaunchError, PlanError, VersionMismatchError
 from canvod.launch.manager import DaskClusterManager
 from canvod.launch.memory import MemoryMonitor
+from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY
 from canvod.launch.runtime.plugin import ResourceInitPlugin
 from leftovers import engine_leftovers, processes_with
 
@@ -39,7 +43,7 @@ from canvod.launch.manager import DaskClusterManager
 def main():
     name, backend, how = sys.argv[1:]
     settings = {"launch": {"backend": backend, "dashboard_port": 0}}
-    manager = DaskClusterManager(settings, n_workers=2, memory_limit_per_worker="1GiB", name=name)
+    manager = DaskClusterManager(settings, n_workers=2, memory_limit_per_worker="1GiB", cluster_name=name)
     print("up", flush=True)
     if how == "with":
         with manager:
@@ -146,6 +150,27 @@ def test_nothing_is_left_whatever_signal_ends_a_program(
     assert_nothing_is_left(backend, name, program.pid)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("patience_s", [0.05, 0.4])
+def test_nothing_is_left_when_ctrl_c_is_pressed_again_and_again(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str, patience_s: float
+) -> None:
+    """What comes while the cluster is being removed waits until it is gone."""
+    if backend == "docker":
+        request.getfixturevalue("images")
+    name = f"{backend}-impatient-{patience_s}"
+    program = start(tmp_path, name, backend, "waiting")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "up\n"
+    for _ in range(3):
+        if program.poll() is None:
+            os.killpg(program.pid, signal.SIGINT)
+            time.sleep(patience_s)
+    _, err = program.communicate(timeout=60)
+    assert program.returncode in {130, -signal.SIGINT}, err
+    assert_nothing_is_left(backend, name, program.pid)
+
+
 @pytest.mark.docker
 @pytest.mark.parametrize("delay_s", [0.6, 1.0, 1.4, 1.8, 2.2])
 def test_nothing_is_left_if_a_start_is_interrupted(images: object, tmp_path: Path, delay_s: float) -> None:
@@ -202,11 +227,29 @@ def test_the_plugin_survives_what_it_may_not_do(manager: DaskClusterManager) -> 
 
 @pytest.mark.slow
 def test_a_scheduler_that_exists_is_used_and_left_running(manager: DaskClusterManager) -> None:
-    """With `scheduler_address` nothing is started, and closing does not stop what others use."""
-    with DaskClusterManager(scheduler_address=manager.scheduler_address) as other:
+    """With `scheduler_address` and keys in Dask's settings nothing is started, and closing stops nothing."""
+    keys = keys_folder(manager.plan.name, launcher_mark()) / "client"
+    prefix = "distributed.comm.tls"
+    files = {"ca-file": CA, "client.cert": CERTIFICATE, "client.key": KEY}
+    with (
+        dask.config.set({f"{prefix}.{name}": str(keys / file) for name, file in files.items()}),
+        DaskClusterManager(scheduler_address=manager.scheduler_address) as other,
+    ):
         assert other.plan.backend == "remote"
         assert other.client.submit(sum, [1, 2]).result() == 3
     assert manager.client.submit(sum, [2, 2]).result() == 4
+
+
+@pytest.mark.slow
+def test_a_locked_scheduler_without_keys_is_one_clear_message(manager: DaskClusterManager) -> None:
+    """It names the address and the settings that are missing."""
+    with (
+        DaskClusterManager(scheduler_address=manager.scheduler_address) as other,
+        pytest.raises(ConfigError, match="wants a certificate") as refusal,
+    ):
+        _ = other.client
+    assert manager.scheduler_address in refusal.value.message
+    assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in (refusal.value.hint or "")
 
 
 @pytest.mark.slow
@@ -217,6 +260,21 @@ def test_a_closed_manager_hands_out_no_client() -> None:
     manager.close()
     with pytest.raises(ClusterError, match="has been closed"):
         _ = manager.client
+
+
+@pytest.mark.slow
+def test_dask_computes_without_a_cluster_when_the_last_one_is_closed() -> None:
+    """Also where managers are closed in the order in which they were made."""
+    small: dict[str, Any] = {"n_workers": 1, "memory_limit_per_worker": "1GiB", "backend": "process"}
+    first, second = DaskClusterManager(**small), DaskClusterManager(**small)
+    try:
+        assert first.client is not second.client
+        first.close()
+        assert dask.delayed(sum)([1, 2]).compute() == 3  # on the second one
+    finally:
+        first.close()
+        second.close()
+    assert dask.delayed(sum)([1, 2]).compute() == 3
 
 
 @pytest.mark.parametrize(
@@ -248,7 +306,7 @@ def test_a_scheduler_that_is_not_there_is_reported_with_its_address() -> None:
     manager = DaskClusterManager(scheduler_address="tcp://127.0.0.1:1")
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("canvod.launch.manager.CLIENT_TIMEOUT_S", 1.0)
+            patch.setattr("canvod.launch.cluster.connection.CLIENT_TIMEOUT_S", 1.0)
             with pytest.raises(ClusterError, match=r"127\.0\.0\.1:1"):
                 _ = manager.client
     finally:

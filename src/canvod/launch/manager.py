@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import atexit
-import os
 import secrets
-import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from canvod.launch.cluster.choice import choose_backend
+from canvod.launch.cluster.connection import check_versions, close_client, open_client
+from canvod.launch.cluster.keys import ROLES, KeyFolder, keys_folder, make_keys
+from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
+from canvod.launch.cluster.launcher import launcher_mark
+from canvod.launch.cluster.mounts import make_mounts, require_mounts
+from canvod.launch.cluster.planning import plan_here
+from canvod.launch.cluster.reaper import Reaper
+from canvod.launch.cluster.removal import remedy
+from canvod.launch.cluster.sweep import sweep_quietly
 from canvod.launch.config import Settings, load_settings
-from canvod.launch.errors import ClusterError, ConfigError, DependencyError, ImageError, VersionMismatchError
+from canvod.launch.errors import ClusterError, ImageError
 from canvod.launch.logs import get_logger
-from canvod.launch.memory import GB, MemoryMonitor
-from canvod.launch.plan.inventory import read_inventory
-from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory, Mount
-from canvod.launch.plan.naming import installed_version
-from canvod.launch.plan.planner import make_plan
+from canvod.launch.memory import MemoryMonitor
+from canvod.launch.plan.memory import GB
+from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory
 from canvod.launch.signals import exit_on_signals, shielded
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from canvod.launch.cluster.attach import Attachment
     from canvod.launch.cluster.fleet import ContainerFleet
     from canvod.launch.cluster.slots import SlotCluster
     from canvod.launch.images.events import BuildEvent
@@ -46,7 +50,8 @@ type BuildProgress = Callable[[BuildEvent], None]
 type BeforeStart = Callable[[ClusterPlan], None]
 """Called with the plan before anything is started; what it raises refuses the start."""
 
-CLIENT_TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 30.0
+"""How long the engine may take for one request of a cluster's start or end."""
 
 log = get_logger("canvod.launch")
 
@@ -55,7 +60,8 @@ class DaskClusterManager:
     """Start a pinned, capped and contained Dask cluster, and remove it whatever happens.
 
     The cluster is up when the constructor returns. It is removed by `close`, at the end of a ``with`` block,
-    at the end of the program, and when SIGINT, SIGTERM or SIGHUP arrives.
+    at the end of the program, and when SIGINT, SIGTERM or SIGHUP arrives. With `name`, or the address of a
+    scheduler, a cluster that stands already is used instead, and left as it is.
 
     Parameters
     ----------
@@ -73,13 +79,17 @@ class DaskClusterManager:
     threads_per_worker : int, optional
         Threads of each worker (``processing.threads_per_worker``).
     scheduler_address : str, optional
-        Use the scheduler at this address; nothing is started, and nothing is stopped at the end.
+        Use the scheduler at this address; nothing is started, and nothing is stopped at the end. Of a
+        cluster of this host the keys are found.
     backend : {"auto", "docker", "process"}, optional
         As ``launch.backend``.
     read_only, writable : sequence of path, optional
         Host paths that workers see besides those of the settings, under the same names.
     name : str, optional
-        Name of the cluster; a random one by default.
+        Use the cluster of this name, which ``canvod-launch up`` has started; nothing is started, and nothing
+        is stopped at the end.
+    cluster_name : str, optional
+        Name of the cluster that is started; a random one by default.
     progress : callable, optional
         Called with a line of text for each step that takes time.
     build_progress : callable, optional
@@ -94,6 +104,8 @@ class DaskClusterManager:
         If the settings cannot be used; nothing has been started then.
     EngineError, ImageError
         If containers are asked for and cannot be had.
+    ClusterNotFoundError
+        If there is no cluster with the name to use.
     ClusterError
         If the cluster does not come up; what was started has been removed.
     DependencyError
@@ -120,12 +132,13 @@ class DaskClusterManager:
         read_only: Sequence[str | Path] = (),
         writable: Sequence[str | Path] = (),
         name: str | None = None,
+        cluster_name: str | None = None,
         progress: Progress | None = None,
         build_progress: BuildProgress | None = None,
         before_start: BeforeStart | None = None,
     ) -> None:
-        _require_dask()
-        keywords = _keywords(
+        require_dask()
+        keywords = settings_fields(
             n_workers=n_workers,
             memory_limit_per_worker=memory_limit_per_worker,
             cpu_affinity=cpu_affinity,
@@ -134,18 +147,24 @@ class DaskClusterManager:
             scheduler_address=scheduler_address,
             backend=backend,
         )
+        if name is not None:
+            require_alone(name, cluster_name, read_only, writable, keywords)
         self.settings = load_settings(config, overrides=keywords, overridden_by="DaskClusterManager(…)")
         self.cluster: SlotCluster | None = None
         self.memory = MemoryMonitor(self.settings.processing.max_memory_gb)
         self._client: Client | None = None
         self._engine: Any = None
         self._fleet: ContainerFleet | None = None
+        self._keys: KeyFolder | None = None
+        self._attached: Attachment | None = None
+        self._attach_to = name
+        self._reaper: Reaper | None = None
         self._checked: set[bool] = set()
         self._lock = threading.RLock()
         self._closed = False
         started = time.monotonic()
-        self._name = name or secrets.token_hex(3)
-        self._mounts = _mounts(read_only, writable)
+        self._name = cluster_name or secrets.token_hex(3)
+        self._mounts = make_mounts(read_only, writable)
         self._progress = progress or _ignore
         self._build_progress = build_progress or _ignore
         self._before_start = before_start or _ignore
@@ -153,25 +172,42 @@ class DaskClusterManager:
         atexit.register(self.close)
         try:
             self.plan = self._start()
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            try:
+                self.close()
+            except ClusterError as incomplete:
+                error.add_note(str(incomplete))
             raise
+        # Before Dask's own end, which another Ctrl-C can interrupt: what is registered last is called first.
+        atexit.unregister(self.close)
+        atexit.register(self.close)
+        starts = self.plan.backend != "remote" and not self.plan.standing
         log.info(
-            "dask_cluster_started",
+            "dask_cluster_started" if starts else "dask_cluster_attached",
             cluster=self.plan.name,
             backend=self.plan.backend,
             scheduler_address=self.scheduler_address,
             dashboard_link=self.dashboard_link,
-            n_workers=len(self.plan.workers),
-            threads_per_worker=self.settings.processing.threads_per_worker,
-            memory_limit_gb=round(self.plan.worker_memory_bytes / GB, 2),
-            cpu_affinity=sorted({cpu for worker in self.plan.workers for cpu in worker.cpuset_cpus}),
-            nice_priority=self.settings.processing.nice_priority,
+            **_workers_of(self.plan),
             seconds=round(time.monotonic() - started, 2),
         )
         self.memory.log_memory_stats("cluster start")
 
     def _start(self) -> ClusterPlan:
+        from canvod.launch.cluster.attach import attach_by_address, attach_by_name
+
+        address = self.settings.processing.scheduler_address
+        if self._attach_to is not None:
+            self._attached = attach_by_name(self._attach_to)
+        elif address is not None:
+            self._attached = attach_by_address(address)
+        if self._attached is not None and self._attached.plan is not None:
+            self._progress(f"using the cluster {self._attached.name}; nothing is started")
+            self._before_start(self._attached.plan)
+            return self._attached.plan
+        return self._start_own()
+
+    def _start_own(self) -> ClusterPlan:
         choice = choose_backend(self.settings)
         self._progress(choice.reason)
         if choice.backend == "docker":
@@ -187,7 +223,8 @@ class DaskClusterManager:
             from canvod.launch.cluster.process import ProcessCluster
 
             self._progress(f"starting {len(plan.workers)} worker processes")
-            self.cluster = ProcessCluster(plan)
+            self._keys = KeyFolder(plan.name, make_keys(plan.name), ROLES)
+            self.cluster = ProcessCluster(plan, self._keys.security())
         return plan
 
     def _start_containers(self, engine: EngineInventory | None) -> ClusterPlan:
@@ -196,34 +233,27 @@ class DaskClusterManager:
         from canvod.launch.images.build import ensure_images
 
         plan = self._make_plan("docker", engine)
-        self._engine = connect()
+        self._engine = connect(timeout_s=REQUEST_TIMEOUT_S)
+        sweep_quietly(self._engine)
         ensure_images(self._engine, self.settings, progress=self._build_progress)
-        self._progress(f"starting {len(plan.workers)} workers in containers")
-        self._fleet = ContainerFleet(self._engine, plan)
+        count = "1 worker" if len(plan.workers) == 1 else f"{len(plan.workers)} workers"
+        self._progress(f"starting {count} in containers")
+        self._reaper = Reaper(plan.name, keys_folder(plan.name, launcher_mark()))
+        keys = make_keys(plan.name)
+        self._keys = KeyFolder(plan.name, keys)
+        self._fleet = ContainerFleet(self._engine, plan, keys)
         self._fleet.begin()
         # The import takes about as long as the containers' start, and both go on at the same time.
         from canvod.launch.cluster.docker import DockerCluster
 
-        self.cluster = DockerCluster(plan, self._engine, fleet=self._fleet)
+        self.cluster = DockerCluster(plan, self._fleet, self._keys.security())
         return plan
 
     def _make_plan(self, backend: Backend, engine: EngineInventory | None = None) -> ClusterPlan:
-        plan = make_plan(
-            self.settings,
-            read_inventory(),
-            backend=backend,
-            name=self._name,
-            engine=engine,
-            mounts=self._mounts,
-            environ=os.environ,
-            version=installed_version(),
-        )
-        for note in plan.notes:
-            if note.level == "warning":
-                log.warning("plan_note", note=note.text)
+        plan = plan_here(self.settings, self._name, backend=backend, engine=engine, mounts=self._mounts)
         self._before_start(plan)
         if backend == "docker":
-            _require_mounts(plan)
+            require_mounts(plan)
         return plan
 
     @property
@@ -256,58 +286,26 @@ class DaskClusterManager:
         return self._connect(own_tasks_only=True)
 
     def _connect(self, *, own_tasks_only: bool) -> Client:
-        from distributed import Client
-        from distributed.versions import VersionMismatchWarning
-
         with self._lock:
             if self._closed:
                 raise ClusterError("This cluster has been closed; make a new DaskClusterManager.")
             if self._client is None:
-                with warnings.catch_warnings():
-                    # Dask warns of what is checked below, and refused where it matters.
-                    warnings.simplefilter("ignore", VersionMismatchWarning)
-                    try:
-                        self._client = Client(
-                            self.cluster or self.settings.processing.scheduler_address,
-                            timeout=CLIENT_TIMEOUT_S,
-                        )
-                    except (OSError, TimeoutError) as error:
-                        raise ClusterError(
-                            f"No scheduler answers at {self.scheduler_address} "
-                            f"within {CLIENT_TIMEOUT_S:g} s: {error}",
-                            hint="check processing.scheduler_address, and that the scheduler is running",
-                        ) from error
-            if own_tasks_only not in self._checked:
-                self._check_versions(self._client, own_tasks_only=own_tasks_only)
+                security = None if self._attached is None else self._attached.keys.security()
+                address = self.scheduler_address
+                self._client = open_client(self.cluster or address, address, security)
+            # Worker processes of this host are of this environment.
+            if self.plan.backend != "process" and own_tasks_only not in self._checked:
+                check_versions(self._client, own_tasks_only=own_tasks_only)
                 self._checked.add(own_tasks_only)
             return self._client
-
-    def _check_versions(self, client: Client, *, own_tasks_only: bool) -> None:
-        from canvod.launch.cluster.versions import CLIENT_PACKAGES, version_differences
-
-        if self.plan.backend == "process":
-            return
-        answer: Any = client.get_versions(packages=list(CLIENT_PACKAGES))
-        found = version_differences(answer, own_tasks_only=own_tasks_only)
-        if not found:
-            return
-        python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        install = "install the versions of requirements.lock here (uv pip install -r requirements.lock)"
-        hints = []
-        if any(line.startswith("python:") for line in found):
-            hints.append(f'set launch.python: "{python}" (CANVOD_LAUNCH__PYTHON={python})')
-        if any(not line.startswith("python:") for line in found):
-            hints.append(install)
-        raise VersionMismatchError(
-            "This environment and the cluster differ:\n" + "\n".join(f"    {line}" for line in found),
-            hint="; ".join(hints),
-        )
 
     @property
     def scheduler_address(self) -> str:
         """Address of the scheduler."""
         if self.cluster is not None:
             return str(self.cluster.scheduler_address)
+        if self._attached is not None:
+            return self._attached.scheduler_address
         return self.settings.processing.scheduler_address or ""
 
     @property
@@ -315,10 +313,27 @@ class DaskClusterManager:
         """Address of Dask's dashboard; that of a cluster of ours can be reached from this host only."""
         if self.cluster is not None:
             return str(self.cluster.dashboard_link)
+        if self._attached is not None:
+            return self._attached.dashboard_link
         return str(self._client.dashboard_link) if self._client is not None else ""
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables with which a bare ``distributed.Client()`` of another program connects.
+
+        Returns
+        -------
+        dict of str to str
+            The scheduler's address, and the paths of the keys, which are there until the manager is closed.
+        """
+        if self._attached is not None:
+            return self._attached.environment()
+        keys = {} if self._keys is None else self._keys.environment()
+        return {"DASK_SCHEDULER_ADDRESS": self.scheduler_address, **keys}
 
     def close(self) -> None:
         """Close the client and remove the cluster; calling it again does nothing.
+
+        A cluster that somebody else has started is left as it is.
 
         SIGINT, SIGTERM and SIGHUP that come meanwhile take effect afterwards.
 
@@ -338,17 +353,30 @@ class DaskClusterManager:
                 log.info("dask_cluster_shutting_down", cluster=name)
             try:
                 if self._client is not None:
-                    self._client.close()
+                    close_client(self._client)
                 if self.cluster is not None:
                     self.cluster.close()
             finally:
-                # Also where the start was interrupted before there was a cluster.
-                if self._fleet is not None:
-                    self._fleet.close()
-                if self._engine is not None:
-                    self._engine.close()
+                self._remove_the_rest()
             if name is not None:
                 log.info("dask_cluster_stopped", cluster=name, seconds=round(time.monotonic() - started, 2))
+
+    def _remove_the_rest(self) -> None:
+        """Remove what outlives the cluster object, or was there before it."""
+        left: list[str] = []
+        if self._fleet is not None:
+            left = self._fleet.close() if self._fleet.left is None else self._fleet.left
+        if self._engine is not None:
+            self._engine.close()
+        if self._keys is not None:
+            self._keys.remove()
+        if left:
+            # The reaper is kept: it goes on when this process ends.
+            raise ClusterError(
+                f"Cluster {self._name} is not gone entirely: {'; '.join(left)}.", hint=remedy(self._name)
+            )
+        if self._reaper is not None:
+            self._reaper.dismiss()
 
     def __enter__(self) -> Self:
         return self
@@ -363,59 +391,19 @@ class DaskClusterManager:
         return f"<DaskClusterManager {self.scheduler_address}: {state}>"
 
 
-def _require_dask() -> None:
-    if find_spec("distributed") is None or find_spec("dask") is None:
-        raise DependencyError(
-            "DaskClusterManager needs the packages dask and distributed, which are not installed here.",
-            hint="pip install dask distributed; canvod-launch ingest works without them, without limits",
-        )
-
-
-def _keywords(**given: Any) -> dict[str, Any]:
-    """Turn canVODpy's keyword arguments into fields of the settings."""
-    from dask.utils import parse_bytes
-
-    per_worker = given.pop("memory_limit_per_worker")
-    workers = given.pop("n_workers")
-    fields = {"launch.backend": given.pop("backend")}
-    fields |= {f"processing.{name}": value for name, value in given.items()}
-    if workers is not None:
-        fields |= {"processing.resource_mode": "manual", "processing.n_max_threads": workers}
-    if per_worker is not None:
-        if workers is None:
-            raise ConfigError(
-                f"memory_limit_per_worker={per_worker!r} needs n_workers.",
-                hint="pass n_workers too, or set max_memory_gb, the limit for all workers together",
-            )
-        try:
-            fields["processing.max_memory_gb"] = workers * parse_bytes(per_worker) / GB
-        except ValueError as error:
-            raise ConfigError(
-                f"memory_limit_per_worker={per_worker!r} is not an amount of memory.",
-                hint='write it as "4GiB", or as a number of bytes',
-            ) from error
-    return fields
+def _workers_of(plan: ClusterPlan) -> dict[str, Any]:
+    """Tell of the workers what a log line should; nothing where somebody else has planned them."""
+    if not plan.workers:
+        return {}
+    first = plan.workers[0]
+    return {
+        "n_workers": len(plan.workers),
+        "threads_per_worker": first.nthreads,
+        "memory_limit_gb": round(plan.worker_memory_bytes / GB, 2),
+        "cpu_affinity": sorted({cpu for worker in plan.workers for cpu in worker.cpuset_cpus}),
+        "nice_priority": first.nice,
+    }
 
 
 def _ignore(_what: object) -> None:
     """Take no notice."""
-
-
-def _mounts(read_only: Sequence[str | Path], writable: Sequence[str | Path]) -> tuple[Mount, ...]:
-    """Name what containers see of the host; in the plan writable wins where a path is asked for both ways."""
-    return tuple(
-        Mount(path=str(Path(path).resolve()), read_only=mode)
-        for paths, mode in ((read_only, True), (writable, False))
-        for path in paths
-    )
-
-
-def _require_mounts(plan: ClusterPlan) -> None:
-    """Refuse a plan whose containers are to see what is not there."""
-    paths = {mount.path for worker in plan.workers for mount in worker.mounts}
-    missing = sorted(path for path in paths if not Path(path).exists())
-    if missing:
-        raise ConfigError(
-            f"Workers cannot see what is not there: {', '.join(missing)}.",
-            hint="create the path, or correct launch.read_only, launch.writable and launch.spill_dir",
-        )
