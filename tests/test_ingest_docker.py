@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from canvod.launch.ingest.store import open_dataset
+from canvod.launch.ingest.store import open_dataset, open_store
 from canvod.launch.plan.model import LABEL_PREFIX
 from canvod.launch.runtime.observations import available_readers, read_observations
-from leftovers import engine_leftovers, volumes
+from leftovers import SEED, assert_gone, engine_leftovers, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,6 +167,33 @@ def test_an_interrupted_ingest_commits_nothing_and_leaves_nothing(
     assert program.returncode == 128 + number, err
     assert engine_leftovers(engine, cluster) == []
     assert not (folder / "store").exists()
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_a_launcher_killed_in_its_commit_costs_no_file(
+    images: object, engine: docker.DockerClient, rosalia: Path, folder: Path, round_: int
+) -> None:
+    """SIGKILL while the commit is written: the store has all or nothing of it, and the next run the rest."""
+    del images
+    files = sorted((rosalia / "02_canopy").rglob("*.rnx"))[:4]
+    program = start(files, folder / "store")
+    cluster = cluster_of(engine)
+    manifests = folder / "store" / "manifests"
+    deadline = time.monotonic() + 120
+    while not (manifests.is_dir() and any(manifests.iterdir())):
+        assert program.poll() is None
+        assert time.monotonic() < deadline
+    time.sleep(random.Random(SEED + round_).uniform(0, 0.02))  # noqa: S311 - a schedule, no secret
+    program.kill()
+    program.communicate()
+    assert_gone(engine, cluster)
+    commits = len(open_store(folder / "store").snapshots()) - 1  # the first one is the empty store
+    assert commits in {0, 1}
+    status, report, err = run(files, folder / "store")
+    assert status == 0, err
+    counts = {"stored": 4 * (1 - commits), "skipped": 4 * commits, "failed": 0}
+    assert report["counts"] == counts
+    assert stored(folder / "store", "site/receiver") == serial(files)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that the workers' user may not read")

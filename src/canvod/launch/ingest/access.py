@@ -1,4 +1,4 @@
-"""Whether the workers could write a store, asked before anything starts."""
+"""Whether a store could be written and inputs read, asked before anything starts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,37 @@ import stat
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import InputError
-from canvod.launch.ingest.store import store_exists, store_path
+from canvod.launch.ingest.store import lock_path, store_exists, store_path
+from canvod.launch.paths import exists, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+def check_store_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse a store that this process could not write, or not lock.
+
+    Nothing is changed.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store, which need not be there.
+
+    Raises
+    ------
+    InputError
+        If it, or the place of its lock, or the folder to make it in may not be written.
+    """
+    path = store_path(path)
+    for place in (path, lock_path(path)):
+        nearest = next(entry for entry in (place, *place.parents) if exists(entry))
+        if not os.access(nearest, os.W_OK | (os.X_OK if is_folder(nearest) else 0)):
+            raise InputError(
+                f"{nearest}: uid {os.geteuid()} may not write it, which an ingest into {path} has to",
+                hint="name a store in another folder, or have its owner let you write to this one",
+            )
 
 
 def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None:
@@ -30,21 +56,18 @@ def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None
     Raises
     ------
     InputError
-        If the workers, or this process, could not write the store.
+        If the workers could not write the store.
     """
     path = store_path(path)
     me = os.geteuid()
-    exists = store_exists(path)
-    parent = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"{parent}: you may not write this folder", hint="name another folder for the store")
-    if me not in (0, uid) and (not exists):
+    there = store_exists(path)
+    if me not in (0, uid) and not there:
         raise InputError(
             f"{path}: this process runs as uid {me}, the workers as {uid}:{gid}; "
             "a store that it makes could not be written by them",
             hint=f"set launch.user to {me}:{os.getegid()}, or leave it out",
         )
-    if not exists:
+    if not there:
         return
     for folder in (path, *(entry for entry in sorted(path.iterdir()) if entry.is_dir())):
         found = folder.stat()

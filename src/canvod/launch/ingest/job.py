@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import DependencyError
-from canvod.launch.ingest.access import check_inputs_readable, check_store_access
+from canvod.launch.ingest.access import check_inputs_readable, check_store_access, check_store_writable
 from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
 from canvod.launch.ingest.run import ingest
 from canvod.launch.ingest.store import Owner, create_store, open_store, store_exists, store_path
+from canvod.launch.paths import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,8 @@ class IngestJob:
         Group of one receiver, such as ``rosalia/reference_01``.
     settings : Settings
         Resources, backend, reader and variables.
+    cluster : str, optional
+        Use the cluster of this name, which ``canvod-launch up`` has started; a new one by default.
 
     Attributes
     ----------
@@ -64,12 +67,14 @@ class IngestJob:
         store: str | os.PathLike[str],
         group: str,
         settings: Settings,
+        cluster: str | None = None,
     ) -> None:
         self.settings = settings
+        self.cluster = cluster
         self.group = check_group_name(group)
         self.store = store_path(store)
         self._new = not store_exists(self.store)
-        self._folders = [Path(given).resolve() for given in inputs if Path(given).is_dir()]
+        self._folders = [Path(given).resolve() for given in inputs if is_folder(given)]
         self.found: Discovery = discover([Path(given) for given in inputs], store=self.store)
         self._owner: Owner | None = None
 
@@ -81,7 +86,7 @@ class IngestJob:
         ingest_progress: Callable[[], IngestProgress] | None = None,
         lock_timeout_s: float | None = None,
     ) -> IngestReport:
-        """Start a cluster, or a process pool where Dask is not installed, and ingest the files.
+        """Start or join a cluster, or a process pool where Dask is not installed, and ingest the files.
 
         Parameters
         ----------
@@ -126,8 +131,9 @@ class IngestJob:
 
         with DaskClusterManager(
             self.settings,
-            read_only=self._folders_to_read(),
-            writable=[self.store],
+            name=self.cluster,
+            read_only=self._folders_to_read() if self.cluster is None else (),
+            writable=[self.store] if self.cluster is None else (),
             progress=progress,
             build_progress=build_progress,
             before_start=self._before_start,
@@ -146,7 +152,8 @@ class IngestJob:
         from canvod.launch.plan.planner import make_plan
         from canvod.launch.signals import exit_on_signals
 
-        if self.settings.launch.backend == "docker" or self.settings.processing.scheduler_address is not None:
+        processing, launch = self.settings.processing, self.settings.launch
+        if launch.backend == "docker" or processing.scheduler_address is not None or self.cluster is not None:
             raise DependencyError(
                 "Containers, and a scheduler of one's own, need the packages dask and distributed, which are "
                 "not installed here.",
@@ -174,6 +181,11 @@ class IngestJob:
 
     def _before_start(self, plan: ClusterPlan) -> None:
         """Refuse what the workers could not read or write, and make the store that they will be shown."""
+        if plan.standing:
+            from canvod.launch.cluster.mounts import require_visible
+
+            require_visible(plan, self._folders_to_read(), [self.store])
+        check_store_writable(self.store)
         if plan.backend == "docker":
             uid, gid = map(int, plan.workers[0].user.split(":"))
             check_inputs_readable([file.path for file in self.found.files], self._folders_to_read(), uid, gid)

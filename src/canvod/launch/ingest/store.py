@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canvod.launch.errors import InputError, StoreError
+from canvod.launch.paths import exists
 from canvod.launch.runtime.tasks import quiet_icechunk
 
 if TYPE_CHECKING:
@@ -82,17 +83,18 @@ def store_exists(path: str | os.PathLike[str]) -> bool:
     import icechunk
 
     path = store_path(path)
-    if not path.exists():
-        return False
-    if not path.is_dir():
-        raise InputError(
-            f"{path} is a file, not a store", hint="name a folder, which is made where there is none"
-        )
     try:
         empty = next(path.iterdir(), None) is None
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError as exc:
+        raise InputError(
+            f"{path} is a file, not a store" if exists(path) else f"{path} lies below a file",
+            hint="name a folder, which is made where there is none",
+        ) from exc
     except PermissionError as exc:
         raise InputError(
-            f"{path}: you may not read this folder", hint="ask its owner, or name another"
+            f"{path}: you may not look into this folder", hint="ask its owner, or name another"
         ) from exc
     if empty:
         return False
@@ -254,7 +256,7 @@ def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) ->
 
 
 def _make_folders(path: Path, owner: Owner | None) -> None:
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    missing = [folder for folder in (path, *path.parents) if not exists(folder)]
     try:
         path.mkdir(parents=True, exist_ok=True)
         if owner is not None:
@@ -265,6 +267,12 @@ def _make_folders(path: Path, owner: Owner | None) -> None:
             f"{path}: the folder of the store cannot be made: {exc.strerror}",
             hint="name a folder below one that you may write",
         ) from exc
+
+
+def lock_path(path: str | os.PathLike[str]) -> Path:
+    """The file ``STORE.lock`` beside a store, the same one by whichever link the store was named."""
+    real = Path(os.path.realpath(store_path(path)))
+    return real.with_name(real.name + ".lock")
 
 
 @contextmanager
@@ -297,16 +305,15 @@ def store_lock(
     """
     from filelock import FileLock, Timeout
 
-    real = Path(os.path.realpath(store_path(path)))
+    real, lock_file = Path(os.path.realpath(store_path(path))), lock_path(path)
     _make_folders(real.parent, owner)
-    lock_path = real.with_name(real.name + ".lock")
-    lock = FileLock(lock_path, mode=0o666)
+    lock = FileLock(lock_file, mode=0o666)
     try:
         try:
             lock.acquire(timeout=0)
         except Timeout:
             if on_wait is not None:
-                on_wait(f"another process is writing to {real}; waiting for it (lock {lock_path})")
+                on_wait(f"another process is writing to {real}; waiting for it (lock {lock_file})")
             lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
     except Timeout as exc:
         raise StoreError(
@@ -316,12 +323,12 @@ def store_lock(
         ) from exc
     except OSError as exc:
         raise InputError(
-            f"{lock_path}: the lock of the store cannot be written: {exc.strerror}",
-            hint=f"see that you may write {lock_path.parent}",
+            f"{lock_file}: the lock of the store cannot be written: {exc.strerror}",
+            hint=f"see that you may write {lock_file.parent}",
         ) from exc
     try:
         if owner is not None:
-            os.chown(lock_path, *owner)
+            os.chown(lock_file, *owner)
         yield
     finally:
         lock.release()
