@@ -22,7 +22,24 @@ from canvod.launch.cli.failure import report, report_interrupt, report_usage
 from canvod.launch.cli.options import lines
 from canvod.launch.errors import ExitStatus, LaunchError
 
-COMMANDS = ("plan", "build", "ingest", "store", "simulate", "config", "version")
+COMMANDS = (
+    "plan",
+    "build",
+    "compose",
+    "ingest",
+    "run",
+    "up",
+    "status",
+    "connect",
+    "logs",
+    "scale",
+    "down",
+    "prune",
+    "store",
+    "simulate",
+    "config",
+    "version",
+)
 """Modules of this package that hold commands."""
 
 _BROKEN_PIPE = 141
@@ -32,6 +49,8 @@ _EPILOG = lines(
     "[bold]Examples[/]",
     "$ canvod-launch plan",
     "$ canvod-launch ingest /data/rosalia --store /data/store --group rosalia/ref_01",
+    "$ canvod-launch run -- python analysis.py",
+    "$ canvod-launch up; canvod-launch status",
     "$ canvod-launch config check config/processing.yaml",
     "",
     "[bold]Settings[/] come from --config FILE, else from ./config/processing.yaml where it is there; "
@@ -44,6 +63,7 @@ _EPILOG = lines(
     "  3  committed, but some files could not be stored",
     "  4  the cluster or the commit failed; nothing was committed",
     " 70  a bug of canvod-launch",
+    "126, 127  run: the command cannot be executed, or is not there; else the status is the command's own",
     "129, 130, 143  ended by SIGHUP, Ctrl-C or SIGTERM; nothing was committed",
 )
 

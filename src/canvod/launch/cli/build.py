@@ -36,7 +36,8 @@ def register(app: typer.Typer) -> None:
             "canvod-launch build",
             "canvod-launch build --python 3.13",
             "canvod-launch build --ca-bundle /etc/ssl/lab.pem --index-url https://pypi.lab.example/simple",
-            "sudo $(command -v canvod-launch) build --base",
+            "sudo .venv/bin/canvod-launch build --base",
+            "canvod-launch build --for-compose && docker compose build",
         ),
     )(build)
 
@@ -76,6 +77,14 @@ def build(  # noqa: PLR0917 (typer gives them by name)
             "--base", help="Only make the base image from Debian's packages; needs root and debootstrap."
         ),
     ] = False,
+    for_compose: Annotated[
+        bool,
+        typer.Option(
+            "--for-compose",
+            help="Only prepare docker compose build, in the checkout here: a base image where no registry "
+            "answers, docker/site/ and compose.override.yaml.",
+        ),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Build anew, without the cache, even what is up to date.")
     ] = False,
@@ -84,9 +93,9 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     """Build the images of scheduler and worker."""
     from rich.console import Console
 
-    from canvod.launch.cli.session import read_settings
-    from canvod.launch.engine import connect
+    from canvod.launch.cli.session import engine, read_settings
     from canvod.launch.images.build import build_base, build_images
+    from canvod.launch.images.compose_site import prepare_compose
     from canvod.launch.images.progress import shown
 
     settings = read_settings(
@@ -99,19 +108,29 @@ def build(  # noqa: PLR0917 (typer gives them by name)
             "launch.build.debian_mirror": debian_mirror,
         },
     )
-    client = connect()
-    try:
-        with shown(Console(stderr=True, highlight=False)) as progress:
-            if base:
-                images: Sequence[BuiltImage] = [build_base(client, settings, force=force, progress=progress)]
-            else:
-                images = build_images(client, settings, force=force, progress=progress)
-    finally:
-        client.close()
+    with engine() as client, shown(Console(stderr=True, highlight=False)) as progress:
+        if for_compose:
+            name, written = prepare_compose(client, settings, Path.cwd(), progress=progress)
+            _print_prepared(name, written, as_json=json_output)
+            return
+        if base:
+            images: Sequence[BuiltImage] = [build_base(client, settings, force=force, progress=progress)]
+        else:
+            images = build_images(client, settings, force=force, progress=progress)
     if json_output:
         typer.echo(json.dumps([asdict(image) for image in images], indent=2))
     else:
         _print(images)
+
+
+def _print_prepared(base: str, written: Sequence[Path], *, as_json: bool) -> None:
+    paths = [str(path.relative_to(Path.cwd())) for path in written]
+    if as_json:
+        typer.echo(json.dumps({"base": base, "written": paths}, indent=2))
+        return
+    typer.echo(f"Base image  {base}")
+    typer.echo(f"Written     {', '.join(paths)}")
+    typer.echo("Next        docker compose build && docker compose up --detach")
 
 
 def _print(images: Sequence[BuiltImage]) -> None:

@@ -11,7 +11,7 @@ import typer
 from canvod.launch.cli.options import ConfigOption, JsonOption, examples
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 
 def register(app: typer.Typer) -> None:
@@ -27,11 +27,12 @@ def register(app: typer.Typer) -> None:
         help="Read observation files on a cluster of this host, one file a task, and store them in an "
         "Icechunk store in one commit. RINEX 2.11 and 3.0x, also .gz, .Z and Hatanaka (.crx). What is stored "
         "already is skipped; a file that cannot be read never costs another file. The cluster is gone when "
-        "the command ends.",
+        "the command ends, unless --cluster names one that stands.",
         epilog=examples(
             "canvod-launch ingest /data/rosalia/01_reference --store /data/store --group rosalia/ref_01",
             "canvod-launch ingest day1 day2/*.rnx.gz --store store --group site/canopy_01 --workers 4",
             "canvod-launch ingest data --store store --group site/canopy_01 --backend process",
+            "canvod-launch ingest /data/day1 --store /data/store --group site/canopy_01 --cluster lab",
             "canvod-launch ingest data --store store --group site/canopy_01 --json > report.json",
         ),
     )(ingest)
@@ -63,6 +64,10 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     reader: Annotated[
         str | None, typer.Option(metavar="auto|canvod|georinex", help="Reader.", show_default=False)
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Use this standing cluster; else a new one.", show_default=False),
+    ] = None,
     lock_timeout: Annotated[
         float | None,
         typer.Option(
@@ -76,11 +81,17 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     """Read observation files into a store."""
     from rich.console import Console
 
-    from canvod.launch.cli.session import read_settings
+    from canvod.launch.cli.session import read_settings, say
+    from canvod.launch.errors import ConfigError
     from canvod.launch.images.progress import shown
     from canvod.launch.ingest.job import IngestJob
     from canvod.launch.ingest.progress import make_progress
 
+    if cluster is not None and (backend is not None or workers is not None):
+        raise ConfigError(
+            f"--cluster {cluster} uses a cluster as it is: --backend and --workers cannot be set.",
+            hint=f"leave them out; or canvod-launch scale N --name {cluster}",
+        )
     overrides = {
         "launch.backend": backend,
         "ingest.reader": reader,
@@ -89,14 +100,14 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     }
     settings = read_settings(config, overrides)
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    job = IngestJob(inputs, store, group, settings)
+    job = IngestJob(inputs, store, group, settings, cluster)
     size = sum(file.size_bytes for file in job.found.files) / 1e6
-    _say(console, f"Found {len(job.found.files)} observation files ({size:.1f} MB)")
+    say(console, f"Found {len(job.found.files)} observation files ({size:.1f} MB)")
     for reason, count in job.found.ignored.items():
-        _say(console, f"  passed over: {count}: {reason}")
+        say(console, f"  passed over: {count}: {reason}")
     with shown(console) as build_progress:
         report = job.run(
-            progress=lambda line: _say(console, line[:1].upper() + line[1:]),
+            progress=lambda line: say(console, line),
             build_progress=build_progress,
             ingest_progress=lambda: make_progress(console),
             lock_timeout_s=lock_timeout,
@@ -107,11 +118,5 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
         out = Console(highlight=False)
         out.print(report)
         if report.snapshot_id is not None:
-            out.print(f"\nLook at it:  canvod-launch store show {shlex.quote(report.store)}", soft_wrap=True)
+            out.print(f"\nLook at it:  canvod-launch store show {shlex.quote(str(store))}", soft_wrap=True)
     return report.exit_status
-
-
-def _say(console: Console, text: str) -> None:
-    from rich.text import Text
-
-    console.print(Text(text, style="dim"))

@@ -19,10 +19,43 @@ ConfigOption = Annotated[
 ]
 """The settings file of a command."""
 
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Number of workers; makes the mode manual.", show_default=False),
+]
+"""How many workers a new cluster has."""
+
+ReadOnlyOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="PATH", help="Path that workers may read; may be repeated.", show_default=False),
+]
+"""What the workers of a new cluster see."""
+
+WritableOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH", help="Path that workers may read and write; may be repeated.", show_default=False
+    ),
+]
+"""What the workers of a new cluster see and change."""
+
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output, also of an error.", show_default=False)
 ]
 """JSON instead of text for people."""
+
+
+NameOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The cluster; else the only one that stands.", show_default=False),
+]
+"""The standing cluster of a command."""
+
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="The cluster; else the only one that stands.", show_default=False),
+]
+"""The same, behind the command."""
 
 
 def lines(*texts: str) -> str:

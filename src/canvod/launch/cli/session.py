@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from canvod.launch.config import Settings
+    from canvod.launch.engine import Client
 
 DEFAULT_FILE = Path("config/processing.yaml")
 """The file that a command takes where none is named and this one is there."""
@@ -61,6 +65,29 @@ def read_settings(config: Path | None, overrides: Mapping[str, Any] | None = Non
     return settings
 
 
+@contextmanager
+def engine() -> Iterator[Client]:
+    """Connect to the Docker engine for the length of a command.
+
+    Yields
+    ------
+    docker.DockerClient
+        The engine.
+
+    Raises
+    ------
+    EngineError
+        If none answers.
+    """
+    from canvod.launch.engine import connect
+
+    client = connect()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
 def say_where_from(settings: Settings) -> None:
     """Write the settings' file and warnings to stderr.
 
@@ -70,11 +97,40 @@ def say_where_from(settings: Settings) -> None:
         Settings that were loaded.
     """
     from rich.console import Console
-    from rich.text import Text
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     source = settings.provenance.source
     text = f"Settings: {source}" if source is not None else "Settings: defaults and environment; no file"
-    console.print(Text(text, style="dim"))
+    say(console, text)
     for warning in settings.warnings:
-        console.print(Text.assemble(("warning: ", "bold yellow"), warning))
+        warn(console, warning)
+
+
+def say(console: Console, text: str) -> None:
+    """Write a step of the work, in the background of what matters.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to.
+    text : str
+        A line; its first letter becomes a capital.
+    """
+    from rich.text import Text
+
+    console.print(Text(text[:1].upper() + text[1:], style="dim"))
+
+
+def warn(console: Console, text: str) -> None:
+    """Write a warning.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+        Where to.
+    text : str
+        The warning.
+    """
+    from rich.text import Text
+
+    console.print(Text.assemble(("warning: ", "bold yellow"), text))

@@ -1,0 +1,54 @@
+"""``canvod-launch logs``: what the containers of a cluster write."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from canvod.launch.cli.options import NameOption, examples
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    app.command(
+        "logs",
+        help="Show what scheduler and workers of a cluster have written, in the order of time. The output of "
+        "a container that has ended is gone with it.",
+        epilog=examples("canvod-launch logs", "canvod-launch logs --name lab --tail 20 --follow"),
+    )(logs)
+
+
+def logs(
+    name: NameOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the cluster ends, or Ctrl-C.")
+    ] = False,
+    tail: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Only the last N lines of each container.", show_default=False),
+    ] = None,
+) -> None:
+    """Show the output of a cluster's containers."""
+    from canvod.launch.cli.session import engine
+    from canvod.launch.cluster.found import choose_cluster, find_clusters
+    from canvod.launch.cluster.output import follow_output, read_output
+
+    with engine() as client:
+        cluster = choose_cluster(find_clusters(client), name)
+        width = max(len(container.dask_name) for container in cluster.containers)
+
+        def write(who: str, line: str) -> None:
+            typer.echo(f"{who:<{width}} | {line}")
+
+        if follow:
+            follow_output(client, cluster, write, tail)
+        else:
+            for who, line in read_output(client, cluster, tail):
+                write(who, line)

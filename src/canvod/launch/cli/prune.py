@@ -1,0 +1,42 @@
+"""``canvod-launch prune``: remove what launchers left behind that are dead."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from canvod.launch.cli.options import JsonOption, examples
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    app.command(
+        "prune",
+        help="Remove what dead launchers, and standing clusters that have ended, left behind: containers, "
+        "networks, volumes and keys of yours. Every start does the same. What is in use is left alone.",
+        epilog=examples("canvod-launch prune", "canvod-launch prune --json"),
+    )(prune)
+
+
+def prune(json_output: JsonOption = False) -> None:
+    """Remove what is left of dead clusters."""
+    from canvod.launch.cli.session import engine
+    from canvod.launch.cluster.sweep import sweep_engine, sweep_keys
+
+    removed = sweep_keys()
+    with engine() as client:
+        removed += sweep_engine(client)
+    if json_output:
+        typer.echo(json.dumps({"removed": removed}, indent=2))
+        return
+    for item in removed:
+        typer.echo(f"removed {item}")
+    if not removed:
+        typer.echo("nothing was left behind")

@@ -1,0 +1,108 @@
+"""``canvod-launch run``: a cluster for the length of one command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from canvod.launch.cli.options import (
+    ConfigOption,
+    ReadOnlyOption,
+    WorkersOption,
+    WritableOption,
+    examples,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from canvod.launch.plan.model import ClusterPlan
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    app.command(
+        "run",
+        help="Start a cluster, run a command with its address and keys in the environment, so that a bare "
+        "distributed.Client() connects, and remove the cluster. The exit status is the command's; 128 + n if "
+        "signal n killed it. What is not there (127) or cannot be executed (126) is refused at once.",
+        epilog=examples(
+            "canvod-launch run -- python analysis.py --year 2025",
+            "canvod-launch run --read-only /data --writable /data/stores -- python ingest.py",
+            "canvod-launch run --workers 4 -- jupyter lab",
+            "canvod-launch run --backend process -- python -c 'import distributed; distributed.Client()'",
+        ),
+        context_settings={"allow_interspersed_args": False},
+    )(run)
+
+
+def run(
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="-- COMMAND…", help="Program and arguments.", show_default=False),
+    ],
+    config: ConfigOption = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="auto|docker|process", help="Containers or processes.", show_default=False),
+    ] = None,
+    workers: WorkersOption = None,
+    read_only: ReadOnlyOption = None,
+    writable: WritableOption = None,
+) -> int:
+    """Run a command with a cluster."""
+    from rich.console import Console
+
+    from canvod.launch.child import find_program, run_child
+    from canvod.launch.cli.session import read_settings, say
+    from canvod.launch.images.progress import shown
+    from canvod.launch.manager import DaskClusterManager
+
+    program = find_program(command[0])
+    settings = read_settings(
+        config,
+        {
+            "launch.backend": backend,
+            "processing.resource_mode": None if workers is None else "manual",
+            "processing.n_max_threads": workers,
+        },
+    )
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    with shown(console) as build_progress:
+        manager = DaskClusterManager(
+            settings,
+            read_only=read_only or (),
+            writable=writable or (),
+            progress=lambda line: say(console, line),
+            build_progress=build_progress,
+            before_start=lambda plan: _compare_pythons(console, plan, program),
+        )
+    with manager:
+        say(console, f"dashboard: {manager.dashboard_link}")
+        return run_child([program, *command[1:]], os.environ | manager.environment())
+
+
+def _compare_pythons(console: Console, plan: ClusterPlan, program: str) -> None:
+    """Warn before the start of what would fail later, and not say why."""
+    from canvod.launch.child import python_of
+    from canvod.launch.cli.session import warn
+
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    theirs, found = plan.python if plan.backend == "docker" else own, python_of(program)
+    if plan.backend == "remote" or found in {None, theirs}:
+        return
+    remedy = f"set CANVOD_LAUNCH__PYTHON={found}" if plan.backend == "docker" else f"use {sys.executable}"
+    warning = (
+        f"{program} is Python {found}, and the workers have {theirs}: they run functions that they can "
+        f"import, and die of those that your program defines itself. To have the same Python, {remedy}."
+    )
+    warn(console, warning)

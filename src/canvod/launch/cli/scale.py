@@ -1,0 +1,42 @@
+"""``canvod-launch scale``: more and fewer workers of a standing cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from canvod.launch.cli.options import NameOption, examples
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    app.command(
+        "scale",
+        help="Start or stop workers of a standing cluster until there are N, at most as many as its plan "
+        "has. Workers that died are replaced. Results move to the workers that stay.",
+        epilog=examples("canvod-launch scale 2", "canvod-launch scale 4 --name lab"),
+    )(scale)
+
+
+def scale(
+    workers: Annotated[
+        int, typer.Argument(metavar="N", min=0, help="Number of workers.", show_default=False)
+    ],
+    name: NameOption = None,
+) -> None:
+    """Change the number of workers."""
+    from canvod.launch.cli.session import engine
+    from canvod.launch.cluster.found import choose_cluster, find_clusters
+    from canvod.launch.cluster.scaling import scale_cluster
+
+    with engine() as client:
+        cluster = choose_cluster(find_clusters(client), name)
+        before, after = scale_cluster(client, cluster, workers)
+    typer.echo(f"{cluster.name}: {before} workers before, {after} now")
