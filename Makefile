@@ -70,6 +70,11 @@ images: venv ## Build the images of scheduler and worker
 	@scripts/prepare-images
 	@$(BIN)/canvod-launch build
 
+.PHONY: compose-base
+compose-base: venv ## Prepare docker compose build where no registry answers
+	@scripts/prepare-images
+	@$(BIN)/canvod-launch build --for-compose
+
 .PHONY: venv
 venv: ## Make the environment
 	@scripts/bootstrap --venv $(VENV)

@@ -1,0 +1,473 @@
+"""compose.yaml, its settings, and the file that a plan is written as: without an engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+
+import hypothesis_profiles  # noqa: F401 - loads the profile
+from canvod.launch.cli import main
+from canvod.launch.cluster.body import container_body, network_options
+from canvod.launch.cluster.compose import REFUSAL, client_environment, compose_file, compose_text
+from canvod.launch.cluster.key_volumes import fill_volumes
+from canvod.launch.cluster.key_volumes import main as fill
+from canvod.launch.cluster.keys import ROLES, KeyFolder, make_keys
+from canvod.launch.config import Settings
+from canvod.launch.errors import ImageError, KeysError, PlanError
+from canvod.launch.images import compose_site
+from canvod.launch.images.site import Site
+from canvod.launch.plan.access import FALLBACK_USER
+from canvod.launch.plan.memory import COMFORTABLE_WORKER_BYTES, GB
+from canvod.launch.plan.model import ClusterPlan, Mount
+from canvod.launch.plan.planner import make_plan
+from canvod.launch.runtime import scheduler, worker
+from plan_strategies import fitting_cases, make_engine, make_host, make_settings
+
+TOP = Path(__file__).resolve().parent.parent
+COMPOSE = (TOP / "compose.yaml").read_text()
+VARIABLE = re.compile(r"\$\{(CANVOD_\w+)(?::-([^}]*))?\}")
+UNITS = {"b": 1, "k": 1024, "m": 1024**2, "g": GB}
+
+
+def defaults() -> dict[str, str]:
+    """Read .env."""
+    lines = (TOP / ".env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def services() -> dict[str, Any]:
+    """Read compose.yaml as Compose does with nothing set."""
+    text = VARIABLE.sub(
+        lambda found: found[2] or "", COMPOSE.replace(REFUSAL.replace('"', '\\"'), "canvod-launch")
+    )
+    found: dict[str, Any] = yaml.safe_load(text)["services"]
+    return found
+
+
+def size(text: str) -> int:
+    """Bytes of a size in Compose's spelling."""
+    return int(text[:-1]) * UNITS[text[-1]]
+
+
+def standing_plan(processing: dict[str, Any] | None = None, **arguments: Any) -> ClusterPlan:
+    """Plan a cluster that stands, on a host with 2 NUMA nodes unless told otherwise."""
+    given: dict[str, Any] = {
+        "backend": "docker", "name": "pinned", "engine": make_engine(), "standing": True, "version": "1",
+    } | arguments  # fmt: skip
+    settings = given.pop("settings", None) or make_settings(processing=processing or {})
+    return make_plan(settings, given.pop("host", None) or make_host(nodes=2), **given)
+
+
+def options_of(module: Any, command: list[str]) -> dict[str, Any]:
+    """Parse the command of a container as its program does."""
+    assert command[:3] == ["python", "-m", module.__name__]
+    return vars(module.parse_arguments(command[3:]))
+
+
+def test_every_setting_is_documented():
+    """.env and compose.yaml know the same variables, with the same defaults, each with a comment above it."""
+    used = dict(VARIABLE.findall(COMPOSE))
+    assert used == defaults()
+    assert len(VARIABLE.findall(COMPOSE)) == COMPOSE.count("${CANVOD_") - COMPOSE.count("${CANVOD_...}")
+    for name, default in VARIABLE.findall(COMPOSE):
+        assert used[name] == default, f"{name} has two defaults"
+    text = (TOP / ".env").read_text()
+    for block in text.split("\n\n"):
+        assert block.startswith("#"), block
+
+
+def test_the_defaults_are_the_launchers():
+    """Who sets nothing gets from Compose what the launcher would give."""
+    found, launch = defaults(), Settings().launch
+    assert found["CANVOD_USER"] == FALLBACK_USER
+    assert found["CANVOD_THREADS"] == str(Settings().processing.threads_per_worker)
+    assert found["CANVOD_NICE"] == str(Settings().processing.nice_priority)
+    assert size(found["CANVOD_SCHEDULER_MEMORY"]) == launch.scheduler_memory_gb * GB
+    assert size(found["CANVOD_WORKER_MEMORY"]) == COMFORTABLE_WORKER_BYTES
+    assert int(found["CANVOD_SPILL_BYTES"]) == launch.spill_gb * GB
+    assert found["CANVOD_TMP_MB"] == str(launch.tmp_mb)
+    assert found["CANVOD_PIDS_LIMIT"] == str(launch.pids_limit)
+    assert found["CANVOD_DASHBOARD_PORT"] == str(launch.dashboard_port)
+    assert found["CANVOD_PYTHON"] == launch.python
+
+
+@pytest.mark.parametrize(("mine", "planned"), [("scheduler", "scheduler"), ("worker", "worker-0")])
+def test_compose_starts_the_containers_of_the_launcher(mine, planned):
+    """What compose.yaml says of a container is what the written plan says, but for cores, size and mounts."""
+    processing = {"resource_mode": "manual", "n_max_threads": 2, "max_memory_gb": 3}
+    plan = standing_plan(processing, host=make_host(uid=0, gid=0))
+    written = compose_file(plan)["services"][planned]
+    found = services()[mine]
+    assert set(found) - {"build", "deploy"} <= set(written) | {"cpu_shares", "cgroup_parent"}
+    for field in ("init", "read_only", "cap_drop", "security_opt", "oom_score_adj", "logging", "restart"):
+        assert found[field] == written[field], field
+    for field in ("user", "environment", "pids_limit", "healthcheck"):
+        assert _texts(found.get(field, {})) == _texts(written[field]), field
+    for field in ("mem_limit", "memswap_limit"):
+        assert size(found[field]) == written[field], field
+    assert found["tmpfs"] == [line.replace("67108864", "64m") for line in written["tmpfs"]]
+    module = scheduler if mine == "scheduler" else worker
+    mine_options, written_options = (
+        options_of(module, found["command"]),
+        options_of(module, written["command"]),
+    )
+    for option in ("name", "memory_limit", "cpu_affinity"):
+        mine_options.pop(option, None)
+        written_options.pop(option, None)
+    assert mine_options == written_options
+    keys = {"type": "volume", "source": f"keys-{mine}", "target": "/keys", "read_only": True}
+    assert found["volumes"][0] == written["volumes"][0] == {**keys, "volume": {"nocopy": True}}
+    assert found.get("ports") == written.get("ports")
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _texts(held) for key, held in value.items()}
+    return [str(held) for held in value] if isinstance(value, list) else str(value)
+
+
+def test_keys_and_ingest_are_contained_as_well():
+    """Neither the init service nor the ingest has more rights than scheduler and workers."""
+    found = services()
+    written = compose_file(standing_plan())["services"]
+    for service in (found["keys"], found["ingest"], written["keys"], written["ingest"]):
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges"]
+        assert service["memswap_limit"] == service["mem_limit"]
+        assert "ports" not in service
+        assert "privileged" not in service
+    assert found["keys"]["network_mode"] == written["keys"]["network_mode"] == "none"
+    assert found["ingest"]["environment"] == written["ingest"]["environment"] == client_environment()
+    assert found["ingest"]["profiles"] == written["ingest"]["profiles"] == ["ingest"]
+
+
+def test_an_ingest_finds_its_keys_as_every_client_does(tmp_path, monkeypatch):
+    """The environment of the ingest is that of a client on the host, with the container's folder."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder = KeyFolder("x", make_keys("x"))
+    on_the_host = {
+        name: value.replace(f"{folder.path}/client", "/keys") for name, value in folder.environment().items()
+    }
+    address = {"CANVOD_PROCESSING__SCHEDULER_ADDRESS": "tls://scheduler:8786"}
+    assert client_environment() == address | on_the_host
+    folder.remove()
+
+
+def test_nothing_is_published_beyond_this_host():
+    """Every port has 127.0.0.1 before it, in both files; an internal network has none."""
+    internal = make_settings(launch={"network": "internal"})
+    for found in (services(), compose_file(standing_plan())["services"]):
+        ports = [port for service in found.values() for port in service.get("ports", ())]
+        assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+        assert sorted(port["target"] for port in ports) == [8786, 8787]
+        assert not [service for service in found.values() if service.get("network_mode") == "host"]
+        assert "docker.sock" not in str(found)
+    isolated = compose_file(standing_plan(settings=internal))
+    assert isolated["networks"]["default"]["internal"] is True
+    assert not [service for service in isolated["services"].values() if "ports" in service]
+
+
+def test_each_role_has_a_volume_of_its_own_for_its_key():
+    """Only the service that makes the keys sees more than one of them."""
+    for found in (services(), compose_file(standing_plan())["services"]):
+        for name, service in found.items():
+            sources = [m["source"] for m in service["volumes"] if str(m["source"]).startswith("keys-")]
+            role = {"keys": None, "ingest": "client"}.get(name, name.partition("-")[0])
+            assert sources == ([f"keys-{role}"] if role else [f"keys-{role}" for role in ROLES])
+
+
+def back_to_body(service: dict[str, Any]) -> dict[str, Any]:
+    """Read a written service as the engine's own fields, as Compose would send them."""
+    words = {
+        "CpusetCpus": "cpuset", "Memory": "mem_limit", "MemorySwap": "memswap_limit",
+        "PidsLimit": "pids_limit",
+        "OomScoreAdj": "oom_score_adj", "Init": "init", "ReadonlyRootfs": "read_only", "CapDrop": "cap_drop",
+        "SecurityOpt": "security_opt", "CpuShares": "cpu_shares", "CgroupParent": "cgroup_parent",
+    }  # fmt: skip
+    host = {field: service[word] for field, word in words.items() if word in service}
+    host["Tmpfs"] = dict(line.split(":", 1) for line in service["tmpfs"])
+    host["Mounts"] = [
+        (mount["type"], mount["target"], bool(mount.get("read_only")))
+        for mount in service["volumes"] if not mount["source"].startswith("keys-")
+    ]  # fmt: skip
+    host["LogConfig"] = {"Type": service["logging"]["driver"], "Config": service["logging"]["options"]}
+    return {
+        "Image": service["image"], "Cmd": service["command"], "User": service["user"],
+        "Env": sorted(f"{name}={value}" for name, value in service["environment"].items()),
+        "Labels": service["labels"], "HostConfig": host,
+    }  # fmt: skip
+
+
+@given(case=fitting_cases())
+def test_a_written_plan_is_the_launchers_plan(case):
+    """Every field that the launcher sends comes back from the file, but for those that differ on purpose."""
+    settings, host = case
+    mounts = [Mount(path="/data/in $HOME", read_only=True)]
+    plan = standing_plan(settings=settings, host=host, mounts=mounts)
+    written = yaml.safe_load(compose_text(plan).replace("$$", "$"))
+    assert len(written["services"]) == len(plan.workers) + 3
+    for container in (plan.scheduler, *plan.workers):
+        body = container_body(container, plan)
+        for field in ("NetworkMode", "AutoRemove", "RestartPolicy", "CpusetMems"):
+            body["HostConfig"].pop(field)
+        body["HostConfig"]["Tmpfs"].pop("/keys")
+        body["HostConfig"]["Mounts"] = [
+            (mount["Type"], mount["Target"], mount["ReadOnly"]) for mount in body["HostConfig"]["Mounts"]
+        ]
+        service = written["services"][container.dask_name]
+        expected = {field: body[field] for field in ("Image", "Cmd", "User", "Env", "Labels", "HostConfig")}
+        assert back_to_body(service) == expected
+        assert service["container_name"] == container.name
+        assert service["pull_policy"] == "never"
+    assert written["networks"]["default"]["driver_opts"] == network_options()
+
+
+def test_a_field_that_compose_is_not_told_of_is_no_secret(monkeypatch):
+    """When the launcher learns to set something new, this fails instead of leaving it out."""
+
+    def body(*arguments: Any, **options: Any) -> dict[str, Any]:
+        made = container_body(*arguments, **options)
+        made["HostConfig"]["Sysctls"] = {}
+        return made
+
+    monkeypatch.setattr("canvod.launch.cluster.compose.container_body", body)
+    with pytest.raises(NotImplementedError, match="Sysctls"):
+        compose_file(standing_plan())
+
+
+def test_dollars_stay_dollars():
+    """Compose would take a dollar for a variable."""
+    settings = make_settings(launch={"environment": {"PRICE": "5$ ${HOME}"}})
+    service = compose_file(standing_plan(settings=settings))["services"]["worker-0"]
+    assert service["environment"]["PRICE"] == "5$$ $${HOME}"
+
+
+def test_what_compose_cannot_say_is_said():
+    """NUMA nodes of the memory: in the file's heading."""
+    assert "CpusetMems" in compose_text(standing_plan()).partition("\nname:")[0]
+
+
+def test_only_a_cluster_that_stands_is_written():
+    """A plan of processes, of another scheduler, or with a lease is refused."""
+    remote = make_settings(processing={"scheduler_address": "tls://127.0.0.1:8786"})
+    for plan in (
+        standing_plan(backend="process"),
+        standing_plan(standing=False),
+        standing_plan(settings=remote),
+    ):
+        with pytest.raises(PlanError, match="stand without a launcher"):
+            compose_text(plan)
+
+
+def test_the_command_writes_the_file_and_nothing_else(tmp_path, monkeypatch, capsys):
+    """Standard output is YAML, the rest is on stderr, and an ingest follows the same settings."""
+    file = tmp_path / "lab.yaml"
+    file.write_text("processing: {resource_mode: manual, n_max_threads: 1, max_memory_gb: 1}\n")
+    monkeypatch.setattr("canvod.launch.engine.probe_engine", lambda: None)
+    assert main(["compose", "--config", str(file), "--name", "lab"]) == 0
+    output = capsys.readouterr()
+    written = yaml.safe_load(output.out)
+    assert written["name"] == "canvod-launch-lab"
+    assert written["services"]["ingest"]["entrypoint"][-2:] == ["--config", str(file)]
+    assert "lab.yaml" in output.err
+    file.write_text("processing: {scheduler_address: 'tls://127.0.0.1:8786'}\n")
+    assert main(["compose", "--config", str(file)]) == 1
+    assert "leave out processing.scheduler_address" in capsys.readouterr().err
+
+
+def test_docker_compose_1_is_told_what_it_needs(tmp_path):
+    """Both files stop the old docker-compose with one line that says what to use."""
+    assert REFUSAL.replace('"', '\\"') in COMPOSE
+    written = compose_file(standing_plan())["services"]["keys"]["labels"]
+    assert REFUSAL in written.values()
+    program = shutil.which("docker-compose")
+    if (
+        program is None
+        or " 1."
+        not in subprocess.run([program, "--version"], check=False, capture_output=True, text=True).stdout
+    ):
+        pytest.skip("there is no docker-compose 1 here")
+    (tmp_path / "compose.pinned.yaml").write_text(compose_text(standing_plan()))
+    environ = {name: value for name, value in os.environ.items() if name != "COMPOSE_PROJECT_NAME"}
+    for file in (TOP / "compose.yaml", tmp_path / "compose.pinned.yaml"):
+        done = subprocess.run(
+            [program, "--file", str(file), "up"], check=False, capture_output=True, text=True, env=environ
+        )
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.endswith(
+            'This is docker-compose 1. canvod-launch needs Compose 2, which is called "docker compose". '
+            "See https://docs.docker.com/compose/install\n"
+        )
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    """A folder for each role, as volumes have them."""
+    for role in ROLES:
+        (tmp_path / role).mkdir()
+    return tmp_path
+
+
+def contents(top: Path) -> dict[str, str]:
+    """All files below a folder."""
+    return {str(path.relative_to(top)): path.read_text() for path in top.rglob("*") if path.is_file()}
+
+
+def test_keys_are_made_once(volumes, capsys):
+    """A second start leaves them as they are, so that a running cluster keeps its clients."""
+    assert fill_volumes(volumes, "x") is True
+    first = contents(volumes)
+    assert len(first) == 9
+    assert fill_volumes(volumes, "x") is False
+    assert contents(volumes) == first
+    for path in first:
+        assert stat.S_IMODE((volumes / path).stat().st_mode) == 0o600
+    assert len({text for path, text in first.items() if path.endswith("key.pem")}) == 3
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("lost", ["scheduler/key.pem", "worker/ca.pem", "client/cert.pem"])
+def test_keys_that_are_not_of_one_piece_are_replaced(volumes, lost):
+    """One lost volume makes all keys useless: all are made anew."""
+    fill_volumes(volumes, "x")
+    first = contents(volumes)
+    (volumes / lost).write_text("" if lost.startswith("client") else "another")
+    if "ca" not in lost:
+        (volumes / lost).unlink()
+    assert fill_volumes(volumes, "x") is True
+    assert not set(first.values()) & set(contents(volumes).values())
+
+
+def test_keys_of_another_user_are_refused_with_the_way_out(volumes, monkeypatch, capsys):
+    """Who changes CANVOD_USER reads why nothing starts."""
+    fill_volumes(volumes, "x")
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(KeysError, match="another user's"):
+        fill_volumes(volumes, "x")
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    assert fill([str(volumes)]) == 1
+    text = capsys.readouterr().err
+    assert "CANVOD_USER" in text
+    assert "docker compose down --volumes" in text
+
+
+def test_containers_of_root_are_refused(volumes, monkeypatch, capsys):
+    """CANVOD_USER=0:0 starts nothing."""
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert fill([str(volumes)]) == 1
+    assert "never run as root" in capsys.readouterr().err
+    assert contents(volumes) == {}
+
+
+def test_missing_volumes_are_an_error(tmp_path):
+    """A folder that is not there is named."""
+    with pytest.raises(KeysError, match="scheduler"):
+        fill_volumes(tmp_path, "x")
+
+
+class TestPreparation:
+    """``canvod-launch build --for-compose``."""
+
+    @pytest.fixture
+    def checkout(self, tmp_path, monkeypatch):
+        """A checkout, a base image, and a site with certificates, credentials and a proxy."""
+        (tmp_path / "docker/site").mkdir(parents=True)
+        (tmp_path / "compose.yaml").touch()
+        site = Site(
+            ca_bundle=b"certificates",
+            index_url="https://pypi.lab.example/simple",
+            credentials="machine pypi.lab.example login me password secret",
+            proxies={"HTTPS_PROXY": "http://me:secret@proxy.example:3128"},
+        )
+        monkeypatch.setattr(compose_site, "read_site", lambda _settings: site)
+        monkeypatch.setattr(compose_site, "choose_base", lambda *_arguments: "canvod-launch-base:3.14-forky")
+        return tmp_path
+
+    def prepare(self, checkout: Path) -> list[Path]:
+        """Run it."""
+        client: Any = None
+        base, written = compose_site.prepare_compose(client, Settings(), checkout)
+        assert base == "canvod-launch-base:3.14-forky"
+        return written
+
+    def test_compose_gets_a_base_and_what_the_network_needs(self, checkout):
+        """Twice, with the same result; secrets are in files of their owner alone, not in the override."""
+        self.prepare(checkout)
+        for path in self.prepare(checkout):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert sorted(path.name for path in (checkout / "docker/site").iterdir()) == [
+            "ca-bundle.pem",
+            "index-url",
+            "netrc",
+        ]
+        text = (checkout / "compose.override.yaml").read_text()
+        assert "secret" not in text
+        for role in ("scheduler", "worker"):
+            arguments = yaml.safe_load(text)["services"][role]["build"]["args"]
+            assert arguments == {
+                "PYTHON_IMAGE": "canvod-launch-base:3.14-forky", "PYTHON": "3.14", "HTTPS_PROXY": None,
+            }  # fmt: skip
+
+    def test_somebody_elses_override_is_kept(self, checkout):
+        """A file that it did not write is neither changed nor lost."""
+        (checkout / "compose.override.yaml").write_text("services: {}\n")
+        with pytest.raises(ImageError, match="not from this command"):
+            self.prepare(checkout)
+        assert (checkout / "compose.override.yaml").read_text() == "services: {}\n"
+        assert list((checkout / "docker/site").iterdir()) == []
+
+    def test_elsewhere_it_is_refused(self, tmp_path):
+        """Without a checkout there is nothing to prepare."""
+        with pytest.raises(ImageError, match=r"no compose\.yaml"):
+            self.prepare(tmp_path)
+
+    def test_git_ignores_all_of_it(self):
+        """What belongs to a site is never committed."""
+        if not (TOP / ".git").exists():
+            pytest.skip("this is no git checkout")
+        names = [
+            "compose.override.yaml",
+            "compose.pinned.yaml",
+            "docker/site/netrc",
+            "stores/x/y",
+            "data/x.rnx",
+        ]
+        done = subprocess.run(
+            ["git", "-C", str(TOP), "check-ignore", *names], check=False, capture_output=True, text=True
+        )
+        assert done.stdout.split() == names
+
+
+def test_the_readme_names_commands_that_exist():
+    """Services, files and targets of the section are there."""
+    text = (TOP / "README.md").read_text()
+    section = text.partition("## docker compose")[2].partition("\n## ")[0]
+    assert section
+    commands = [line[2:].partition(" #")[0].split() for line in section.splitlines() if line.startswith("$ ")]
+    assert ["docker", "compose", "build"] in commands
+    assert ["docker", "compose", "up", "--detach"] in commands
+    assert ["make", "compose-base"] in commands
+    assert "compose-base:" in (TOP / "Makefile").read_text()
+    runs = [command for command in commands if "run" in command]
+    assert runs
+    for command in runs:
+        assert shlex.join(command).startswith("docker compose ")
+        assert "ingest" in command
+    for name in re.findall(r"CANVOD_[A-Z_]+", section):
+        assert name in defaults() or "__" in name, name
