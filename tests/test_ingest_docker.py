@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from canvod.launch.runtime.observations import available_readers, read_observati
 from leftovers import SEED, assert_gone, engine_leftovers, volumes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import docker
 
@@ -38,24 +39,49 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(inputs: Sequence[Path], store: Path, group: str = "site/receiver") -> subprocess.Popen[str]:
-    """Start the command on two workers in containers."""
+@contextmanager
+def started(
+    inputs: Sequence[Path], store: Path, group: str = "site/receiver"
+) -> Iterator[subprocess.Popen[str]]:
+    """The command on two workers in containers; ended with the test, also with one that fails."""
     options = ["--store", str(store), "--group", group, "--workers", "2", "--backend", "docker", "--json"]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*COMMAND, *map(str, inputs), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         env=os.environ | {"CANVOD_LAUNCH__DASHBOARD_PORT": "0", "CANVOD_PROCESSING__MAX_MEMORY_GB": "4"},
-    )
+    ) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def run(inputs: Sequence[Path], store: Path, group: str = "site/receiver") -> tuple[int, dict[str, Any], str]:
     """Run the command to its end."""
-    program = start(inputs, store, group)
-    out, err = program.communicate(timeout=280)
+    with started(inputs, store, group) as program:
+        out, err = program.communicate(timeout=280)
     return program.returncode, json.loads(out or "{}"), err
+
+
+def read_until(program: subprocess.Popen[str], text: str) -> str:
+    """Everything that the command says on stderr up to a line with this text, which it must say."""
+    assert program.stderr is not None
+    said = ""
+    for line in program.stderr:
+        said += line
+        if text in line:
+            return said
+    pytest.fail(f"the command ended before it said {text!r}:\n{said}")
+
+
+@pytest.fixture
+def damaged(invalid: Path, folder: Path) -> Path:
+    """A file whose failure is told at once: from then on the workers are reading the others."""
+    (folder / "damaged").mkdir()
+    return Path(shutil.copy(invalid / "binary_garbage.25o", folder / "damaged" / "garb0010.25o"))
 
 
 def cluster_of(engine: docker.DockerClient, timeout_s: float = 60) -> str:
@@ -109,21 +135,18 @@ def test_real_files_are_stored_as_a_serial_read_gives_them(
 
 
 def test_a_worker_that_is_killed_costs_no_file(
-    images: object, engine: docker.DockerClient, rosalia: Path, folder: Path
+    images: object, engine: docker.DockerClient, rosalia: Path, damaged: Path, folder: Path
 ) -> None:
     """One container is killed while files are read: all are stored, with the right values."""
     del images
-    files = sorted((rosalia / "02_canopy").rglob("*.rnx"))[:12]
-    program = start(files, folder / "store")
-    cluster = cluster_of(engine)
-    assert program.stderr is not None
-    while "dask_cluster_started" not in (line := program.stderr.readline()):
-        assert line, "the command ended before its cluster was up"
-    time.sleep(3)
-    engine.api.kill(f"canvod-launch-{cluster}-worker-1")
-    out, err = program.communicate(timeout=280)
-    assert program.returncode == 0, err
-    assert json.loads(out)["counts"] == {"stored": 12, "skipped": 0, "failed": 0}
+    files = sorted((rosalia / "02_canopy").rglob("*.rnx"))
+    with started([damaged, *files], folder / "store") as program:
+        cluster = cluster_of(engine)
+        read_until(program, f"failed: {damaged}")
+        engine.api.kill(f"canvod-launch-{cluster}-worker-1")
+        out, err = program.communicate(timeout=280)
+    assert program.returncode == 3, err
+    assert json.loads(out)["counts"] == {"stored": 24, "skipped": 0, "failed": 1}
     assert "container_ended" in err
     assert stored(folder / "store", "site/receiver") == serial(files)
     assert engine_leftovers(engine, cluster) == []
@@ -155,15 +178,20 @@ def test_a_damaged_file_costs_no_other_and_a_second_run_stores_nothing(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_an_interrupted_ingest_commits_nothing_and_leaves_nothing(
-    images: object, engine: docker.DockerClient, rosalia: Path, folder: Path, number: signal.Signals
+    images: object,
+    engine: docker.DockerClient,
+    rosalia: Path,
+    damaged: Path,
+    folder: Path,
+    number: signal.Signals,
 ) -> None:
     """The exit status is the signal's; there is no container, no network, and no store that was new."""
     del images
-    program = start([rosalia / "01_reference"], folder / "store")
-    cluster = cluster_of(engine)
-    time.sleep(3)
-    program.send_signal(number)
-    _, err = program.communicate(timeout=60)
+    with started([damaged, rosalia / "01_reference"], folder / "store") as program:
+        cluster = cluster_of(engine)
+        read_until(program, f"failed: {damaged}")
+        program.send_signal(number)
+        _, err = program.communicate(timeout=60)
     assert program.returncode == 128 + number, err
     assert engine_leftovers(engine, cluster) == []
     assert not (folder / "store").exists()
@@ -176,16 +204,16 @@ def test_a_launcher_killed_in_its_commit_costs_no_file(
     """SIGKILL while the commit is written: the store has all or nothing of it, and the next run the rest."""
     del images
     files = sorted((rosalia / "02_canopy").rglob("*.rnx"))[:4]
-    program = start(files, folder / "store")
-    cluster = cluster_of(engine)
-    manifests = folder / "store" / "manifests"
-    deadline = time.monotonic() + 120
-    while not (manifests.is_dir() and any(manifests.iterdir())):
-        assert program.poll() is None
-        assert time.monotonic() < deadline
-    time.sleep(random.Random(SEED + round_).uniform(0, 0.02))  # noqa: S311 - a schedule, no secret
-    program.kill()
-    program.communicate()
+    with started(files, folder / "store") as program:
+        cluster = cluster_of(engine)
+        manifests = folder / "store" / "manifests"
+        deadline = time.monotonic() + 120
+        while not (manifests.is_dir() and any(manifests.iterdir())):
+            assert program.poll() is None
+            assert time.monotonic() < deadline
+        time.sleep(random.Random(SEED + round_).uniform(0, 0.02))  # noqa: S311 - a schedule, no secret
+        program.kill()
+        program.communicate()
     assert_gone(engine, cluster)
     commits = len(open_store(folder / "store").snapshots()) - 1  # the first one is the empty store
     assert commits in {0, 1}
