@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import Task as RichTask
 from rich.text import Text
 
+FIRST_LINE_S = 2.0
 LINE_INTERVAL_S = 10.0
 SAMPLE_INTERVAL_S = 1.0
 
@@ -132,26 +133,29 @@ class _RateColumn(TextColumn):
 
 
 class LineProgress(_Sampled):
-    """A plain line every 10 s, for logs."""
+    """A plain line after the first 2 s of a phase and every 10 s from then on, for logs."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._title, self._unit, self._total, self._done = "", "", 0, 0
-        self._started = self._shown = clock()
+        self._started = clock()
+        self._due = self._started + FIRST_LINE_S
         super().__init__(console)
 
     def begin(self, title: str, total: int, unit: str) -> None:
         """Begin a phase; see `IngestProgress.begin`."""
         self._title, self._total, self._unit, self._done = title, total, unit, 0
-        self._started = self._shown = self._clock()
+        self._started = self._clock()
+        self._due = self._started + FIRST_LINE_S
 
     def advance(self, steps: int = 1) -> None:
         """Count steps of the phase."""
         self._done += steps
 
     def _tick(self) -> None:
-        if self._total and self._done < self._total and self._clock() - self._shown >= LINE_INTERVAL_S:
-            self._shown = self._clock()
+        now = self._clock()
+        if self._done < self._total and now >= self._due:
+            self._due = now + LINE_INTERVAL_S
             self.say(self.line())
 
     def line(self) -> str:
