@@ -9,8 +9,9 @@ import pytest
 from canvod.launch.config import load_settings
 from canvod.launch.errors import PlanError
 from canvod.launch.plan.containers import PROCESS_VARIABLES
+from canvod.launch.plan.cores import slice_cores
 from canvod.launch.plan.memory import MB, format_bytes
-from canvod.launch.plan.model import ClusterPlan, HostInventory, Mount
+from canvod.launch.plan.model import ClusterPlan, Cpu, HostInventory, Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.memory_cap import NANNY_BYTES
 from plan_strategies import GB, make_engine, make_host, make_settings
@@ -451,3 +452,21 @@ def test_a_large_tmp_is_said_aloud():
 def test_sizes_for_people(size, text):
     """GB where there is one, else MB."""
     assert format_bytes(size) == text
+
+
+def test_workers_meet_on_a_core_only_where_there_are_too_few():
+    """Every way to slice up to 12 cores of two hardware threads: no more cores are shared than must be."""
+    for cores in range(1, 13):
+        cpus = [Cpu(id=n, core=(n % cores, n % cores + cores), node=0) for n in range(2 * cores)]
+        for per_worker in range(1, 9):
+            for workers in range(1, 2 * cores // per_worker + 1):
+                found = slice_cores(cpus, workers, per_worker).slices
+                taken = [cpu for ids in found for cpu in ids]
+                assert len(taken) == len(set(taken)) == workers * per_worker
+                owners = [
+                    {number for number, ids in enumerate(found) if {n, n + cores} & {*ids}}
+                    for n in range(cores)
+                ]
+                shared = sum(len(numbers) > 1 for numbers in owners)
+                missing = workers * -(-per_worker // 2) - cores
+                assert shared <= max(0, missing), (cores, per_worker, workers)

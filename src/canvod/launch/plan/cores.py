@@ -104,22 +104,39 @@ def _slice_node(cores: Sequence[Sequence[int]], workers: int, per_worker: int) -
     untouched = [list(core) for core in cores]
     opened: list[int] = []
     slices: list[tuple[int, ...]] = []
-    for _ in range(workers):
+    for later in reversed(range(workers)):
         own: list[int] = []
         while (need := per_worker - len(own)) > 0:
-            whole = [core for core in untouched if len(core) <= need]
-            if whole:
-                core = max(whole, key=len)
-            elif untouched:
-                core = min(untouched, key=len)
-            else:
+            sizes = [len(core) for core in untouched]
+            # Of a core that is more than this worker needs another one gets the rest, where cores are short.
+            partly = all(size > need for size in sizes)
+            if partly and opened and not _suffice(sizes, [need, *[per_worker] * later]):
                 own.append(opened.pop(0))
                 continue
-            untouched.remove(core)
+            core = untouched.pop(sizes.index(_best_size(sizes, need)))
             own += core[:need]
             opened += core[need:]
         slices.append(tuple(sorted(own)))
     return slices
+
+
+def _best_size(sizes: Sequence[int], need: int) -> int:
+    """Choose the core to take next: the largest that is needed whole, else the smallest."""
+    return max((size for size in sizes if size <= need), default=min(sizes))
+
+
+def _suffice(sizes: Sequence[int], needs: Iterable[int]) -> bool:
+    """Tell whether there are cores enough for workers with these needs to meet on none."""
+    free = list(sizes)
+    for need in needs:
+        missing = need
+        while missing > 0:
+            if not free:
+                return False
+            size = _best_size(free, missing)
+            free.remove(size)
+            missing -= size
+    return True
 
 
 def nodes_of(cpus: Iterable[Cpu], ids: Iterable[int]) -> tuple[int, ...]:
