@@ -11,7 +11,6 @@ from hypothesis import given
 from rich.console import Console
 from rich.text import Text
 
-import hypothesis_profiles  # noqa: F401 - loads the profile
 from canvod.launch.cli import main
 from canvod.launch.plan.model import ClusterPlan
 from canvod.launch.plan.planner import make_plan
@@ -191,6 +190,24 @@ def test_the_command_prints_json(capsys, tmp_path, monkeypatch):
     assert main(["plan", "--json", "--name", "mine"]) == 0
     plan = ClusterPlan.model_validate_json(capsys.readouterr().out)
     assert (plan.name, plan.backend, len(plan.workers)) == ("mine", "process", 1)
+
+
+@pytest.mark.usefixtures("processes")
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--idle-timeout", "60"], 2, "add --standing"),
+        (["--standing"], 1, "a cluster stands in containers only"),
+        (["--workers", "0"], 1, "processing.n_max_threads"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(capsys, tmp_path, monkeypatch, options, status, said):
+    """As the command that would start it refuses them."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", *options]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
 
 
 @pytest.mark.usefixtures("processes")

@@ -26,7 +26,7 @@ from canvod.launch.cli.status import format_uptime
 from canvod.launch.cluster.contact import KeptState
 from canvod.launch.cluster.found import FoundCluster, choose_cluster, find_clusters
 from canvod.launch.cluster.keys import KeyFolder, keys_home, make_keys
-from canvod.launch.cluster.launcher import launcher_mark
+from canvod.launch.cluster.launcher import LAUNCHER_LABEL, launcher_mark
 from canvod.launch.cluster.mounts import make_mounts, require_visible
 from canvod.launch.cluster.status import read_memory
 from canvod.launch.cluster.sweep import sweep_keys
@@ -36,6 +36,7 @@ from canvod.launch.manager import DaskClusterManager
 from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.model import CLUSTER_LABEL, LABEL_PREFIX, ROLE_LABEL
 from canvod.launch.plan.planner import make_plan
+from canvod.launch.plan.render import plan_json
 from canvod.launch.runtime.status import STATUS, TARGET, StatusPlugin
 from leftovers import engine_leftovers, keys_of, volumes
 
@@ -141,6 +142,19 @@ def test_status_tells_limits_memory_and_tasks(folder: Path) -> None:
     table = call(folder, "status").stdout
     for word in (NAME, "up", "2 of 2 workers", "worker-1", "1 GB", found["scheduler_address"], "uptime"):
         assert word in table
+
+
+@pytest.mark.docker
+def test_the_plan_that_is_shown_is_the_one_that_was_started(folder: Path) -> None:
+    """``plan --standing`` with the options of ``up``: equal but for the process that started it."""
+    options = ["--name", NAME, "--config", "processing.yaml", "--read-only", str(folder)]
+    shown = json.loads(call(folder, "plan", "--standing", "--json", *options).stdout)
+    with DaskClusterManager(name=NAME) as manager:
+        started = json.loads(plan_json(manager.plan))
+    for plan in (shown, started):
+        for part in (plan["scheduler"], *plan["workers"], plan["network"]):
+            assert part["labels"].pop(LAUNCHER_LABEL)
+    assert shown == started
 
 
 @pytest.mark.docker

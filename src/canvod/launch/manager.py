@@ -16,7 +16,7 @@ from canvod.launch.cluster.keys import ROLES, KeyFolder, keys_folder, make_keys
 from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
 from canvod.launch.cluster.launcher import launcher_mark
 from canvod.launch.cluster.mounts import make_mounts, require_mounts
-from canvod.launch.cluster.planning import plan_here
+from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.reaper import Reaper
 from canvod.launch.cluster.removal import remedy
 from canvod.launch.cluster.sweep import sweep_quietly
@@ -251,6 +251,7 @@ class DaskClusterManager:
 
     def _make_plan(self, backend: Backend, engine: EngineInventory | None = None) -> ClusterPlan:
         plan = plan_here(self.settings, self._name, backend=backend, engine=engine, mounts=self._mounts)
+        log_warnings(plan)
         self._before_start(plan)
         if backend == "docker":
             require_mounts(plan)

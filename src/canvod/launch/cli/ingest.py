@@ -81,7 +81,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     """Read observation files into a store."""
     from rich.console import Console
 
-    from canvod.launch.cli.session import read_settings, say
+    from canvod.launch.cli.session import read_settings, say, workers_fields
     from canvod.launch.errors import ConfigError
     from canvod.launch.images.progress import shown
     from canvod.launch.ingest.job import IngestJob
@@ -92,13 +92,8 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             f"--cluster {cluster} uses a cluster as it is: --backend and --workers cannot be set.",
             hint=f"leave them out; or canvod-launch scale N --name {cluster}",
         )
-    overrides = {
-        "launch.backend": backend,
-        "ingest.reader": reader,
-        "processing.resource_mode": None if workers is None else "manual",
-        "processing.n_max_threads": workers,
-    }
-    settings = read_settings(config, overrides)
+    overrides = {"launch.backend": backend, "ingest.reader": reader}
+    settings = read_settings(config, overrides | workers_fields(workers))
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     job = IngestJob(inputs, store, group, settings, cluster)
     size = sum(file.size_bytes for file in job.found.files) / 1e6

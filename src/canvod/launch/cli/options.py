@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+DEFAULT_NAME: Final = "canvod"
+"""Name of a standing cluster that was given none."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -39,11 +42,18 @@ WritableOption = Annotated[
 ]
 """What the workers of a new cluster see and change."""
 
+IdleTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", min=1, help="End after so long without a task; else never.", show_default=False
+    ),
+]
+"""How long a standing cluster may have nothing to do."""
+
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output, also of an error.", show_default=False)
 ]
 """JSON instead of text for people."""
-
 
 NameOption = Annotated[
     str | None,

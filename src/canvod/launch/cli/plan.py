@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from canvod.launch.cli.options import ConfigOption, JsonOption, examples
+from canvod.launch.cli.options import (
+    DEFAULT_NAME,
+    ConfigOption,
+    IdleTimeoutOption,
+    JsonOption,
+    ReadOnlyOption,
+    WorkersOption,
+    WritableOption,
+    examples,
+)
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
-    from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory, HostInventory
+    from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory
 
 STAND_IN_NAME = "plan"
-"""Name of the cluster in a plan that nobody starts; every start makes up its own."""
+"""Name in the plan of a cluster that ends with its program: every start makes up its own."""
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +43,7 @@ def register(app: typer.Typer) -> None:
             "canvod-launch plan --config lab.yaml",
             "CANVOD_LAUNCH__BACKEND=process canvod-launch plan",
             "canvod-launch plan --json | jq '.workers[].cpuset_cpus'",
+            "canvod-launch plan --standing --name lab --read-only /data --json",
         ),
     )(plan)
 
@@ -42,25 +51,52 @@ def register(app: typer.Typer) -> None:
 def plan(
     config: ConfigOption = None,
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of the cluster; a start makes up its own.")
-    ] = STAND_IN_NAME,
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Name of the cluster; else what a start would take.", show_default=False
+        ),
+    ] = None,
+    standing: Annotated[
+        bool,
+        typer.Option(
+            "--standing",
+            help="Plan what canvod-launch up starts, instead of a cluster that ends with its program.",
+            show_default=False,
+        ),
+    ] = False,
+    workers: WorkersOption = None,
+    read_only: ReadOnlyOption = None,
+    writable: WritableOption = None,
+    idle_timeout: IdleTimeoutOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Show what would be started on this host."""
-    from canvod.launch.cli.session import choose_file
+    from canvod.launch.cli.session import choose_file, workers_fields
+    from canvod.launch.cluster.mounts import make_mounts, require_mounts
+    from canvod.launch.cluster.planning import plan_here
     from canvod.launch.config import load_settings
-    from canvod.launch.plan.inventory import read_inventory
-    from canvod.launch.plan.planner import make_plan
     from canvod.launch.plan.render import plan_json
 
-    settings = load_settings(choose_file(config))
-    inventory = read_inventory()
-    backend, reason, engine = _choose(settings)
-    result = make_plan(settings, inventory, backend=backend, name=name, engine=engine, environ=os.environ)
+    settings = load_settings(choose_file(config), overrides=workers_fields(workers))
+    mounts = make_mounts(read_only or (), writable or ())
+    if standing:
+        from canvod.launch.cluster.standing import plan_standing
+
+        reason = "containers that stand until canvod-launch down"
+        result = plan_standing(settings, name or DEFAULT_NAME, idle_timeout_s=idle_timeout, mounts=mounts)
+    elif idle_timeout is not None:
+        raise typer.BadParameter(
+            "it is for a cluster that stands; add --standing", param_hint="--idle-timeout"
+        )
+    else:
+        backend, reason, engine = _choose(settings)
+        result = plan_here(settings, name or STAND_IN_NAME, backend=backend, engine=engine, mounts=mounts)
+        if backend == "docker":
+            require_mounts(result)
     if json_output:
         typer.echo(plan_json(result))
     else:
-        _print(settings, result, inventory, reason)
+        _print(settings, result, reason)
 
 
 def _choose(settings: Settings) -> tuple[Backend, str, EngineInventory | None]:
@@ -73,10 +109,11 @@ def _choose(settings: Settings) -> tuple[Backend, str, EngineInventory | None]:
     return choice.backend, choice.reason, choice.engine
 
 
-def _print(settings: Settings, plan: ClusterPlan, inventory: HostInventory, reason: str) -> None:
+def _print(settings: Settings, plan: ClusterPlan, reason: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from canvod.launch.plan.inventory import read_inventory
     from canvod.launch.plan.render import core_drawing, plan_notes, plan_table
 
     console = Console(highlight=False)
@@ -90,6 +127,6 @@ def _print(settings: Settings, plan: ClusterPlan, inventory: HostInventory, reas
         console.print()
         console.print(plan_table(plan))
         console.print()
-        console.print(core_drawing(plan, inventory))
+        console.print(core_drawing(plan, read_inventory()))
     console.print()
     console.print(plan_notes(plan))

@@ -63,19 +63,12 @@ def run(
     from rich.console import Console
 
     from canvod.launch.child import find_program, run_child
-    from canvod.launch.cli.session import read_settings, say
+    from canvod.launch.cli.session import read_settings, say, workers_fields
     from canvod.launch.images.progress import shown
     from canvod.launch.manager import DaskClusterManager
 
     program = find_program(command[0])
-    settings = read_settings(
-        config,
-        {
-            "launch.backend": backend,
-            "processing.resource_mode": None if workers is None else "manual",
-            "processing.n_max_threads": workers,
-        },
-    )
+    settings = read_settings(config, {"launch.backend": backend} | workers_fields(workers))
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with shown(console) as build_progress:
         manager = DaskClusterManager(

@@ -65,6 +65,20 @@ def read_settings(config: Path | None, overrides: Mapping[str, Any] | None = Non
     return settings
 
 
+def workers_fields(workers: int | None) -> dict[str, Any]:
+    """Name the fields that ``--workers`` sets, as `read_settings` takes them.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Number of workers.
+    """
+    return {
+        "processing.resource_mode": None if workers is None else "manual",
+        "processing.n_max_threads": workers,
+    }
+
+
 @contextmanager
 def engine() -> Iterator[Client]:
     """Connect to the Docker engine for the length of a command.

@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from canvod.launch.cli.options import (
+    DEFAULT_NAME,
     ConfigOption,
+    IdleTimeoutOption,
     JsonOption,
     ReadOnlyOption,
     WorkersOption,
     WritableOption,
     examples,
 )
-
-DEFAULT_NAME = "canvod"
 
 
 def register(app: typer.Typer) -> None:
@@ -47,31 +47,20 @@ def up(
     workers: WorkersOption = None,
     read_only: ReadOnlyOption = None,
     writable: WritableOption = None,
-    idle_timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", min=1, help="End after so long without a task; else never.", show_default=False
-        ),
-    ] = None,
+    idle_timeout: IdleTimeoutOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Start a cluster that stands."""
     from rich.console import Console
 
-    from canvod.launch.cli.session import engine, read_settings, say
+    from canvod.launch.cli.session import engine, read_settings, say, workers_fields
     from canvod.launch.cli.status import print_status
     from canvod.launch.cluster.mounts import make_mounts
     from canvod.launch.cluster.standing import start_standing
     from canvod.launch.cluster.status import cluster_status
     from canvod.launch.images.progress import shown
 
-    settings = read_settings(
-        config,
-        {
-            "processing.resource_mode": None if workers is None else "manual",
-            "processing.n_max_threads": workers,
-        },
-    )
+    settings = read_settings(config, workers_fields(workers))
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with engine() as client:
         with shown(console) as build_progress:

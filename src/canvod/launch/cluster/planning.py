@@ -30,7 +30,7 @@ def plan_here(
     standing: bool = False,
     idle_timeout_s: float | None = None,
 ) -> ClusterPlan:
-    """Plan a cluster for this host, marked as this process's, and log the plan's warnings.
+    """Plan a cluster for this host, marked as this process's.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def plan_here(
         What is wanted.
     name : str
         Name of the cluster.
-    backend : {"docker", "process", "remote"}
+    backend : {"docker", "process", "remote", "pool"}
         What carries it out.
     engine, mounts, standing, idle_timeout_s
         As in `canvod.launch.plan.planner.make_plan`.
@@ -53,7 +53,7 @@ def plan_here(
     PlanError
         If the settings do not fit this host.
     """
-    plan = make_plan(
+    return make_plan(
         settings,
         read_inventory(),
         backend=backend,
@@ -66,7 +66,16 @@ def plan_here(
         standing=standing,
         idle_timeout_s=idle_timeout_s,
     )
+
+
+def log_warnings(plan: ClusterPlan) -> None:
+    """Log what a plan warns of.
+
+    Parameters
+    ----------
+    plan : ClusterPlan
+        A plan that is about to be carried out.
+    """
     for note in plan.notes:
         if note.level == "warning":
             log.warning("plan_note", note=note.text)
-    return plan

@@ -10,7 +10,7 @@ from canvod.launch.cluster.contact import scheduler_mark
 from canvod.launch.cluster.found import choose_cluster, find_clusters
 from canvod.launch.cluster.keys import keys_folder
 from canvod.launch.cluster.mounts import require_mounts
-from canvod.launch.cluster.planning import plan_here
+from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.removal import cluster_label, list_labelled, remedy, remove_objects
 from canvod.launch.cluster.sweep import sweep_keys, sweep_quietly
 from canvod.launch.engine import connect, probe_engine
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from canvod.launch.config import Settings
     from canvod.launch.engine import Client
     from canvod.launch.images.events import BuildEvent
-    from canvod.launch.plan.model import Mount
+    from canvod.launch.plan.model import ClusterPlan, Mount
 
 
 def start_standing(
@@ -77,6 +77,43 @@ def start_standing(
     _require_containers(settings)
     sweep_quietly(client)
     _refuse_second(client, name)
+    plan = plan_standing(settings, name, idle_timeout_s=idle_timeout_s, mounts=mounts)
+    log_warnings(plan)
+    ensure_images(client, settings, progress=build_progress)
+    count = len(plan.workers)
+    progress(f"starting {count} worker{'s' if count != 1 else ''} in containers")
+    return bring_up(client, plan)
+
+
+def plan_standing(
+    settings: Settings, name: str, *, idle_timeout_s: float | None = None, mounts: Sequence[Mount] = ()
+) -> ClusterPlan:
+    """Plan what `start_standing` starts, and start nothing.
+
+    Parameters
+    ----------
+    settings : Settings
+        What to start.
+    name : str
+        Its name.
+    idle_timeout_s : float, optional
+        End by itself after so long without a task, in seconds.
+    mounts : sequence of Mount, optional
+        Host paths that workers see besides those of the settings.
+
+    Returns
+    -------
+    ClusterPlan
+        The plan.
+
+    Raises
+    ------
+    ConfigError, PlanError
+        If the settings cannot be used.
+    EngineError
+        If no engine answers.
+    """
+    _require_containers(settings)
     engine = probe_engine()
     if engine is None:
         connect().close()  # raises, with the reason
@@ -90,10 +127,7 @@ def start_standing(
         idle_timeout_s=idle_timeout_s,
     )
     require_mounts(plan)
-    ensure_images(client, settings, progress=build_progress)
-    count = len(plan.workers)
-    progress(f"starting {count} worker{'s' if count != 1 else ''} in containers")
-    return bring_up(client, plan)
+    return plan
 
 
 def stop_cluster(client: Client, name: str | None) -> tuple[str, list[str]]:
