@@ -1,6 +1,7 @@
-"""How long property tests search: ``HYPOTHESIS_PROFILE=default|ci``, by default ``ci`` where ``CI`` is set.
+"""How long property tests search: ``HYPOTHESIS_PROFILE=default|ci|deep``.
 
-Importing this module loads the profile, so a test module with properties imports it, and so may conftest.py.
+``default`` and ``deep`` try other examples each time. ``ci`` tries the same ones every time: a change is
+judged by what it does, not by what another run happened to find; ``deep`` is there to find it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from hypothesis import HealthCheck, settings
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 
 settings.register_profile("default", settings(max_examples=100, **_COMMON))  # type: ignore[arg-type]
-settings.register_profile("ci", settings(max_examples=200, print_blob=True, **_COMMON))  # type: ignore[arg-type]
+settings.register_profile("ci", settings(max_examples=200, derandomize=True, **_COMMON))  # type: ignore[arg-type]
+settings.register_profile("deep", settings(max_examples=5000, print_blob=True, **_COMMON))  # type: ignore[arg-type]
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
 settings.load_profile(PROFILE)
+
+EXAMPLES = settings.default.max_examples  # type: ignore[union-attr]
+"""How many examples a test tries; one that takes long divides it."""

@@ -15,7 +15,6 @@ import pytest
 import yaml
 from hypothesis import given
 
-import hypothesis_profiles  # noqa: F401 - loads the profile
 from canvod.launch.cli import main
 from canvod.launch.cluster.body import container_body, network_options
 from canvod.launch.cluster.compose import REFUSAL, client_environment, compose_file, compose_text

@@ -10,7 +10,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import hypothesis_profiles  # noqa: F401 - loads the profile
 from canvod.launch.config import (
     IngestSettings,
     LaunchSettings,

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import hypothesis_profiles  # noqa: F401 - loads the profile
 from canvod.launch.config import SettingsError, load_settings
 from canvod.launch.errors import ConfigError, ExitStatus
 

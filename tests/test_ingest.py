@@ -19,6 +19,7 @@ from rich.console import Console
 from canvod.launch.errors import DependencyError, ExitStatus, InputError
 from canvod.launch.ingest.store import open_dataset, open_store
 from canvod.launch.runtime import tasks
+from hypothesis_profiles import EXAMPLES
 from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_window, write_windows
 
 GROUP = "site/receiver"
@@ -151,7 +152,9 @@ def test_late_days_keep_the_epochs_increasing(tmp_path):
     assert dataset.SNR.encoding["chunks"][0] == 7
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=EXAMPLES // 16, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     starts=st.lists(st.integers(0, 60), min_size=1, max_size=5, unique=True),
     count=st.integers(1, 20),

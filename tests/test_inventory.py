@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import hypothesis_profiles  # noqa: F401 - loads the profile
 from canvod.launch.plan.cgroups import NO_LIMIT, read_cgroups
 from canvod.launch.plan.cpulist import format_cpulist, parse_cpulist
 from canvod.launch.plan.inventory import ProcessView, read_inventory

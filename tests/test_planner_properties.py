@@ -9,7 +9,6 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-import hypothesis_profiles  # noqa: F401 - loads the profile
 from canvod.launch.errors import PlanError
 from canvod.launch.plan.cores import nodes_of, slice_cores
 from canvod.launch.plan.cpulist import format_cpulist, parse_cpulist

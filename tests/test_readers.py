@@ -27,6 +27,7 @@ from canvod.launch.runtime.observations import (
 )
 from canvod.launch.simulate.header import RinexHeader
 from canvod.launch.simulate.rinex import write_rinex
+from hypothesis_profiles import EXAMPLES
 from rinex211 import write_rinex211
 
 ALL = tuple(VARIABLE_DTYPES)
@@ -193,7 +194,9 @@ def test_damage_counts_where_it_is_read(invalid):
 
 
 @pytest.mark.parametrize("version", [2, 3])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=EXAMPLES // 4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_readers_agree_on_whatever_damage(tmp_path, version, data):
     """A file with lines lost, doubled, cut or overwritten is read alike, or refused for the same reason."""
