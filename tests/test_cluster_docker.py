@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ from canvod.launch.cluster.docker import DockerCluster
 from canvod.launch.cluster.fleet import ContainerFleet
 from canvod.launch.cluster.keys import KeyFolder, make_keys
 from canvod.launch.config import load_settings
-from canvod.launch.engine import connect, probe_engine
-from canvod.launch.errors import ContainerFailedError, PlanError
+from canvod.launch.engine import connect, probe_engine, translate
+from canvod.launch.errors import ClusterExistsError, ContainerFailedError, EngineError, PlanError
 from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.plugin import thread_resources
@@ -301,6 +302,50 @@ def test_a_killed_container_is_replaced_and_no_task_is_lost(
     engine.api.kill(cluster.container_plan.workers[1].name)
     assert client.gather(futures) == [number**2 for number in range(40)]
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
+
+
+def test_a_replacement_that_dies_is_replaced_too(
+    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+) -> None:
+    """A container that ends before its worker has come costs one more attempt, and not the worker."""
+    name = cluster.container_plan.workers[0].name
+
+    def kill_unless(known: list[str]) -> bool:
+        """Kill the container of this name, once there is another one than those that are known."""
+        with suppress(EngineError), translate("kill the worker"):
+            found = engine.api.inspect_container(name)["Id"]
+            if found not in known:
+                engine.api.kill(found)
+                known.append(found)
+                return True
+        return False
+
+    killed: list[str] = []
+    for _ in range(2):
+        assert eventually(lambda: kill_unless(killed))
+
+    def third_is_there() -> bool:
+        with suppress(EngineError), translate("look for the worker"):
+            return engine.api.inspect_container(name)["Id"] not in killed
+        return False
+
+    assert eventually(third_is_there)
+    assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
+
+
+def test_a_name_that_is_taken_costs_its_cluster_nothing(
+    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+) -> None:
+    """A second start under the same name is refused by the engine, and removes nothing of the first."""
+    second = ContainerFleet(engine, cluster.container_plan, make_keys(cluster.name))
+    second.begin()
+    for plan in (cluster.container_plan.scheduler, *cluster.container_plan.workers):
+        with pytest.raises(ClusterExistsError, match=f"There is a cluster {cluster.name} already"):
+            second.start(plan).result(30)
+        second.remove(plan.dask_name)
+    second.release()
+    assert worker_names(client) == ["worker-0", "worker-1"]
+    assert client.submit(sum, [1, 2]).result(30) == 3
 
 
 def allocate(size: int) -> int:

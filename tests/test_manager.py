@@ -57,6 +57,12 @@ def main():
             sys.exit(5)
     elif how == "atexit":
         return
+    elif how == "fork":
+        with manager:
+            if os.fork() == 0:
+                sys.exit(0)  # leaves the block, and runs what is registered for the end
+            os.wait()
+            print(manager.client.submit(sum, [1, 2]).result(), flush=True)
     elif how == "waiting":
         with manager:
             wait()
@@ -125,6 +131,17 @@ def test_nothing_is_left_however_a_program_ends(
     assert out.startswith("up")
     assert ("of the user" in err) == (how == "exception")
     assert_nothing_is_left(backend, name, program.pid)
+
+
+@pytest.mark.docker
+def test_a_fork_of_the_program_takes_nothing_with_it(images: object, tmp_path: Path) -> None:
+    """A child that leaves the block of its parent, and ends, leaves the parent's cluster as it is."""
+    del images
+    program = start(tmp_path, "docker-forks", "docker", "fork")
+    out, err = program.communicate(timeout=120)
+    assert program.returncode == 0, err
+    assert out.splitlines()[-1] == "3", out + err
+    assert_nothing_is_left("docker", "docker-forks", program.pid)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -31,7 +31,7 @@ from canvod.launch.cluster.mounts import make_mounts, require_visible
 from canvod.launch.cluster.status import read_memory
 from canvod.launch.cluster.sweep import sweep_keys
 from canvod.launch.config import load_settings
-from canvod.launch.errors import ClusterNotFoundError, ConfigError, InputError
+from canvod.launch.errors import ClusterExistsError, ClusterNotFoundError, ConfigError, InputError
 from canvod.launch.manager import DaskClusterManager
 from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.model import CLUSTER_LABEL, LABEL_PREFIX, ROLE_LABEL
@@ -162,7 +162,9 @@ def test_a_second_one_of_the_same_name_is_refused(folder: Path) -> None:
     """The first is as it was, and the message says what to do."""
     refused = call(folder, "up", "--name", NAME, "--config", "processing.yaml", status=1)
     assert f"There is a cluster {NAME} already" in refused.stderr
-    assert "up --name OTHER" in refused.stderr
+    assert "take another name" in refused.stderr
+    with pytest.raises(ClusterExistsError, match=f"There is a cluster {NAME} already"):
+        DaskClusterManager({"launch": {"backend": "docker"}}, cluster_name=NAME)
     assert state(folder)["state"] == "up"
 
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ LIFETIME_S = 6.0
 """What the program below takes from its start until all is closed, at the most."""
 
 PROGRAM = """
-import sys, time
+import os, sys, time
 from canvod.launch import DaskClusterManager
 
 def main():
@@ -47,6 +48,9 @@ def main():
         import re  # such a match holds the interpreter for hours
         futures = manager.task_client.map(re.match, [r"(a+)+$"] * 2, ["a" * 60 + "b", "a" * 61 + "b"])
         time.sleep(1)
+    elif how == "forked" and os.fork() == 0:
+        time.sleep(60)  # holds all that the launcher has open
+        os._exit(0)
     print("at it", flush=True)
     if how == "close":
         manager.close()
@@ -161,18 +165,27 @@ def test_a_launcher_killed_at_any_moment_leaves_nothing(
     assert_gone(engine, name)
 
 
-@pytest.mark.parametrize("how", ["idle", "tasks", "stuck", "close"])
+@pytest.mark.parametrize("how", ["idle", "tasks", "stuck", "forked", "close"])
 def test_a_launcher_killed_at_work_leaves_nothing(
     engine: docker.DockerClient, tmp_path: Path, how: str
 ) -> None:
-    """SIGKILL while the cluster is idle, works, hangs in a task that cannot be interrupted, or is closed."""
+    """SIGKILL while the cluster is idle, works, hangs in a task that cannot be interrupted, or is closed.
+
+    Also where the launcher has a child that goes on.
+    """
     name = f"killed-{how}"
     process = launch(tmp_path, name, how)
     read_until(process, "at it")
     if how == "close":
         time.sleep(random.Random(SEED).uniform(0, 1))  # noqa: S311 - a schedule, no secret
-    kill(process)
-    assert_gone(engine, name)
+    process.kill()
+    process.wait()
+    try:
+        assert_gone(engine, name)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.mark.parametrize("how", ["idle", "stuck"])

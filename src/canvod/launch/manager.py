@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import secrets
 import threading
 import time
@@ -106,6 +107,8 @@ class DaskClusterManager:
         If containers are asked for and cannot be had.
     ClusterNotFoundError
         If there is no cluster with the name to use.
+    ClusterExistsError
+        If there is one with the name of the cluster to start.
     ClusterError
         If the cluster does not come up; what was started has been removed.
     DependencyError
@@ -164,6 +167,8 @@ class DaskClusterManager:
         self._closed = False
         started = time.monotonic()
         self._name = cluster_name or secrets.token_hex(3)
+        self._may_be_taken = cluster_name is not None
+        self._process = os.getpid()
         self._mounts = make_mounts(read_only, writable)
         self._progress = progress or _ignore
         self._build_progress = build_progress or _ignore
@@ -229,12 +234,15 @@ class DaskClusterManager:
 
     def _start_containers(self, engine: EngineInventory | None) -> ClusterPlan:
         from canvod.launch.cluster.fleet import ContainerFleet
+        from canvod.launch.cluster.found import refuse_second
         from canvod.launch.engine import connect
         from canvod.launch.images.build import ensure_images
 
         plan = self._make_plan("docker", engine)
         self._engine = connect(timeout_s=REQUEST_TIMEOUT_S)
         sweep_quietly(self._engine)
+        if self._may_be_taken:
+            refuse_second(self._engine, plan.name)
         ensure_images(self._engine, self.settings, progress=self._build_progress)
         count = "1 worker" if len(plan.workers) == 1 else f"{len(plan.workers)} workers"
         self._progress(f"starting {count} in containers")
@@ -334,7 +342,7 @@ class DaskClusterManager:
     def close(self) -> None:
         """Close the client and remove the cluster; calling it again does nothing.
 
-        A cluster that somebody else has started is left as it is.
+        A cluster that somebody else has started is left as it is, by a fork of this process too.
 
         SIGINT, SIGTERM and SIGHUP that come meanwhile take effect afterwards.
 
@@ -343,6 +351,8 @@ class DaskClusterManager:
         ClusterError
             If something could not be removed; the message names it, and the command that removes it.
         """
+        if os.getpid() != self._process:
+            return
         with self._lock, shielded():
             if self._closed:
                 return

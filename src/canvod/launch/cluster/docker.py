@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from canvod.launch.cluster.removal import remedy
 from canvod.launch.cluster.slots import SlotCluster
-from canvod.launch.errors import ClusterError
+from canvod.launch.errors import ClusterError, EngineError
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_PORT
 from canvod.launch.plan.memory import GB
@@ -252,16 +252,41 @@ class DockerCluster(SlotCluster):
     async def _replace(self, container: Container) -> None:
         name = container.plan.dask_name
         self._deaths[name] = container
-        # While the cluster starts, the one who waits for the container raises the error.
-        if self.status != Status.running or name not in self.workers or name not in self.worker_spec:
+        if self.status != Status.running:
             return
-        self._restarts[name] = self._restarts.get(name, 0) + 1
-        if self._restarts[name] > RESTARTS:
-            log.error("worker_given_up", worker=name, restarts=RESTARTS)
-            self.worker_spec.pop(name, None)
+        async with self._lock:
+            pass  # a start that is under way takes this one for a worker that is there
+        worker = self.workers.get(name)
+        # Of one that never came, the one who waits for it raises the error.
+        if worker is None or worker.status != Status.running or not self._wanted(name):
+            return
         await self.workers.pop(name).close()
-        log.info("worker_restarted", worker=name, restarts=self._restarts[name])
-        await self._correct_state()
+        while self._wanted(name):
+            self._restarts[name] = self._restarts.get(name, 0) + 1
+            if self._restarts[name] > RESTARTS:
+                log.error("worker_given_up", worker=name, restarts=RESTARTS)
+                self.worker_spec.pop(name, None)
+                return
+            try:
+                await self._correct_state()
+            except Exception as error:  # noqa: BLE001 - of whichever worker, and maybe of another one
+                log.warning("worker_restart_failed", worker=name, reason=str(error))
+            if name in self.workers:
+                log.info("worker_restarted", worker=name, restarts=self._restarts[name])
+                return
+
+    def _wanted(self, name: str) -> bool:
+        return self.status == Status.running and name in self.worker_spec
+
+    async def _correct_state_internal(self) -> None:
+        """Start and stop workers; one that does not come leaves its place to the next attempt."""
+        try:
+            await super()._correct_state_internal()
+        except Exception:
+            for name in [name for name, worker in self.workers.items() if worker.status != Status.running]:
+                with suppress(EngineError):
+                    await self.workers.pop(name).close()
+            raise
 
     def hold_lease(self, address: str) -> None:
         """Be connected to the scheduler for as long as this process lives: without that it would end.
@@ -309,6 +334,8 @@ class DockerCluster(SlotCluster):
         timeout : float, optional
             Seconds to wait for the end.
         """
+        if self.fleet.inherited:
+            return None
         result = super().close(timeout)
         # Dask gives up silently where its event loop is gone; containers must go all the same.
         if not self.asynchronous and self.fleet.left is None:

@@ -6,6 +6,7 @@ out, and that is when the last containers have to go.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import Future, wait
@@ -36,7 +37,7 @@ from canvod.launch.engine import (
     attach_output,
     translate,
 )
-from canvod.launch.errors import ClusterError, EngineError
+from canvod.launch.errors import ClusterError, ClusterExistsError, EngineError
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.command import DASHBOARD_PORT
 
@@ -92,6 +93,8 @@ class ContainerFleet:
         self._lock = threading.Lock()
         self._containers: dict[str, Container] = {}
         self._futures: dict[str, Future[Container]] = {}
+        self._late: list[Future[Container]] = []
+        self._process = os.getpid()
         self._network: Future[str] = Future()
         self._joins = joins
         if joins:
@@ -101,6 +104,11 @@ class ContainerFleet:
         self._silent = False
         self._events: Any = None
         self._dashboard_ports: list[int] = []
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this process is a fork of the one that has the fleet: it must leave it as it is."""
+        return os.getpid() != self._process
 
     @property
     def containers(self) -> dict[str, Container]:
@@ -165,15 +173,22 @@ class ContainerFleet:
 
     def _create_network(self) -> str:
         network = self.plan.network
-        with translate(f"create the network {network.name}"):
-            answer = self._client.api.create_network(
-                network.name,
-                driver="bridge",
-                internal=network.internal,
-                options=network_options(),
-                labels=network.labels,
-                check_duplicate=True,
-            )
+        try:
+            with translate(f"create the network {network.name}"):
+                answer = self._client.api.create_network(
+                    network.name,
+                    driver="bridge",
+                    internal=network.internal,
+                    options=network_options(),
+                    labels=network.labels,
+                    check_duplicate=True,
+                )
+        except EngineConflictError as error:
+            raise ClusterExistsError(
+                f"There is a cluster {self.plan.name} already, or one that is just being started or removed: "
+                f"{error.message}",
+                hint="take another name, or look at it: canvod-launch status",
+            ) from error
         return str(answer["Id"])
 
     def _create(self, container: Container) -> Container:
@@ -195,8 +210,8 @@ class ContainerFleet:
                 raise
             except EngineError as error:
                 refusal = error
-                remove_container(self._client, container.id or plan.name)
-                if not port:
+                self._discard(container)
+                if not port or self._closing:
                     raise
             else:
                 return container
@@ -207,10 +222,16 @@ class ContainerFleet:
             retry=retry_if_exception_type(EngineNetworkError),
             stop=stop_after_attempt(NETWORK_ATTEMPTS),
             wait=wait_fixed(_NETWORK_PAUSE_S),
-            before_sleep=lambda _: remove_container(self._client, container.id or container.plan.name),
+            before_sleep=lambda _: self._discard(container),
             reraise=True,
         )
         attempts(self._create_once, container, dashboard_port)
+
+    def _discard(self, container: Container) -> None:
+        """Remove a container that this fleet has created; what only has its name is somebody else's."""
+        if container.id:
+            remove_container(self._client, container.id)
+            container.id = ""
 
     def _create_once(self, container: Container, dashboard_port: int | None) -> None:
         plan = container.plan
@@ -253,14 +274,24 @@ class ContainerFleet:
         """
         with self._lock:
             container = self._containers.pop(dask_name, None)
-            self._futures.pop(dask_name, None)
+            future = self._futures.pop(dask_name, None)
+            if future is not None and not future.done():
+                self._late.append(future)
         if container is None or self._silent:
             return
+        if future is not None and not future.done():
+            future.add_done_callback(partial(self._discard_quietly, container))
+            return
         try:
-            remove_container(self._client, container.id or container.plan.name)
+            self._discard(container)
         except EngineTimeoutError:
             self._silent = True
             raise
+
+    def _discard_quietly(self, container: Container, _future: Future[Container]) -> None:
+        """Remove a container that nobody waits for any more; what stays is found by its label."""
+        with suppress(EngineError):
+            self._discard(container)
 
     def close(self) -> list[str]:
         """Remove every container of this cluster, and its network. May be called any number of times.
@@ -273,18 +304,22 @@ class ContainerFleet:
         list of str
             What could not be removed, with the reason; empty when nothing is left.
         """
+        if self.inherited:
+            return []
         with self._lock:
             self._closing = True
-            pending = list(self._futures.values())
+            pending = [*self._futures.values(), *self._late]
             if not self._opened:
                 self.left = []
                 return self.left
         # What is being created would be missed by a look at what is there.
         wait([self._network], timeout=REMOVAL_TIMEOUT_S)
-        wait(pending, timeout=REMOVAL_TIMEOUT_S)
+        unfinished = wait(pending, timeout=REMOVAL_TIMEOUT_S).not_done
         mark = self.plan.network.labels.get(LAUNCHER_LABEL)
         own = () if mark is None else (f"{LAUNCHER_LABEL}={mark}",)
         self.left = remove_objects(self._client, self.plan.name, *own)
+        if not self.left and (unfinished or self._silent or not self._network.done()):
+            self.left = ["what the engine had not finished creating, or did not answer about"]
         self.release()
         return self.left
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from canvod.launch.cluster.launcher import LAUNCHER_LABEL, STANDING_LABEL, UID_LABEL, launcher_lives
 from canvod.launch.engine import translate
-from canvod.launch.errors import ClusterNotFoundError
+from canvod.launch.errors import ClusterExistsError, ClusterNotFoundError
 from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_PORT
 from canvod.launch.plan.model import CLUSTER_LABEL, LABEL_PREFIX, ROLE_LABEL
 
@@ -201,6 +201,33 @@ def choose_cluster(clusters: Sequence[FoundCluster], name: str | None) -> FoundC
             hint=f"name one: --name {standing[0].name}",
         )
     return standing[0]
+
+
+def refuse_second(client: Client, name: str) -> None:
+    """Refuse a name that a cluster has already.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    name : str
+        Name of a cluster that is to be started.
+
+    Raises
+    ------
+    ClusterExistsError
+        If there is one, of whoever; says what to do.
+    """
+    for cluster in find_clusters(client):
+        if cluster.name == name:
+            running = sum(container.runs for container in cluster.containers)
+            owner = "" if cluster.mine else f" of the user with uid {cluster.uid}"
+            raise ClusterExistsError(
+                f"There is a cluster {name}{owner} already: {running} of its "
+                f"{len(cluster.containers)} containers run.",
+                hint=f"look at it: canvod-launch status --name {name}; use it: canvod-launch connect {name}; "
+                "or take another name",
+            )
 
 
 def _read(item: dict[str, Any]) -> FoundContainer:

@@ -2,12 +2,14 @@
 
 The lease ends the containers that run. It cannot end one that was created and not started yet, nor remove a
 network. So every launcher has a companion in a session of its own, which waits for the end of a pipe: the
-kernel closes it whatever ends the launcher, also SIGKILL.
+kernel closes it whatever ends the launcher, also SIGKILL. Processes that the launcher has forked may hold it
+open, and the lease's connection too; so the companion also looks whether it is still the launcher's child.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -24,6 +26,9 @@ QUIET_S: Final = 2.0
 
 GIVE_UP_S: Final = 120.0
 """How long to try."""
+
+POLL_S: Final = 1.0
+"""How often to look whether the launcher is still there."""
 
 DISMISSAL_TIMEOUT_S: Final = 5.0
 
@@ -66,7 +71,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     cluster, keys, mark = arguments
     os.chdir("/")  # nobody's file system is kept from being unmounted
-    if sys.stdin.buffer.read() == DONE:
+    if _last_words(int(mark.split("/")[2])) == DONE:
         return 0
     from canvod.launch.cluster.launcher import LAUNCHER_LABEL, launcher_of
 
@@ -74,6 +79,18 @@ def main(arguments: list[str]) -> int:
     if launcher_of(Path(keys)) == mark:
         shutil.rmtree(keys, ignore_errors=True)
     return _remove(cluster, f"{LAUNCHER_LABEL}={mark}")
+
+
+def _last_words(launcher: int) -> bytes:
+    """Wait for the end of the launcher, or until it says that it is done; return what it has said."""
+    said, pipe = b"", sys.stdin.fileno()
+    while said != DONE and os.getppid() == launcher:
+        if select.select([pipe], [], [], POLL_S)[0]:
+            piece = os.read(pipe, len(DONE))
+            if not piece:
+                break
+            said += piece
+    return said
 
 
 def _remove(cluster: str, launcher: str) -> int:

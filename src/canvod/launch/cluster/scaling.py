@@ -80,6 +80,10 @@ def scale_cluster(client: Client, cluster: FoundCluster, workers: int) -> tuple[
     running = {container.dask_name for container in cluster.workers if container.runs}
     missing = [slot for slot in wanted if slot.dask_name not in running]
     if missing:
+        for container in cluster.workers:
+            # One that was created, or has ended, and never went.
+            if not container.runs:
+                remove_container(client, container.id)
         _start(client, state, missing, address, security)
     ask_scheduler(address, security, TARGET, workers=workers)
     status = ask_scheduler(address, security, STATUS)
@@ -123,8 +127,6 @@ def _start(
     fleet = ContainerFleet(client, state.plan, state.keys, joins=True)
     try:
         for slot in slots:
-            # One that was created, or has ended, and never went.
-            remove_container(client, slot.name)
             fleet.start(slot)
         wait_until_up(fleet, slots, security, address)
     except BaseException:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.bringup import bring_up
 from canvod.launch.cluster.contact import scheduler_mark
-from canvod.launch.cluster.found import choose_cluster, find_clusters
+from canvod.launch.cluster.found import choose_cluster, find_clusters, refuse_second
 from canvod.launch.cluster.keys import keys_folder
 from canvod.launch.cluster.mounts import require_mounts
 from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.removal import cluster_label, list_labelled, remedy, remove_objects
 from canvod.launch.cluster.sweep import sweep_keys, sweep_quietly
 from canvod.launch.engine import connect, probe_engine
-from canvod.launch.errors import ClusterError, ClusterExistsError, ClusterNotFoundError, ConfigError
+from canvod.launch.errors import ClusterError, ClusterNotFoundError, ConfigError
 from canvod.launch.images.build import ensure_images
 from canvod.launch.signals import exit_on_signals, shielded
 
@@ -76,7 +76,7 @@ def start_standing(
     exit_on_signals()
     _require_containers(settings)
     sweep_quietly(client)
-    _refuse_second(client, name)
+    refuse_second(client, name)
     plan = plan_standing(settings, name, idle_timeout_s=idle_timeout_s, mounts=mounts)
     log_warnings(plan)
     ensure_images(client, settings, progress=build_progress)
@@ -188,19 +188,6 @@ def _require_containers(settings: Settings) -> None:
             "who started them.",
             hint="set launch.backend: docker; or for one command: canvod-launch run -- COMMAND",
         )
-
-
-def _refuse_second(client: Client, name: str) -> None:
-    for cluster in find_clusters(client):
-        if cluster.name == name:
-            running = sum(container.runs for container in cluster.containers)
-            owner = "" if cluster.mine else f" of the user with uid {cluster.uid}"
-            raise ClusterExistsError(
-                f"There is a cluster {name}{owner} already: {running} of its "
-                f"{len(cluster.containers)} containers run.",
-                hint=f"look at it: canvod-launch status --name {name}; use it: canvod-launch connect {name}; "
-                f"or start another one: canvod-launch up --name OTHER",
-            )
 
 
 def _refuse_strangers(cluster: FoundCluster) -> None:
