@@ -92,6 +92,7 @@ def hosts(draw: st.DrawFn) -> HostInventory:
         else {},
         cgroup_version=draw(st.sampled_from([1, 2])),
         uid=draw(st.sampled_from([0, 1000])),
+        groups=draw(st.sampled_from([(), (27, 1000)])),
     )
 
 
@@ -100,7 +101,7 @@ engines = st.builds(
     cgroup_version=st.sampled_from([1, 2]),
     cgroup_driver=st.sampled_from(["systemd", "cgroupfs"]),
     runtime_version=st.sampled_from(["", "1.1.5", "1.3.1", "1.3.2", "1.4.0-rc.1", "2.0"]),
-    rootless=st.booleans(),
+    missing_limits=st.lists(st.sampled_from(["memory", "swap", "cpuset", "pids"]), unique=True).map(tuple),
 )
 
 

@@ -193,6 +193,7 @@ def back_to_body(service: dict[str, Any]) -> dict[str, Any]:
         "PidsLimit": "pids_limit",
         "OomScoreAdj": "oom_score_adj", "Init": "init", "ReadonlyRootfs": "read_only", "CapDrop": "cap_drop",
         "SecurityOpt": "security_opt", "CpuShares": "cpu_shares", "CgroupParent": "cgroup_parent",
+        "GroupAdd": "group_add",
     }  # fmt: skip
     host = {field: service[word] for field, word in words.items() if word in service}
     host["Tmpfs"] = dict(line.split(":", 1) for line in service["tmpfs"])

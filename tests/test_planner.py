@@ -397,14 +397,40 @@ def test_a_parent_group_decides():
 @pytest.mark.parametrize(
     ("engine", "text"),
     [
-        ({"rootless": True}, "Delegate=yes"),
-        ({"rootless": True, "cgroup_version": 1}, "neither memory caps"),
+        ({"missing_limits": ("memory",)}, "does not cap memory"),
+        ({"missing_limits": ("swap",)}, "swapaccount=1"),
+        ({"missing_limits": ("cpuset", "pids")}, "CPUSet false"),
         ({"runtime_version": ""}, "runc's version"),
     ],
 )
 def test_engines_that_enforce_less_are_named(engine, text):
-    """A rootless engine, and one that does not tell its runtime, are said aloud."""
-    assert text in texts(plan_for({"nice_priority": 5}, engine=make_engine(**engine)), "warning")
+    """What the kernel keeps an engine from, and one that does not tell its runtime, are said aloud."""
+    plan = plan_for({"nice_priority": 5}, engine=make_engine(**engine))
+    assert text in texts(plan, "warning")
+    assert ("none of it swap" in texts(plan, "info")) == ("swap" not in text)
+
+
+def test_a_rootless_engine_is_refused():
+    """The host cannot reach its containers; the message says what to do."""
+    with pytest.raises(PlanError, match="rootless: its containers are in a network of their own") as caught:
+        plan_for(engine=make_engine(rootless=True))
+    assert "launch.backend: process" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("launch", "host", "groups"),
+    [
+        ({}, {"groups": (0, 27, 1000, 2000)}, (27, 2000)),  # not root's, not the primary one again
+        ({}, {"groups": (27, 998)}, (27,)),  # not the one that may use the engine
+        ({"user": "1000:2000"}, {"groups": (27,)}, (27, 1000)),
+        ({"user": "1001:1001"}, {"groups": (27,)}, ()),
+        ({}, {"uid": 0, "gid": 0, "groups": (0, 27)}, ()),
+    ],
+)
+def test_workers_have_the_groups_of_the_caller(launch, host, groups):
+    """Data of a lab belong to a group; somebody else's workers have none of the caller's."""
+    plan = plan_for(None, launch, host=make_host(**host), engine=make_engine(socket_gid=998))
+    assert {container.groups for container in (plan.scheduler, *plan.workers)} == {groups}
 
 
 def test_processes_cannot_enforce_and_say_so():

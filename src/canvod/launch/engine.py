@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import docker
@@ -37,12 +39,25 @@ PROBE_TIMEOUT_S = 5.0
 """How long a probe may take; a socket that is missing or refuses is seen at once."""
 
 
+_LIMITS: Final[dict[Literal["memory", "swap", "cpuset", "pids"], str]] = {
+    "memory": "MemoryLimit",
+    "swap": "SwapLimit",
+    "cpuset": "CPUSet",
+    "pids": "PidsLimit",
+}
+"""Fields of ``/info`` that say whether a limit can be set."""
+
+
 class EngineNotFoundError(EngineError):
     """The object that a request names does not exist on the engine; when removing, that means done."""
 
 
 class EngineConflictError(EngineError):
     """The engine is in a state that forbids the request: a name is taken, a container is being removed."""
+
+
+class EngineAbsentError(EngineError):
+    """There is no engine: nothing is where it would listen."""
 
 
 class EngineTimeoutError(EngineError):
@@ -123,6 +138,8 @@ def connect(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> Client:
             if os.environ.get("DOCKER_HOST"):
                 options = kwargs_from_env() | options
             client = docker.DockerClient(version="auto", **options)
+            # Attaching to a container's input is the SDK's one request that would wait for ever.
+            vars(client.api)["request"] = partial(client.api.request, timeout=timeout_s)
             client.ping()
     except EngineError:
         if client is not None:
@@ -140,27 +157,58 @@ def probe_engine() -> EngineInventory | None:
         What the engine says of itself, or None where none answers.
     """
     try:
-        client = connect(timeout_s=PROBE_TIMEOUT_S)
+        return require_engine(timeout_s=PROBE_TIMEOUT_S)
     except EngineError:
         return None
+
+
+def require_engine(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> EngineInventory:
+    """Ask the Docker engine what it is, where there has to be one.
+
+    Parameters
+    ----------
+    timeout_s : float, default: 60
+        How long one request may take, in seconds.
+
+    Returns
+    -------
+    EngineInventory
+        What the engine says of itself.
+
+    Raises
+    ------
+    EngineError
+        If none answers; the hint says what to do.
+    """
+    client = connect(timeout_s=timeout_s)
     try:
         with translate("ask the Docker engine what it is"):
             info: dict[str, Any] = client.info()
             version: dict[str, Any] = client.version()
-    except EngineError:
-        return None
     finally:
         client.close()
-    return read_engine(info, version)
+    return read_engine(info, version, socket_gid=_socket_gid())
 
 
-def read_engine(info: dict[str, Any], version: dict[str, Any]) -> EngineInventory:
+def _socket_gid() -> int | None:
+    """Return the group of the engine's socket, whose members may use the engine."""
+    try:
+        return Path(engine_address().removeprefix("unix://")).stat().st_gid
+    except OSError:
+        return None
+
+
+def read_engine(
+    info: dict[str, Any], version: dict[str, Any], *, socket_gid: int | None = None
+) -> EngineInventory:
     """Turn the engine's answers to ``/info`` and ``/version`` into an inventory.
 
     Parameters
     ----------
     info, version : dict
         The answers, decoded.
+    socket_gid : int, optional
+        Group of the socket that it listens on.
 
     Returns
     -------
@@ -177,6 +225,8 @@ def read_engine(info: dict[str, Any], version: dict[str, Any]) -> EngineInventor
         runtime_version=str(components.get("runc", "")).split("+")[0].split("~")[0],
         storage_driver=str(info.get("Driver", "")),
         rootless=any("name=rootless" in str(option) for option in info.get("SecurityOptions") or ()),
+        socket_gid=socket_gid,
+        missing_limits=tuple(limit for limit, field in _LIMITS.items() if info.get(field) is False),
     )
 
 
@@ -347,10 +397,10 @@ def _connection_error(action: str, exc: BaseException) -> EngineError:
         return EngineError(
             f"Could not {action}: permission denied at {address}.",
             hint="join the group that owns the socket (sudo usermod -aG docker $USER, then log in again), "
-            "use a rootless engine, or set launch.backend: process",
+            "or set launch.backend: process",
         )
     if errno.ENOENT in codes:
-        return EngineError(
+        return EngineAbsentError(
             f"Could not {action}: there is no socket at {address}.",
             hint=f"install Docker and {start}; set DOCKER_HOST where it listens elsewhere; "
             "or set launch.backend: process, which needs no engine",

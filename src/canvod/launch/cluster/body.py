@@ -72,6 +72,8 @@ def container_body(
         "LogConfig": {"Type": "json-file", "Config": dict(_LOG_OPTIONS)},
         "RestartPolicy": {"Name": "no"},
     }
+    if plan.groups:
+        host["GroupAdd"] = [str(group) for group in plan.groups]
     if plan.cpu_shares is not None:
         host["CpuShares"] = plan.cpu_shares
     if plan.cgroup_parent is not None:

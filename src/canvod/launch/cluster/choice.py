@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from canvod.launch.engine import connect, probe_engine
+from canvod.launch.engine import probe_engine, require_engine
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
@@ -56,10 +56,14 @@ def choose_backend(settings: Settings) -> Choice:
         )
     if wanted == "process":
         return Choice("process", "worker processes, as launch.backend says")
-    engine = probe_engine()
+    engine = require_engine() if wanted == "docker" else probe_engine()
+    if engine is not None and engine.rootless and wanted == "auto":
+        return Choice(
+            "process",
+            "worker processes: the Docker engine is rootless, and this host cannot reach its containers, so "
+            "there are no kernel limits",
+        )
     if engine is not None:
         how = "as launch.backend says" if wanted == "docker" else "a Docker engine answers"
         return Choice("docker", f"containers on Docker {engine.server_version}: {how}", engine)
-    if wanted == "docker":
-        connect().close()  # raises, with the reason
     return Choice("process", "worker processes: no Docker engine answers, so there are no kernel limits")

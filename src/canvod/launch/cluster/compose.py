@@ -53,6 +53,7 @@ _NAMES: Final = {
     "SecurityOpt": "security_opt",
     "CpuShares": "cpu_shares",
     "CgroupParent": "cgroup_parent",
+    "GroupAdd": "group_add",
 }
 """Compose's words for fields of ``HostConfig``."""
 

@@ -13,7 +13,7 @@ from canvod.launch.cluster.mounts import require_mounts
 from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.removal import cluster_label, list_labelled, remedy, remove_objects
 from canvod.launch.cluster.sweep import sweep_keys, sweep_quietly
-from canvod.launch.engine import connect, probe_engine
+from canvod.launch.engine import require_engine
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, ConfigError
 from canvod.launch.images.build import ensure_images
 from canvod.launch.signals import exit_on_signals, shielded
@@ -114,14 +114,11 @@ def plan_standing(
         If no engine answers.
     """
     _require_containers(settings)
-    engine = probe_engine()
-    if engine is None:
-        connect().close()  # raises, with the reason
     plan = plan_here(
         settings,
         name,
         backend="docker",
-        engine=engine,
+        engine=require_engine(),
         mounts=mounts,
         standing=True,
         idle_timeout_s=idle_timeout_s,

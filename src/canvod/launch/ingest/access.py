@@ -40,7 +40,7 @@ def check_store_writable(path: str | os.PathLike[str]) -> None:
             )
 
 
-def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None:
+def check_store_access(path: str | os.PathLike[str], uid: int, gid: int, groups: Sequence[int] = ()) -> None:
     """Refuse a store that workers of this uid and gid could not write, before anything starts.
 
     Nothing is changed. A store that does not exist yet passes where this process can make it and hand it
@@ -52,13 +52,15 @@ def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None
         Folder of the store.
     uid, gid : int
         Who the workers are.
+    groups : sequence of int, optional
+        Their further groups.
 
     Raises
     ------
     InputError
         If the workers could not write the store.
     """
-    path = store_path(path)
+    path, all_groups = store_path(path), {gid, *groups}
     me = os.geteuid()
     there = store_exists(path)
     if me not in (0, uid) and not there:
@@ -73,7 +75,7 @@ def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None
         found = folder.stat()
         # Workers add chunks only; the host writes all else.
         needed = 0o7 if folder in (path, path / "chunks") else 0o5
-        if uid != 0 and _granted(found, uid, gid) & needed != needed:
+        if uid != 0 and _granted(found, uid, all_groups) & needed != needed:
             raise InputError(
                 f"{folder} belongs to {found.st_uid}:{found.st_gid} (mode {stat.S_IMODE(found.st_mode):o}), "
                 f"and the workers run as {uid}:{gid}: they could not {'write' if needed & 2 else 'read'} it",
@@ -81,7 +83,9 @@ def check_store_access(path: str | os.PathLike[str], uid: int, gid: int) -> None
             )
 
 
-def check_inputs_readable(files: Sequence[Path], folders: Sequence[Path], uid: int, gid: int) -> None:
+def check_inputs_readable(
+    files: Sequence[Path], folders: Sequence[Path], uid: int, gid: int, groups: Sequence[int] = ()
+) -> None:
     """Refuse files that workers of this uid and gid could not read, before anything starts.
 
     Workers see only the folders that are mounted, so that folders above those do not matter.
@@ -94,6 +98,8 @@ def check_inputs_readable(files: Sequence[Path], folders: Sequence[Path], uid: i
         The folders that the workers are shown.
     uid, gid : int
         Who the workers are.
+    groups : sequence of int, optional
+        Their further groups.
 
     Raises
     ------
@@ -102,16 +108,17 @@ def check_inputs_readable(files: Sequence[Path], folders: Sequence[Path], uid: i
     """
     if uid == os.geteuid():
         return
+    all_groups = {gid, *groups}
     closed: dict[Path, bool] = {}
 
     def is_closed(folder: Path) -> bool:
         if folder not in closed:
             above = folder not in folders and folder.parent != folder and is_closed(folder.parent)
-            closed[folder] = above or not _granted(folder.stat(), uid, gid) & 0o1
+            closed[folder] = above or not _granted(folder.stat(), uid, all_groups) & 0o1
         return closed[folder]
 
     unreadable = [
-        file for file in files if is_closed(file.parent) or not _granted(file.stat(), uid, gid) & 0o4
+        file for file in files if is_closed(file.parent) or not _granted(file.stat(), uid, all_groups) & 0o4
     ]
     if unreadable:
         more = f" and {len(unreadable) - 1} more files" if len(unreadable) > 1 else ""
@@ -123,7 +130,7 @@ def check_inputs_readable(files: Sequence[Path], folders: Sequence[Path], uid: i
         )
 
 
-def _granted(found: os.stat_result, uid: int, gid: int) -> int:
+def _granted(found: os.stat_result, uid: int, groups: set[int]) -> int:
     """Permission bits (rwx) that the owner, the group, or others have, whichever applies."""
-    shift = 6 if found.st_uid == uid else 3 if found.st_gid == gid else 0
+    shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
     return (found.st_mode >> shift) & 0o7

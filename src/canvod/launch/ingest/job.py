@@ -188,8 +188,10 @@ class IngestJob:
         check_store_writable(self.store)
         if plan.backend == "docker":
             uid, gid = map(int, plan.workers[0].user.split(":"))
-            check_inputs_readable([file.path for file in self.found.files], self._folders_to_read(), uid, gid)
-            check_store_access(self.store, uid, gid)
+            groups = plan.workers[0].groups
+            files = [file.path for file in self.found.files]
+            check_inputs_readable(files, self._folders_to_read(), uid, gid, groups)
+            check_store_access(self.store, uid, gid, groups)
             self._owner = (uid, gid) if os.geteuid() == 0 else None
         else:
             self._owner = None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from canvod.launch.config import Settings
-    from canvod.launch.plan.model import HostInventory
+    from canvod.launch.plan.model import EngineInventory, HostInventory
 
 FALLBACK_USER = "10001:10001"
 """User of the containers when root starts them and nobody stands behind root."""
@@ -61,6 +61,33 @@ def container_user(settings: Settings, inventory: HostInventory, environ: Mappin
             hint='write another user as "1000:1000" (id -u, id -g), or leave launch.user out',
         )
     return user
+
+
+def container_groups(user: str, inventory: HostInventory, engine: EngineInventory | None) -> tuple[int, ...]:
+    """Choose the further groups of the containers: the caller's own, where the containers run as the caller.
+
+    Data of a lab often belong to a group. Not among them are root's, and the one whose members may use the
+    engine.
+
+    Parameters
+    ----------
+    user : str
+        ``uid:gid`` of the containers.
+    inventory : HostInventory
+        Knows the caller.
+    engine : EngineInventory or None
+        The engine, if there is one.
+
+    Returns
+    -------
+    tuple of int
+        Group IDs, sorted.
+    """
+    uid, _, gid = user.partition(":")
+    if int(uid) != inventory.uid:
+        return ()
+    socket_gid = None if engine is None else engine.socket_gid
+    return tuple(sorted({inventory.gid, *inventory.groups} - {0, int(gid), socket_gid}))
 
 
 def worker_spill_path(settings: Settings) -> str:

@@ -49,6 +49,7 @@ class ContainerMaker:
     """False where the same plan is carried out by processes: they have no command and no volume."""
     priority: CpuPriority
     user: str
+    groups: tuple[int, ...]
     crowded_nodes: frozenset[int]
     """NUMA nodes whose memory the caps exceed."""
     labels: Mapping[str, str]
@@ -86,6 +87,7 @@ class ContainerMaker:
             cpu_weight=self.priority.weight,
             cgroup_parent=self._cgroup_parent,
             user=self.user,
+            groups=self.groups,
             pids_limit=launch.pids_limit,
             tmpfs_bytes=launch.tmp_mb * MB,
             labels={**self.labels, ROLE_LABEL: "scheduler"},
@@ -138,6 +140,7 @@ class ContainerMaker:
             cpu_weight=self.priority.weight,
             cgroup_parent=self._cgroup_parent,
             user=self.user,
+            groups=self.groups,
             pids_limit=launch.pids_limit,
             tmpfs_bytes=launch.tmp_mb * MB,
             environment={**variables, **launch.environment},

@@ -28,6 +28,7 @@ class ProcessView:
     """Memory that can be had without swapping."""
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
 
     @classmethod
     def of_this_process(cls) -> ProcessView:
@@ -39,6 +40,7 @@ class ProcessView:
             memory_available_bytes=memory.available,
             uid=os.getuid(),
             gid=os.getgid(),
+            groups=tuple(sorted(os.getgroups())),
         )
 
 
@@ -85,6 +87,7 @@ def read_inventory(root: Path = Path("/"), *, view: ProcessView | None = None) -
         cgroup_version=groups.version,
         uid=view.uid,
         gid=view.gid,
+        groups=view.groups,
     )
 
 

@@ -47,6 +47,10 @@ class EngineInventory(Frozen):
     """Version of runc, such as ``1.1.5``; empty where unknown."""
     storage_driver: str
     rootless: bool = False
+    socket_gid: int | None = None
+    """Group of the socket that it listens on, whose members are root in effect; None where it has none."""
+    missing_limits: tuple[Literal["memory", "swap", "cpuset", "pids"], ...] = ()
+    """What its kernel, or its setting up, keeps it from enforcing."""
 
 
 class HostInventory(Frozen):
@@ -69,6 +73,8 @@ class HostInventory(Frozen):
     cgroup_version: Literal[1, 2]
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
+    """The caller's supplementary groups."""
 
 
 class Mount(Frozen):
@@ -104,6 +110,8 @@ class ContainerPlan(Frozen):
     cgroup_parent: str | None
     user: str
     """``uid:gid``."""
+    groups: tuple[int, ...] = ()
+    """Further groups, those of the caller: what of the host it may read, its workers may."""
     pids_limit: int
     tmpfs_bytes: int
     """Size of ``/tmp``, memory that counts against the cap."""

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import PlanError
-from canvod.launch.plan.access import container_user, worker_mounts
+from canvod.launch.plan.access import container_groups, container_user, worker_mounts
 from canvod.launch.plan.containers import ContainerMaker, nothing_to_start
 from canvod.launch.plan.model import CLUSTER_LABEL, LABEL_PREFIX, ClusterPlan, NetworkPlan, Note
 from canvod.launch.plan.naming import image_name, installed_version
 from canvod.launch.plan.numa import crowded_nodes
 from canvod.launch.plan.priority import CpuPriority, cpu_priority, normal_weight
 from canvod.launch.plan.protection import (
-    check_cgroup_parent,
+    check_engine,
     container_notes,
     memory_notes,
     pool_notes,
@@ -118,10 +118,11 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
 
     docker = backend == "docker"
     if docker:
-        check_cgroup_parent(settings, engine)
+        check_engine(settings, engine)
     every_mount = worker_mounts(settings, mounts) if docker else ()
     sizing = size_cluster(settings, inventory)
     crowded = crowded_nodes(inventory, sizing.cores.slices, sizing.worker_bytes)
+    user = container_user(settings, inventory, environ or {}) if docker else _caller(inventory)
     maker = ContainerMaker(
         settings=settings,
         inventory=inventory,
@@ -129,13 +130,18 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         cluster=name,
         in_containers=docker,
         priority=_priority(settings, inventory, engine, backend),
-        user=container_user(settings, inventory, environ or {}) if docker else _caller(inventory),
+        user=user,
+        groups=container_groups(user, inventory, engine) if docker else (),
         crowded_nodes=crowded,
         labels=all_labels,
         standing=standing,
         idle_timeout_s=idle_timeout_s,
     )
-    notes += [*sizing.notes, *memory_notes(settings, inventory, sizing, crowded, capped=docker)]
+    no_swap = docker and (engine is None or "swap" not in engine.missing_limits)
+    notes += [
+        *sizing.notes,
+        *memory_notes(settings, inventory, sizing, crowded, capped=docker, no_swap=no_swap),
+    ]
     if docker:
         notes += container_notes(settings, engine)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from canvod.launch.errors import PlanError
 from canvod.launch.plan.memory import MB, ceiling_bytes, format_bytes
@@ -14,9 +14,20 @@ if TYPE_CHECKING:
     from canvod.launch.plan.model import EngineInventory, HostInventory
     from canvod.launch.plan.sizing import Sizing
 
+_MISSING: Final = {
+    "memory": "The engine does not cap memory here (docker info: MemoryLimit false): only Dask's own limits "
+    "hold. The kernel needs its memory controller: boot with cgroup_enable=memory.",
+    "swap": "The engine does not limit swap here (docker info: SwapLimit false): a worker at its cap goes on "
+    "in swap. Boot with swapaccount=1, or turn swap off.",
+    "cpuset": "The engine does not pin containers to cores here (docker info: CPUSet false): only affinity "
+    "does, which code in a worker can undo.",
+    "pids": "The engine does not limit the number of processes here (docker info: PidsLimit false).",
+}
+"""What is said of a limit that the engine says it cannot set."""
 
-def check_cgroup_parent(settings: Settings, engine: EngineInventory | None) -> None:
-    """Refuse a parent group that the engine's cgroup driver would refuse.
+
+def check_engine(settings: Settings, engine: EngineInventory | None) -> None:
+    """Refuse an engine whose containers this host cannot reach, and a parent group that it would refuse.
 
     Parameters
     ----------
@@ -28,8 +39,15 @@ def check_cgroup_parent(settings: Settings, engine: EngineInventory | None) -> N
     Raises
     ------
     PlanError
-        If the systemd driver is to use a parent that is not a slice.
+        If the engine is rootless, or its systemd driver is to use a parent that is not a slice.
     """
+    if engine is not None and engine.rootless:
+        raise PlanError(
+            f"The Docker engine {engine.server_version} is rootless: its containers are in a network of "
+            "their own, where this host cannot reach them, and their users are not the host's.",
+            hint="use the engine of the system (DOCKER_HOST=unix:///var/run/docker.sock), or set "
+            "launch.backend: process",
+        )
     parent = settings.launch.cgroup_parent
     if parent and engine and engine.cgroup_driver == "systemd" and not parent.endswith(".slice"):
         raise PlanError(
@@ -59,9 +77,7 @@ def container_notes(settings: Settings, engine: EngineInventory | None) -> list[
     """
     if engine is None:
         return [_warning("No engine was asked: CPU weights are for the control groups of this host.")]
-    notes: list[Note] = []
-    if engine.rootless:
-        notes.append(_rootless(engine))
+    notes: list[Note] = [_warning(_MISSING[limit]) for limit in engine.missing_limits]
     parent = settings.launch.cgroup_parent
     if parent is not None:
         notes.append(
@@ -119,7 +135,13 @@ def pool_notes() -> list[Note]:
 
 
 def memory_notes(
-    settings: Settings, inventory: HostInventory, sizing: Sizing, crowded: frozenset[int], *, capped: bool
+    settings: Settings,
+    inventory: HostInventory,
+    sizing: Sizing,
+    crowded: frozenset[int],
+    *,
+    capped: bool,
+    no_swap: bool,
 ) -> list[Note]:
     """Say how much memory is given away, and where it may come from.
 
@@ -135,6 +157,8 @@ def memory_notes(
         NUMA nodes whose memory the caps exceed.
     capped : bool
         Whether the kernel enforces the caps.
+    no_swap : bool
+        Whether they hold for memory and swap together.
 
     Returns
     -------
@@ -142,7 +166,7 @@ def memory_notes(
         In no particular order.
     """
     ceiling = ceiling_bytes(inventory)
-    swap = ", none of it swap" if capped else ""
+    swap = ", none of it swap" if no_swap else ""
     total = sizing.workers * sizing.worker_bytes + sizing.scheduler_bytes
     notes = [
         _info(
@@ -206,17 +230,6 @@ def _set_up(parent: str, engine: EngineInventory) -> str:
         else f"echo 1 > /sys/fs/cgroup/{group}/cpu.idle"
     )
     return f"An administrator makes the group after each boot and gives it its weight: {echo}."
-
-
-def _rootless(engine: EngineInventory) -> Note:
-    if engine.cgroup_version == 1:
-        return _warning(
-            "The engine is rootless on cgroup v1: it enforces neither memory caps nor cores nor CPU weight."
-        )
-    return _warning(
-        "The engine is rootless: memory caps, cores and CPU weight hold only if systemd delegates the "
-        "controllers memory, cpuset and cpu to you (Delegate=yes for user@.service)."
-    )
 
 
 def _info(text: str) -> Note:
