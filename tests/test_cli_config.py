@@ -221,13 +221,22 @@ def test_traceback_only_with_debug(fail):
     ("error", "expected"),
     [
         (KeyboardInterrupt(), (130, "error: interrupted\n")),
-        (SystemExit(143), (143, "")),
+        (SystemExit(143), (143, "error: ended by SIGTERM\n")),
+        (SystemExit(7), (7, "")),
         (SystemExit(None), (0, "")),
     ],
 )
 def test_interrupts_and_signals_keep_their_status(fail, error, expected):
-    """Ctrl-C is 130 with a word; what a signal's handler exits with is passed on."""
+    """Ctrl-C is 130 with a word, and so are the others; what else a command exits with is passed on."""
     assert fail(error)[::2] == expected
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), ConfigError("m")])
+def test_what_could_not_be_removed_is_told_however_a_command_ends(fail, error):
+    """A note of the start is shown to people and to programs."""
+    error.add_note("Cluster lab is not gone entirely")
+    assert fail(error)[2].endswith("\nCluster lab is not gone entirely\n")
+    assert json.loads(fail(error, "--json")[1])["notes"] == ["Cluster lab is not gone entirely"]
 
 
 @pytest.mark.parametrize("arguments", [("--nothing",), ("nothing",), ("config", "check", "a", "b")])

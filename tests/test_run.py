@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,12 +121,13 @@ def test_the_life_of_a_cluster_is_logged_with_its_fields(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_bare_client_connects(folder: Path) -> None:
+@pytest.mark.parametrize("separator", [["--"], []], ids=["separated", "not separated"])
+def test_a_bare_client_connects(folder: Path, separator: list[str]) -> None:
     """And its options are its own, whatever canvod-launch has."""
     program = (
         "import sys, distributed; print(distributed.Client().submit(sum, [1, 2]).result(), sys.argv[1:])"
     )
-    done = call(folder, "--", sys.executable, "-c", program, "--json", "--debug", "--workers")
+    done = call(folder, *separator, sys.executable, "-c", program, "--json", "--debug", "--workers")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "3 ['--json', '--debug', '--workers']\n"
 
@@ -246,14 +247,36 @@ def test_a_command_may_read_from_the_terminal(folder: Path) -> None:
     assert b"two back" in said
 
 
+CHILD = "import os, sys; from canvod.launch.child import run_child; run_child(sys.argv[1:], os.environ)"
+"""A program that runs another one as its child."""
+
+
+def test_a_pager_behind_a_command_has_its_keys(folder: Path) -> None:
+    """In a pipeline the terminal belongs to all of it."""
+    pager = "print(input(), flush=True); print('typed', open('/dev/tty').readline())"
+    program = shlex.join([sys.executable, "-c", CHILD, "sh", "-c", "echo ready; sleep 2"])
+    pipeline = f"{program} | {shlex.join([sys.executable, '-c', pager])}"
+    said, status = at_terminal(folder, ["/bin/sh", "-c", pipeline], b"q\n")
+    assert b"typed q" in said
+    assert status == 0
+
+
+def test_ctrl_c_in_a_pipeline_reaches_the_command_once(folder: Path) -> None:
+    """The terminal has sent it to the command itself; it is not passed on."""
+    copy = "import signal, sys; signal.signal(2, signal.SIG_IGN); [print(l, flush=True) for l in sys.stdin]"
+    program = shlex.join([sys.executable, "-c", CHILD, sys.executable, "counter.py"])
+    pipeline = f"{program} | {shlex.join([sys.executable, '-c', copy])}"
+    said, _ = at_terminal(folder, ["/bin/sh", "-c", f"trap : INT; {pipeline}"], b"\x03")
+    assert b"came 1 0 0" in said
+
+
 @pytest.mark.parametrize("name", ["no-such-command", "/no/such/command"])
 def test_a_command_that_is_not_there_is_refused(folder: Path, name: str) -> None:
     """With the shell's status, before anything is started."""
-    started = time.monotonic()
     done = call(folder, "--", name)
     assert done.returncode == 127
     assert f"There is no command {name}" in done.stderr
-    assert time.monotonic() - started < 10
+    assert "Starting" not in done.stderr
     with pytest.raises(CommandNotFoundError):
         find_program(name)
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,10 @@ def run_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
     whom: what a terminal sends comes to it alone, what this process gets is passed on. It has the terminal
     where this process had it.
 
+    In a pipeline of a terminal it stays in the group of all the others, which would lose the terminal with
+    this process: a pager could not read its keys. What the terminal sends comes to all of them then, and
+    only SIGTERM is passed on.
+
     Parameters
     ----------
     command : sequence of str
@@ -126,9 +130,12 @@ def run_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
     CommandNotExecutableError
         If it is not a program after all.
     """
-    with _passed_on() as pass_on_to:
+    shared = _in_pipeline()
+    with _passed_on(shared=shared) as pass_on_to:
         try:
-            child = subprocess.Popen(list(command), env=dict(environment), process_group=0)
+            child = subprocess.Popen(
+                list(command), env=dict(environment), process_group=None if shared else 0
+            )
         except OSError as error:
             script = error.errno == errno.ENOEXEC
             hint = "begin it with the line of its interpreter: #!/bin/sh" if script else None
@@ -136,26 +143,32 @@ def run_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
                 f"{command[0]} cannot be executed: {error.strerror or error}.", hint=hint
             ) from error
         pass_on_to(child)
-        with _terminal_for(child):
+        with nullcontext() if shared else _terminal_for(child):
             return _wait(child)
 
 
+def _in_pipeline() -> bool:
+    """Whether this process has a terminal in the foreground that others may have with it."""
+    alone = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return not alone and _terminal() is not None
+
+
 @contextmanager
-def _passed_on() -> Iterator[Any]:
+def _passed_on(*, shared: bool) -> Iterator[Any]:
     """Pass signals on to a child, those too that came before it was there."""
     early: list[int] = []
     children: list[subprocess.Popen[bytes]] = []
 
     def take(number: int, _frame: FrameType | None) -> None:
-        if children:
-            _send(children[0], number)
-        else:
+        if not children:
             early.append(number)
+        elif not shared or number == signal.SIGTERM:
+            _send(children[0], number, shared=shared)
 
     def begin(child: subprocess.Popen[bytes]) -> None:
         children.append(child)
         while early:
-            _send(child, early.pop(0))
+            _send(child, early.pop(0), shared=shared)
 
     # One that is ignored (nohup) stays ignored, for the child too.
     numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
@@ -167,10 +180,10 @@ def _passed_on() -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-def _send(child: subprocess.Popen[bytes], number: int) -> None:
+def _send(child: subprocess.Popen[bytes], number: int, *, shared: bool) -> None:
     if child.returncode is None:
         with suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
+            (os.kill if shared else os.killpg)(child.pid, number)
 
 
 @contextmanager

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+AGAIN_S: Final = 0.01
+"""When a signal is tried again that came at a moment that would have lost it."""
+
+
 def _raise_exit(number: int, frame: FrameType | None) -> None:
-    del frame
+    if frame is not None and frame.f_code.co_name == "cb" and "importlib" in frame.f_code.co_filename:
+        # A callback of a weak reference, of which imports have many: Python drops what is raised in one.
+        threading.Timer(AGAIN_S, signal.raise_signal, (number,)).start()
+        return
     sys.exit(128 + number)
 
 

@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from canvod.launch.cli.failure import report, report_interrupt, report_usage
 from canvod.launch.cli.options import lines
 from canvod.launch.errors import ExitStatus, LaunchError
+from canvod.launch.signals import SIGNALS
 
 COMMANDS = (
     "plan",
@@ -44,6 +46,9 @@ COMMANDS = (
 
 _BROKEN_PIPE = 141
 """What a shell reports of a program that ends because nobody reads its output (128 + SIGPIPE)."""
+
+_ENDED_BY_SIGNAL = frozenset(128 + number for number in SIGNALS)
+"""Exit statuses of a command that SIGINT, SIGTERM or SIGHUP has ended."""
 
 _EPILOG = lines(
     "[bold]Examples[/]",
@@ -78,6 +83,7 @@ def make_app() -> typer.Typer:
     """
     app = typer.Typer(
         name="canvod-launch",
+        cls=_Commands,
         help="Start a pinned, capped and contained Dask cluster on one host, and ingest GNSS files with it.",
         epilog=_EPILOG,
         no_args_is_help=True,
@@ -112,7 +118,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = given[: given.index("--")] if "--" in given else given
+    options = given[: _own_words(given)]
     # Read here and not by typer: an error of the command line itself comes before any option is known. So
     # --debug may also stand behind the command, where people write it.
     debug = "--debug" in options
@@ -123,23 +129,48 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _nobody_reads()
-    except (KeyboardInterrupt, typer.Abort):
-        status = ExitStatus.INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort) as exc:
+        return report_interrupt(exc, ExitStatus.INTERRUPTED, as_json=as_json)
+    except SystemExit as exc:
+        return report_interrupt(exc, int(exc.code or 0), as_json=as_json)
     except Exception as exc:  # noqa: BLE001 (whatever ends a command, its user reads one block)
         # typer carries its own copy of click in newer releases, so its errors are known by what they can do.
         if hasattr(exc, "format_message") and hasattr(exc, "exit_code"):
             return report_usage(exc, as_json=as_json)
         return report(exc, as_json=as_json, debug=debug)
-    return report_interrupt(as_json=as_json) if status == ExitStatus.INTERRUPTED else status
+    return status
+
+
+def _own_words(given: Sequence[str]) -> int:
+    """Count the words up to ``--``, or up to the command that ``run`` is to run: the others are not ours."""
+    if "--" in given:
+        return given.index("--")
+    if next((word for word in given if not word.startswith("-")), None) != "run":
+        return len(given)
+    first = given.index("run") + 1
+    return first + next((n for n, word in enumerate(given[first:]) if not word.startswith("-")), len(given))
+
+
+class _Commands(TyperGroup):
+    """The commands, with Ctrl-C as an exit that knows where it came from: typer forgets that."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise SystemExit(ExitStatus.INTERRUPTED) from interrupt
 
 
 def _call(words: list[str]) -> int:
+    """Run the application; `SystemExit` comes through where a signal has ended it."""
     try:
         result = make_app()(words, prog_name="canvod-launch", standalone_mode=False)
     except SystemExit as exc:
         # typer answers a broken pipe itself, with the status that stands for a refusal here.
         if isinstance(exc.__context__, BrokenPipeError):
             raise exc.__context__ from None
+        if exc.code in _ENDED_BY_SIGNAL:
+            raise
         if exc.code is None or isinstance(exc.code, int):
             return exc.code or 0
         raise LaunchError(str(exc.code)) from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 import traceback
 from typing import Any
@@ -70,11 +71,15 @@ def report_usage(error: Any, *, as_json: bool) -> int:
     )
 
 
-def report_interrupt(*, as_json: bool) -> int:
-    """Show that the command was interrupted by Ctrl-C.
+def report_interrupt(error: BaseException, status: int, *, as_json: bool) -> int:
+    """Show that the command was ended by a signal, and what it could not remove.
 
     Parameters
     ----------
+    error : BaseException
+        What unwound the command.
+    status : int
+        128 + the number of the signal.
     as_json : bool
         Print one JSON object on standard output instead of text on stderr.
 
@@ -83,7 +88,9 @@ def report_interrupt(*, as_json: bool) -> int:
     int
         The exit status.
     """
-    return _show("interrupted", "interrupted", None, ExitStatus.INTERRUPTED, None, as_json=as_json)
+    ended = f"ended by {signal.Signals(status - 128).name}"
+    message = "interrupted" if status == ExitStatus.INTERRUPTED else ended
+    return _show("interrupted", message, None, status, error, as_json=as_json)
 
 
 def kind_of(error: LaunchError) -> str:
@@ -113,14 +120,26 @@ def _hint(error: LaunchError) -> str | None:
     return error.hint or "; ".join(dict.fromkeys(remedies)) or None
 
 
+def _notes(error: BaseException | None) -> list[str]:
+    """Gather what was noted on an error on its way: typer makes another one of Ctrl-C."""
+    found: list[str] = []
+    while error is not None:
+        found += [note for note in getattr(error, "__notes__", ()) if note not in found]
+        error = error.__cause__ or (error.__context__ if isinstance(error, RuntimeError) else None)
+    return found
+
+
 def _show(
     kind: str, message: str, hint: str | None, status: int, error: BaseException | None, *, as_json: bool
 ) -> int:
     problems = getattr(error, "problems", ())
+    notes = _notes(error)
     if as_json:
         found: dict[str, Any] = {"error": message, "kind": kind, "hint": hint, "exit_status": int(status)}
         if problems:
             found["problems"] = [problem.as_json() for problem in problems]
+        if notes:
+            found["notes"] = notes
         print(json.dumps(found), flush=True)  # noqa: T201 (the command's output)
         return int(status)
     from rich.console import Console
@@ -130,7 +149,7 @@ def _show(
     console.print(Text.assemble(("error: ", "bold red"), message))
     if hint is not None and not problems:
         console.print(Text.assemble(("  to do: ", "bold"), hint.replace("\n", "\n  ")))
-    for note in getattr(error, "__notes__", ()):
+    for note in notes:
         console.print(Text(note))
     sys.stderr.flush()
     return int(status)

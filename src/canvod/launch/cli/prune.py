@@ -20,7 +20,8 @@ def register(app: typer.Typer) -> None:
     app.command(
         "prune",
         help="Remove what dead launchers, and standing clusters that have ended, left behind: containers, "
-        "networks, volumes and keys of yours. Every start does the same. What is in use is left alone.",
+        "networks, volumes, keys and spilled data of yours. Every start does the same. What is in use is "
+        "left alone.",
         epilog=examples("canvod-launch prune", "canvod-launch prune --json"),
     )(prune)
 
@@ -28,11 +29,20 @@ def register(app: typer.Typer) -> None:
 def prune(json_output: JsonOption = False) -> None:
     """Remove what is left of dead clusters."""
     from canvod.launch.cli.session import engine
-    from canvod.launch.cluster.sweep import sweep_engine, sweep_keys
+    from canvod.launch.cluster.sweep import sweep_engine, sweep_keys, sweep_scratch
+    from canvod.launch.engine import EngineAbsentError
+    from canvod.launch.errors import LaunchError
 
-    removed = sweep_keys()
-    with engine() as client:
-        removed += sweep_engine(client)
+    removed = [*sweep_keys(), *sweep_scratch()]
+    try:
+        with engine() as client:
+            removed += sweep_engine(client)
+    except EngineAbsentError:
+        pass  # then containers have left nothing behind
+    except LaunchError as error:
+        if removed:
+            error.add_note(f"Removed: {', '.join(removed)}.")
+        raise
     if json_output:
         typer.echo(json.dumps({"removed": removed}, indent=2))
         return
