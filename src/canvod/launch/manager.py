@@ -20,7 +20,7 @@ from canvod.launch.cluster.mounts import make_mounts, require_mounts
 from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.reaper import Reaper
 from canvod.launch.cluster.removal import remedy
-from canvod.launch.cluster.sweep import sweep_quietly
+from canvod.launch.cluster.sweep import sweep_keys, sweep_quietly, sweep_scratch
 from canvod.launch.config import Settings, load_settings
 from canvod.launch.errors import ClusterError, ImageError
 from canvod.launch.logs import get_logger
@@ -227,6 +227,8 @@ class DaskClusterManager:
         if plan.backend == "process":
             from canvod.launch.cluster.process import ProcessCluster
 
+            sweep_keys()
+            sweep_scratch(plan.workers[0].spill_path)
             self._progress(f"starting {len(plan.workers)} worker processes")
             self._keys = KeyFolder(plan.name, make_keys(plan.name), ROLES)
             self.cluster = ProcessCluster(plan, self._keys.security())

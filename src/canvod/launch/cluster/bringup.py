@@ -46,25 +46,26 @@ def bring_up(client: Client, plan: ClusterPlan) -> FoundCluster:
     """
     reaper = Reaper(plan.name, keys_folder(plan.name, launcher_mark()))
     fleet: ContainerFleet | None = None
-    folder: KeyFolder | None = None
+    folders: list[KeyFolder] = []
     try:
         keys = make_keys(plan.name)
-        folder = KeyFolder(plan.name, keys)
+        folders.append(KeyFolder(plan.name, keys))
         fleet = ContainerFleet(client, plan, keys, state=KeptState(keys, plan).as_json())
         fleet.begin()
-        security = folder.security()
+        security = folders[0].security()
         address = wait_until_up(fleet, plan.workers, security)
         with shielded():
             ask_scheduler(address, security, TARGET, workers=len(plan.workers))
             found = choose_cluster(find_clusters(client), plan.name)
             # From now on the keys belong to the cluster, and no more to this process.
-            KeyFolder(plan.name, keys, mark=scheduler_mark(client, found))
+            folders.append(KeyFolder(plan.name, keys, mark=scheduler_mark(client, found)))
+            folders[0].remove()
             reaper.dismiss()
             fleet.release()
     except BaseException as error:
         with shielded():
             left = [] if fleet is None else fleet.close()
-            if folder is not None:
+            for folder in folders:
                 folder.remove()
             if left:
                 error.add_note(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,7 +21,11 @@ LOG_LINES = 20
 NANNY_KILL = "memory budget. Restarting"
 """What Dask's nanny writes when it ends a worker that is about to outgrow its limit."""
 
-_STREAM_GRACE_S = 1.0
+KILLED = 137
+"""Exit code of a container that SIGKILL has ended: the kernel's, or somebody's."""
+
+_STREAM_GRACE_S = 3.0
+_POLL_S = 0.02
 
 
 @dataclass
@@ -67,6 +72,10 @@ class Container:
             What went wrong, a clause such as ``"ended while the cluster was starting"``.
         """
         self.output_ended.wait(_STREAM_GRACE_S)
+        deadline = time.monotonic() + _STREAM_GRACE_S
+        # The engine may tell of the end before it tells why.
+        while self.exit_code == KILLED and not self.oom_kills and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
         status = "running" if self.exit_code is None else f"exited with code {self.exit_code}"
         oom = f"yes ({self.oom_kills} times)" if self.oom_kills else "no"
         cap = f"{self.plan.memory_bytes / 1024**3:.2f} GiB"

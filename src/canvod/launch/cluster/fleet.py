@@ -237,7 +237,10 @@ class ContainerFleet:
         plan = container.plan
         body = container_body(plan, self.plan, dashboard_port=dashboard_port)
         with translate(f"create the container {plan.name}"):
-            container.id = self._client.api.create_container_from_config(body, plan.name)["Id"]
+            answer = self._client.api.create_container_from_config(body, plan.name)
+            container.id = answer["Id"]
+        for warning in answer.get("Warnings") or ():
+            log.info("engine_warning", container=plan.name, warning=warning)
         with translate(f"start the container {plan.name}"):
             output = attach_output(self._client, container.id)
             threading.Thread(target=container.keep_output, args=(output,), daemon=True).start()

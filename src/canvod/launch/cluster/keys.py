@@ -195,7 +195,8 @@ def keys_home() -> Path:
         In the user's runtime folder, else in shared memory, else among the temporary files.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.access(runtime, os.W_OK | os.X_OK):
+    # After su or sudo it may be somebody else's, who could not use it any more with a folder of ours in it.
+    if runtime and os.access(runtime, os.W_OK | os.X_OK) and os.stat(runtime).st_uid == os.getuid():  # noqa: PTH116
         return Path(runtime, "canvod-launch")
     shared = Path("/dev/shm")  # noqa: S108 - the folder below is the user's alone, which is checked
     place = shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())

@@ -13,7 +13,10 @@ UID_LABEL: Final = f"{LABEL_PREFIX}.uid"
 STANDING_LABEL: Final = f"{LABEL_PREFIX}.standing"
 
 LAUNCHER_FILE: Final = "launcher"
-"""In a folder of keys: the mark of the process that they belong to."""
+"""In a folder of keys, or of spilled data: the mark of the process that it belongs to."""
+
+SCRATCH_PREFIX: Final = "canvod-launch-scratch-"
+"""How the folders begin in which worker processes spill."""
 
 
 def launcher_mark(pid: int | None = None) -> str:
@@ -61,7 +64,7 @@ def launcher_lives(mark: str) -> bool:
 
 
 def launcher_of(folder: Path) -> str | None:
-    """Read whose a folder of keys is, as `launcher_mark` gave it; None where it is none, or not complete."""
+    """Read whose a folder is, as `launcher_mark` gave it; None where it is none, or not complete."""
     try:
         return (folder / LAUNCHER_FILE).read_text()
     except OSError:

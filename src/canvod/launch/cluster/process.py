@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import LocalCluster, Nanny
 
+from canvod.launch.cluster.launcher import LAUNCHER_FILE, SCRATCH_PREFIX, launcher_mark
 from canvod.launch.cluster.ports import free_port
 from canvod.launch.cluster.slots import SlotCluster
 from canvod.launch.runtime.plugin import LeaveInterruptsPlugin, ResourceInitPlugin
@@ -38,8 +39,9 @@ class ProcessCluster(SlotCluster, LocalCluster):
     def __init__(self, plan: ClusterPlan, security: Security) -> None:
         self.container_plan = plan
         self._scratch = TemporaryDirectory(
-            prefix=f"canvod-launch-{plan.name}-", dir=plan.workers[0].spill_path, ignore_cleanup_errors=True
+            prefix=f"{SCRATCH_PREFIX}{plan.name}-", dir=plan.workers[0].spill_path, ignore_cleanup_errors=True
         )
+        Path(self._scratch.name, LAUNCHER_FILE).write_text(launcher_mark())
         try:
             super().__init__(
                 n_workers=0,

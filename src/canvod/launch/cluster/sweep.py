@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.keys import keys_home
 from canvod.launch.cluster.launcher import (
     LAUNCHER_LABEL,
+    SCRATCH_PREFIX,
     STANDING_LABEL,
     UID_LABEL,
     launcher_lives,
@@ -99,19 +102,31 @@ def sweep_engine(client: Client) -> list[str]:
     Raises
     ------
     EngineError
-        If the engine does not answer, or something cannot be removed.
+        If the engine does not answer, or something cannot be removed; the rest has been removed.
     """
     removed: list[str] = []
+    kept: dict[str, list[str]] = {}
     for remains in find_dead(client):
         names = [str(item) for item in remains.objects]
-        left = remove_objects(client, remains.cluster)
+        left: list[str] = []
+        # Only what the dead have made: somebody may have started a cluster of the same name meanwhile.
+        for mark in sorted({item.labels[LAUNCHER_LABEL] for item in remains.objects}):
+            left += remove_objects(client, remains.cluster, f"{LAUNCHER_LABEL}={mark}")
         log.info("dead_cluster_removed", cluster=remains.cluster, objects=names, left=left)
         if left:
-            raise EngineError(
-                f"What the cluster {remains.cluster} left behind is not gone entirely: {'; '.join(left)}.",
-                hint=remedy(remains.cluster),
-            )
-        removed += names
+            kept[remains.cluster] = left
+        else:
+            removed += names
+    if kept:
+        error = EngineError(
+            "What dead clusters left behind is not gone entirely: "
+            + "; ".join(f"{cluster}: {'; '.join(left)}" for cluster, left in kept.items())
+            + ".",
+            hint=remedy(next(iter(kept))),
+        )
+        if removed:
+            error.add_note(f"Removed: {', '.join(removed)}.")
+        raise error
     return removed
 
 
@@ -128,6 +143,28 @@ def sweep_quietly(client: Client) -> None:
         sweep_engine(client)
     except EngineError as error:
         log.warning("sweep_failed", reason=error.message)
+
+
+def sweep_scratch(folder: str | Path | None = None) -> list[str]:
+    """Remove the scratch folders of worker processes whose launcher is no more.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Where to look (``launch.spill_dir``); among the temporary files by default.
+
+    Returns
+    -------
+    list of str
+        What was removed.
+    """
+    removed = []
+    for scratch in sorted(Path(folder or gettempdir()).glob(f"{SCRATCH_PREFIX}*")):
+        mark = launcher_of(scratch)
+        if mark is not None and scratch.lstat().st_uid == os.getuid() and not launcher_lives(mark):
+            shutil.rmtree(scratch, ignore_errors=True)
+            removed.append(f"scratch {scratch}")
+    return removed
 
 
 def sweep_keys() -> list[str]:

@@ -86,7 +86,7 @@ def ask(keys: Path = KEYS_FOLDER) -> str:
         If nothing answers.
     """
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ANSWER_TIMEOUT_S + 1)
+        connection.settimeout(2 * ANSWER_TIMEOUT_S)
         connection.connect(socket_name(keys))
         pieces = iter(lambda: connection.recv(4096), b"")
         return b"".join(pieces).decode(errors="replace")

@@ -29,7 +29,7 @@ PRELOADED = ("distributed", "canvod.launch.runtime.plugin")
 CONNECT_INTERVAL_S = 0.02
 """Workers start together with their scheduler, so they look for it often."""
 
-ORPHANED_AFTER_S = 5.0
+ORPHANED_AFTER_S = 2.0
 """A scheduler whose connection broke and that cannot be reached again for so long is gone."""
 
 STOP_TIMEOUT_S = 4.0
