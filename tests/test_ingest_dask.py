@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,8 @@ def test_a_cluster_that_stays_without_workers_ends_the_run(tmp_path, monkeypatch
         class Leaving(IngestProgress):
             def advance(self, steps=1):
                 cluster.scale(0)
+                while client.scheduler_info(n_workers=-1)["workers"]:
+                    time.sleep(0.05)
 
         with pytest.raises(ClusterError, match="the cluster has had no workers for 3 s"):
             ingest(

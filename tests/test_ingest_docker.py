@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from canvod.launch.cluster.launcher import LAUNCHER_LABEL, launcher_mark
 from canvod.launch.ingest.store import open_dataset, open_store
 from canvod.launch.plan.model import LABEL_PREFIX
 from canvod.launch.runtime.observations import available_readers, read_observations
@@ -84,11 +85,12 @@ def damaged(invalid: Path, folder: Path) -> Path:
     return Path(shutil.copy(invalid / "binary_garbage.25o", folder / "damaged" / "garb0010.25o"))
 
 
-def cluster_of(engine: docker.DockerClient, timeout_s: float = 60) -> str:
+def cluster_of(engine: docker.DockerClient, program: subprocess.Popen[str], timeout_s: float = 60) -> str:
     """Name of the cluster that a running command has started, once its workers' containers run."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        found = engine.api.containers(filters={"label": f"{LABEL_PREFIX}.role=worker"})
+        every = engine.api.containers(filters={"label": f"{LABEL_PREFIX}.role=worker"})
+        found = [each for each in every if each["Labels"].get(LAUNCHER_LABEL) == launcher_mark(program.pid)]
         if len(found) == 2:
             return str(found[0]["Labels"][f"{LABEL_PREFIX}.cluster"])
         time.sleep(0.05)
@@ -141,7 +143,7 @@ def test_a_worker_that_is_killed_costs_no_file(
     del images
     files = sorted((rosalia / "02_canopy").rglob("*.rnx"))
     with started([damaged, *files], folder / "store") as program:
-        cluster = cluster_of(engine)
+        cluster = cluster_of(engine, program)
         read_until(program, f"failed: {damaged}")
         engine.api.kill(f"canvod-launch-{cluster}-worker-1")
         out, err = program.communicate(timeout=280)
@@ -188,7 +190,7 @@ def test_an_interrupted_ingest_commits_nothing_and_leaves_nothing(
     """The exit status is the signal's; there is no container, no network, and no store that was new."""
     del images
     with started([damaged, rosalia / "01_reference"], folder / "store") as program:
-        cluster = cluster_of(engine)
+        cluster = cluster_of(engine, program)
         read_until(program, f"failed: {damaged}")
         program.send_signal(number)
         _, err = program.communicate(timeout=60)
@@ -205,7 +207,7 @@ def test_a_launcher_killed_in_its_commit_costs_no_file(
     del images
     files = sorted((rosalia / "02_canopy").rglob("*.rnx"))[:4]
     with started(files, folder / "store") as program:
-        cluster = cluster_of(engine)
+        cluster = cluster_of(engine, program)
         manifests = folder / "store" / "manifests"
         deadline = time.monotonic() + 120
         while not (manifests.is_dir() and any(manifests.iterdir())):

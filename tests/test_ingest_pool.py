@@ -92,6 +92,14 @@ def test_only_a_file_that_kills_its_reader_fails(tmp_path, monkeypatch):
     holds(tmp_path / "store", [*good, once])
 
 
+def lives(pid):
+    """Whether a process is there, and not only its exit status."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_processes_end_with_a_killed_parent(tmp_path):
     """SIGKILL of the program that owns a pool leaves no process of the pool behind."""
     code = (
@@ -107,7 +115,7 @@ def test_processes_end_with_a_killed_parent(tmp_path):
         pids = [int(pid) for pid in owner.stdout.readline().split()]
         owner.kill()
     deadline = time.monotonic() + 20
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+    while any(map(lives, pids)):
         assert time.monotonic() < deadline, "processes of the pool outlive their parent"
         time.sleep(0.1)
     assert pids

@@ -75,10 +75,8 @@ def scheduler(tmp_path: Path) -> Iterator[SchedulerProcess]:
 
 def test_a_launcher_that_never_comes_ends_the_scheduler(scheduler):
     """Nobody took the lease within the time of first contact."""
-    started = time.monotonic()
     assert "did not connect for 2 s" in scheduler.end()
     assert scheduler.process.returncode == 0
-    assert time.monotonic() - started < 10
 
 
 def test_a_launcher_that_is_gone_ends_the_scheduler_after_the_grace_time(scheduler):
@@ -93,11 +91,13 @@ def test_a_launcher_that_is_gone_ends_the_scheduler_after_the_grace_time(schedul
     asyncio.run(launcher())
     left = time.monotonic()
     assert "is gone for 1 s" in scheduler.end()
-    assert 0.5 < time.monotonic() - left < 10
+    assert time.monotonic() - left > 0.5
 
 
-def test_a_launcher_that_comes_back_in_time_keeps_its_cluster(scheduler):
+@pytest.mark.slow
+def test_a_launcher_that_comes_back_in_time_keeps_its_cluster(tmp_path):
     """A connection that breaks and is made again within the grace time ends nothing."""
+    scheduler = SchedulerProcess(tmp_path, "--lease-grace", "5", "--first-contact", "30")
 
     async def launcher() -> None:
         for _ in range(3):
@@ -106,12 +106,15 @@ def test_a_launcher_that_comes_back_in_time_keeps_its_cluster(scheduler):
             comm.abort()
             await asyncio.sleep(0.5)
         comm = await scheduler.hold()
-        await asyncio.sleep(2)
+        await asyncio.sleep(7)
         assert scheduler.lives()
         comm.abort()
 
-    asyncio.run(launcher())
-    scheduler.end()
+    try:
+        asyncio.run(launcher())
+    finally:
+        scheduler.process.kill()
+        scheduler.process.communicate()
 
 
 def test_other_clients_hold_no_lease(scheduler):

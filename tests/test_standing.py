@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import pty
-import random
 import signal
 import subprocess
 import sys
@@ -38,7 +37,8 @@ from canvod.launch.plan.model import CLUSTER_LABEL, LABEL_PREFIX, ROLE_LABEL
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.plan.render import plan_json
 from canvod.launch.runtime.status import STATUS, TARGET, StatusPlugin
-from leftovers import engine_leftovers, keys_of, volumes
+from engine_proxy import EngineProxy
+from leftovers import assert_gone, engine_leftovers, keys_of, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,6 +151,8 @@ def test_the_plan_that_is_shown_is_the_one_that_was_started(folder: Path) -> Non
     shown = json.loads(call(folder, "plan", "--standing", "--json", *options).stdout)
     with DaskClusterManager(name=NAME) as manager:
         started = json.loads(plan_json(manager.plan))
+    assert shown.pop("notes")
+    assert started.pop("notes") == []  # they are for who reads a plan
     for plan in (shown, started):
         for part in (plan["scheduler"], *plan["workers"], plan["network"]):
             assert part["labels"].pop(LAUNCHER_LABEL)
@@ -335,24 +337,28 @@ def test_a_start_that_is_interrupted_leaves_nothing(
     """At a moment when there are containers, by Ctrl-C or by death."""
     name = f"interrupted-{int(number)}"
     variables = environment(tmp_path)
-    process = subprocess.Popen(
-        command("up", "--name", name, "--config", "processing.yaml"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=variables,
-        cwd=tmp_path,
-        start_new_session=True,
-    )
-    assert eventually(lambda: engine_leftovers(engine, name))
-    time.sleep(random.Random(int(number)).uniform(0, 0.5))  # noqa: S311 - a schedule, no secret
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    expected = {-9} if number is signal.SIGKILL else {128 + number}
-    assert process.returncode in expected, errors
-    assert eventually(lambda: not engine_leftovers(engine, name))
-    sweep_keys()
-    assert not keys_of(name)
+    starts: list[str] = []
+
+    def interrupt(moment: str, request: str) -> None:
+        if moment == "after" and request.split("?", maxsplit=1)[0].endswith("/start"):
+            starts.append(request)
+            if len(starts) == 2:
+                process.send_signal(number)
+
+    with EngineProxy(tmp_path / "engine.sock", interrupt) as proxy:
+        process = subprocess.Popen(
+            command("up", "--name", name, "--config", "processing.yaml"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=variables | {"DOCKER_HOST": proxy.address},
+            cwd=tmp_path,
+            start_new_session=True,
+        )
+        _, errors = process.communicate(timeout=120)
+        assert len(starts) >= 2
+        assert process.returncode == (-9 if number is signal.SIGKILL else 128 + number), errors
+        assert_gone(engine, name)
 
 
 @pytest.mark.docker
@@ -392,7 +398,7 @@ def test_it_survives_its_terminal_and_goes_whole(engine: docker.DockerClient, tm
 def test_without_tasks_it_ends_after_its_idle_timeout(engine: docker.DockerClient, tmp_path: Path) -> None:
     """The containers by themselves, the rest with the next start or with prune."""
     name = "idle"
-    up(tmp_path, name, "--idle-timeout", "2")
+    up(tmp_path, name, "--idle-timeout", "10")
     assert eventually(lambda: not [item for item in engine_leftovers(engine, name) if "container" in item])
     call(tmp_path, "prune")
     assert engine_leftovers(engine, name) == []
@@ -403,14 +409,15 @@ def test_a_start_that_nobody_finishes_ends(told, stands) -> None:
     """The scheduler gives up by itself where its launcher and the companion died half-way."""
 
     async def start() -> bool:
-        plugin = StatusPlugin(confirm_within_s=0.3)
+        limit_s = 5.0 if told else 0.3
+        plugin = StatusPlugin(confirm_within_s=limit_s)
         async with Scheduler(dashboard_address=":0", plugins=[plugin]) as scheduler:
             if told:
                 async with rpc(scheduler.address) as asked:
                     await getattr(asked, TARGET)(workers=2)
                     assert (await getattr(asked, STATUS)())["target"] == 2
             with suppress(TimeoutError):
-                await asyncio.wait_for(scheduler.finished(), 1.0)
+                await asyncio.wait_for(scheduler.finished(), limit_s + 0.7)
             return scheduler.status == Status.running
 
     assert asyncio.run(start()) is stands

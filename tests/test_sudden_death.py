@@ -20,7 +20,7 @@ import pytest
 
 from canvod.launch.cluster.sweep import sweep_engine
 from engine_proxy import EngineProxy
-from leftovers import SEED, assert_gone, processes_with
+from leftovers import GRACE_S, SEED, assert_gone, processes_with
 
 if TYPE_CHECKING:
     import docker
@@ -34,10 +34,12 @@ LIFETIME_S = 6.0
 
 PROGRAM = """
 import os, sys, time
-from canvod.launch import DaskClusterManager
+from canvod.launch import DaskClusterManager, manager as module
 
 def main():
     name, how = sys.argv[1:]
+    if how == "impatient":
+        module.REQUEST_TIMEOUT_S = 5
     settings = {"launch": {"backend": "docker", "dashboard_port": 0}}
     manager = DaskClusterManager(settings, n_workers=2, memory_limit_per_worker="1GiB", cluster_name=name)
     print("up", flush=True)
@@ -199,7 +201,7 @@ def test_the_lease_ends_containers_also_where_the_reaper_is_killed(
     for pid in pids_of_reaper(name):
         os.kill(pid, signal.SIGKILL)
     kill(process)
-    assert_gone(engine, name)
+    assert_gone(engine, name, GRACE_S + 30)
 
 
 def pids_of_reaper(name: str) -> list[int]:
@@ -228,20 +230,21 @@ def test_no_companion_outlives_a_cluster_that_was_closed(engine: docker.DockerCl
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", ["create", "attach", "start"])
 def test_an_engine_that_stops_answering_is_one_message_with_what_is_left(
-    engine: docker.DockerClient, tmp_path: Path
+    engine: docker.DockerClient, tmp_path: Path, stage: str
 ) -> None:
     """Mid-start the engine falls silent: the error says what was asked, what may be left, and the command."""
-    name = "silent-engine"
+    name = f"silent-{stage}"
     stopped: list[str] = []
 
     def fall_silent(moment: str, request: str) -> bool:
-        if moment == "after" and request.startswith("POST /containers/") and "/start" in request:
+        if moment == "after" and request.startswith("POST /containers/") and f"/{stage}" in request:
             stopped.append(request)
         return bool(stopped)
 
     with EngineProxy(tmp_path / "engine.sock", fall_silent) as proxy:
-        process = launch(tmp_path, name, engine=proxy.address)
+        process = launch(tmp_path, name, "impatient", engine=proxy.address)
         _, errors = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "did not answer in time" in errors
