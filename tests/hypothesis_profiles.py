@@ -1,7 +1,7 @@
 """How long property tests search: ``HYPOTHESIS_PROFILE=default|ci|deep``.
 
 ``default`` and ``deep`` try other examples each time. ``ci`` tries the same ones as long as the code is the
-same: a change is judged by what it does, not by what another run happened to find; ``deep`` is there to find it.
+same: a change is judged by what it does, not by what another run happened to find, which ``deep`` is for.
 """
 
 from __future__ import annotations
