@@ -48,6 +48,10 @@ find_any() {
 follow_pip() {
     local python value
     export PIP_ROOT_USER_ACTION=ignore
+    # An authority that was added to the system's (a proxy's, a mirror's) is one that pip follows; uv has to be told.
+    if [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/pki/tls/certs/ca-bundle.crt ]; then
+        export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
+    fi
     python=$(find_any 'import pip') || return 0
     # The environment first, as pip has it; "get" knows the files only.
     pip_setting() {
