@@ -249,7 +249,7 @@ def test_scale_down_and_up_and_no_further(folder: Path) -> None:
         found = state(folder)
         assert (found["state"], found["workers"], found["workers_wanted"]) == ("up", 1, 1)
         assert sum(manager.task_client.gather(futures)) == 210
-    assert "1 workers before, 2 now" in call(folder, "scale", "2").stdout
+    assert "1 worker before, 2 now" in call(folder, "scale", "2").stdout
     assert state(folder)["state"] == "up"
     refused = call(folder, "scale", "3", status=1).stderr
     assert "has 2" in refused

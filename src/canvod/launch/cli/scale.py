@@ -39,4 +39,5 @@ def scale(
     with engine() as client:
         cluster = choose_cluster(find_clusters(client), name)
         before, after = scale_cluster(client, cluster, workers)
-    typer.echo(f"{cluster.name}: {before} workers before, {after} now")
+    plural = "" if before == 1 else "s"
+    typer.echo(f"{cluster.name}: {before} worker{plural} before, {after} now")
