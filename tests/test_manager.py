@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import dask
 import pytest
 
 from canvod.launch.cluster.keys import keys_folder
-from canvod.launch.cluster.launcher import launcher_mark
+from canvod.launch.cluster.launcher import SCRATCH_PREFIX, launcher_mark
+from canvod.launch.cluster.sweep import sweep_keys, sweep_scratch
 from canvod.launch.config import load_settings
 from canvod.launch.engine import connect
 from canvod.launch.errors import ClusterError, ConfigError, LaunchError, PlanError, VersionMismatchError
@@ -22,7 +24,7 @@ from canvod.launch.manager import DaskClusterManager
 from canvod.launch.memory import MemoryMonitor
 from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY
 from canvod.launch.runtime.plugin import ResourceInitPlugin
-from leftovers import engine_leftovers, processes_with
+from leftovers import engine_leftovers, keys_of, processes_with
 
 BACKENDS = [
     pytest.param("process", marks=pytest.mark.slow),
@@ -133,6 +135,25 @@ def test_nothing_is_left_however_a_program_ends(
     assert out.startswith("up")
     assert ("of the user" in err) == (how == "exception")
     assert_nothing_is_left(backend, name, program.pid)
+
+
+@pytest.mark.slow
+def test_what_a_killed_program_with_processes_leaves_is_swept(tmp_path: Path) -> None:
+    """Its keys, and the folder that its workers spill to."""
+    name = "process-killed"
+    program = start(tmp_path, name, "process", "waiting")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "up\n"
+    scratch = list(Path(gettempdir()).glob(f"{SCRATCH_PREFIX}{name}-*"))
+    assert len(scratch) == 1
+    program.kill()
+    program.communicate()
+    assert_nothing_is_left("process", name, program.pid)
+    removed = [*sweep_keys(), *sweep_scratch()]
+    assert f"scratch {scratch[0]}" in removed
+    assert any(item.startswith("keys ") and name in item for item in removed)
+    assert not scratch[0].exists()
+    assert not keys_of(name)
 
 
 @pytest.mark.docker
