@@ -1,0 +1,80 @@
+"""What an engine says of itself, and what is made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canvod.launch.cluster.choice import choose_backend
+from canvod.launch.config import load_settings
+from canvod.launch.engine import engine_address, read_engine, require_engine
+from canvod.launch.errors import EngineError
+from plan_strategies import make_engine
+
+VERSION = {
+    "ApiVersion": "1.41",
+    "Components": [{"Name": "Engine", "Version": "20.10.24+dfsg1"}, {"Name": "runc", "Version": "1.1.5+ds1"}],
+}
+
+INFO: dict[str, Any] = {
+    "ServerVersion": "20.10.24+dfsg1",
+    "CgroupDriver": "systemd",
+    "CgroupVersion": "2",
+    "Driver": "overlay2",
+    "SecurityOptions": ["name=seccomp,profile=default", "name=cgroupns"],
+    "MemoryLimit": True,
+    "SwapLimit": True,
+    "CPUSet": True,
+    "PidsLimit": True,
+}
+"""What Docker 20.10 of Debian 12 answers, as far as it matters."""
+
+
+def test_an_engine_that_can_do_everything():
+    """Versions without what a distribution adds; nothing is missing."""
+    found = read_engine(INFO, VERSION, socket_gid=998)
+    assert (found.runtime_version, found.cgroup_version, found.cgroup_driver) == ("1.1.5", 2, "systemd")
+    assert (found.rootless, found.socket_gid, found.missing_limits) == (False, 998, ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({"SwapLimit": False}, ("swap",)),
+        ({"CgroupVersion": "1", "MemoryLimit": False, "SwapLimit": False}, ("memory", "swap")),
+        ({"CPUSet": False, "PidsLimit": False}, ("cpuset", "pids")),
+    ],
+)
+def test_limits_that_an_engine_cannot_set_are_found(fields, missing):
+    """It accepts them all the same, and says so in a warning that nobody reads."""
+    assert read_engine(INFO | fields, VERSION).missing_limits == missing
+
+
+@pytest.mark.docker
+def test_the_engine_of_this_host_answers_in_these_words():
+    """Every field is there, so that one that is missing would be noticed."""
+    found = require_engine()
+    assert all((found.server_version, found.api_version, found.cgroup_driver, found.storage_driver))
+    address = engine_address()
+    if address.startswith("unix://"):
+        assert found.socket_gid == Path(address.removeprefix("unix://")).stat().st_gid
+
+
+def test_a_rootless_engine_is_not_taken(monkeypatch):
+    """Left to choose, a start takes processes and says why."""
+    info = INFO | {"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}
+    assert read_engine(info, VERSION).rootless
+    monkeypatch.setattr("canvod.launch.cluster.choice.probe_engine", lambda: make_engine(rootless=True))
+    choice = choose_backend(load_settings({"launch": {"backend": "auto"}}))
+    assert choice.backend == "process"
+    assert "rootless" in choice.reason
+
+
+def test_containers_that_are_asked_for_need_an_engine(monkeypatch, tmp_path):
+    """There is no falling back to processes then."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    assert choose_backend(load_settings({"launch": {"backend": "auto"}})).backend == "process"
+    with pytest.raises(EngineError, match="there is no socket at"):
+        choose_backend(load_settings({"launch": {"backend": "docker"}}))
