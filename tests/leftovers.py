@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 SEED = int(os.environ.get("CANVOD_CHAOS_SEED", "20250101"))
 """Where random moments come from, so that a failure can be had again."""
+
+RUN = secrets.token_hex(2)
+"""Part of the names of this run's clusters: a run that was cut short may have left some of the same kind."""
 
 GRACE_S = 10.0
 """`launch.lease_grace_s`, which no test of sudden ends changes."""

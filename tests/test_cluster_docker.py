@@ -28,7 +28,7 @@ from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.plugin import thread_resources
 from engine_proxy import EngineProxy
 from images_fixture import OWN_PYTHON
-from leftovers import engine_leftovers, volumes
+from leftovers import RUN, engine_leftovers, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +70,7 @@ CALLER, SHARED_GROUP = 10001, 4321
 
 def plan_of(name: str, **processing: Any) -> ClusterPlan:
     """Plan a cluster of two workers on this host."""
+    name = f"{name}-{RUN}"
     settings = {**SETTINGS, "processing": SETTINGS["processing"] | processing}
     engine = probe_engine()
     caller = {"uid": CALLER, "gid": CALLER, "groups": (CALLER, SHARED_GROUP)}
@@ -110,7 +111,7 @@ def cluster(engine: docker.DockerClient, own_images: object) -> Iterator[DockerC
     before = volumes(engine)
     with started(plan_of("shared-test"), engine) as cluster:
         yield cluster
-    assert engine_leftovers(engine, "shared-test") == []
+    assert engine_leftovers(engine, cluster.name) == []
     assert volumes(engine) <= before
 
 
@@ -406,7 +407,9 @@ def test_scaling_stays_within_the_plan(
     assert eventually(lambda: len(engine.api.containers(all=True, filters=label)) == 2)
     cluster.scale(2)
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
-    with pytest.raises(PlanError, match="Cannot scale to 3 workers: the plan of cluster shared-test has 2"):
+    with pytest.raises(
+        PlanError, match=f"Cannot scale to 3 workers: the plan of cluster {cluster.name} has 2"
+    ):
         cluster.scale(3)
 
 

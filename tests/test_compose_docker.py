@@ -32,6 +32,7 @@ from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.keys import security
 from ingest_files import write_window
+from leftovers import RUN
 
 if TYPE_CHECKING:
     import docker
@@ -454,7 +455,7 @@ def test_a_written_plan_makes_the_launchers_containers(project: Project) -> None
         settings,
         read_inventory(),
         backend="docker",
-        name="pinnedtest",
+        name=f"pinned-{RUN}",
         engine=probe_engine(),
         mounts=[Mount(path=str(project.folder / "stores"), read_only=False)],
         image_for=lambda role, _python: IMAGES[role],
@@ -462,7 +463,7 @@ def test_a_written_plan_makes_the_launchers_containers(project: Project) -> None
     )
     file = project.folder / "compose.pinned.yaml"
     file.write_text(compose_text(plan).replace("published: '8786'", f"published: '{take_port()}'"))
-    environ = {"COMPOSE_PROJECT_NAME": "canvod-pinned-test"}
+    environ = {"COMPOSE_PROJECT_NAME": f"canvod-pinned-{RUN}"}
     words = ("--file", str(file))
     assert yaml.safe_load(project.call(*words, "config", **environ).stdout)["services"]
     api = project.engine.api
@@ -472,7 +473,7 @@ def test_a_written_plan_makes_the_launchers_containers(project: Project) -> None
         for planned in (plan.scheduler, *plan.workers):
             port = plan.dashboard_port if planned.role == "scheduler" else None
             body = container_body(planned, plan, dashboard_port=port)
-            mine = api.create_container_from_config(body, "canvod-pinned-mine")["Id"]
+            mine = api.create_container_from_config(body, f"canvod-pinned-mine-{RUN}")["Id"]
             try:
                 differ = differences(api.inspect_container(mine), api.inspect_container(planned.name))
             finally:

@@ -27,6 +27,7 @@ from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
 from images_fixture import OWN_PYTHON
+from leftovers import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +96,7 @@ def running(
 ) -> Iterator[Running]:
     """A cluster of one worker on an ordinary network."""
     del own_images
-    cluster = Running(engine, "hardening", tmp_path_factory.mktemp("hardening"))
+    cluster = Running(engine, f"hardening-{RUN}", tmp_path_factory.mktemp("hardening"))
     yield cluster
     cluster.close()
 
@@ -106,7 +107,7 @@ def isolated(
 ) -> Iterator[Running]:
     """A cluster of one worker on an internal network."""
     del own_images
-    cluster = Running(engine, "isolated", tmp_path_factory.mktemp("isolated"), network="internal")
+    cluster = Running(engine, f"isolated-{RUN}", tmp_path_factory.mktemp("isolated"), network="internal")
     yield cluster
     cluster.close()
 

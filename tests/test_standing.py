@@ -38,7 +38,7 @@ from canvod.launch.plan.planner import make_plan
 from canvod.launch.plan.render import plan_json
 from canvod.launch.runtime.status import STATUS, TARGET, StatusPlugin
 from engine_proxy import EngineProxy
-from leftovers import assert_gone, engine_leftovers, keys_of, volumes
+from leftovers import RUN, assert_gone, engine_leftovers, keys_of, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from canvod.launch.plan.model import ClusterPlan
 
-NAME = "stands"
+NAME = f"stands-{RUN}"
 
 # Workers do not have the tests: what is defined here is sent by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -139,7 +139,7 @@ def test_status_tells_limits_memory_and_tasks(folder: Path) -> None:
         assert 10 * 1024**2 < worker["memory_bytes"] <= worker["peak_bytes"] < worker["cap_bytes"]
         assert worker["tasks"] == 0
         assert worker["cores"] != ""
-    table = call(folder, "status").stdout
+    table = call(folder, "status", "--name", NAME).stdout
     for word in (NAME, "up", "2 of 2 workers", "worker-1", "1 GB", found["scheduler_address"], "uptime"):
         assert word in table
 
@@ -178,8 +178,8 @@ def test_the_lines_of_connect_connect(folder: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "3"
-    variables = json.loads(call(folder, "connect", "--json").stdout)["environment"]
-    shell = call(folder, "connect", "--shell").stdout
+    variables = json.loads(call(folder, "connect", NAME, "--json").stdout)["environment"]
+    shell = call(folder, "connect", NAME, "--shell").stdout
     assert all(f"export {name}=" in shell for name in variables)
     done = subprocess.run(
         [
@@ -217,11 +217,11 @@ def test_keys_that_were_lost_are_had_again(folder: Path) -> None:
     """They are the cluster's own, whoever sweeps what is dead meanwhile."""
     sweep_keys()
     assert len(keys_of(NAME)) == 1
-    before = json.loads(call(folder, "connect", "--json").stdout)
+    before = json.loads(call(folder, "connect", NAME, "--json").stdout)
     for file in keys_of(NAME)[0].rglob("*"):
         if file.is_file():
             file.unlink()
-    assert json.loads(call(folder, "connect", "--json").stdout) == before
+    assert json.loads(call(folder, "connect", NAME, "--json").stdout) == before
     assert state(folder)["state"] == "up"
 
 
@@ -249,9 +249,9 @@ def test_scale_down_and_up_and_no_further(folder: Path) -> None:
         found = state(folder)
         assert (found["state"], found["workers"], found["workers_wanted"]) == ("up", 1, 1)
         assert sum(manager.task_client.gather(futures)) == 210
-    assert "1 worker before, 2 now" in call(folder, "scale", "2").stdout
+    assert "1 worker before, 2 now" in call(folder, "scale", "2", "--name", NAME).stdout
     assert state(folder)["state"] == "up"
-    refused = call(folder, "scale", "3", status=1).stderr
+    refused = call(folder, "scale", "3", "--name", NAME, status=1).stderr
     assert "has 2" in refused
     assert "from 0 to 2" in refused
 
@@ -259,12 +259,15 @@ def test_scale_down_and_up_and_no_further(folder: Path) -> None:
 @pytest.mark.docker
 def test_logs_are_those_of_all_containers(folder: Path) -> None:
     """In the order of time, and followed until they end."""
-    lines = call(folder, "logs").stdout.splitlines()
+    lines = call(folder, "logs", "--name", NAME).stdout.splitlines()
     assert any(line.startswith("scheduler | ") for line in lines)
     assert any(line.startswith("worker-0  | ") and "Registered to" in line for line in lines)
-    assert len(call(folder, "logs", "--tail", "1").stdout.splitlines()) == 3
+    assert len(call(folder, "logs", "--name", NAME, "--tail", "1").stdout.splitlines()) == 3
     following = subprocess.Popen(
-        command("logs", "-f", "--tail", "1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("logs", "-f", "--tail", "1", "--name", NAME),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert following.stdout is not None
     assert " | " in following.stdout.readline()
@@ -309,19 +312,20 @@ def test_a_cluster_of_compose_is_shown_and_left_alone(
     engine: docker.DockerClient, folder: Path, images: dict[str, Any]
 ) -> None:
     """Its keys are somebody else's: what the engine knows is shown, and nothing fails."""
-    labels = {CLUSTER_LABEL: "composed", ROLE_LABEL: "scheduler", "com.docker.compose.project": "x"}
+    composed = f"composed-{RUN}"
+    labels = {CLUSTER_LABEL: composed, ROLE_LABEL: "scheduler", "com.docker.compose.project": "x"}
     workers = {**labels, ROLE_LABEL: "worker", "com.docker.compose.container-number": "7"}
     sleep = {"command": ["sleep", "600"], "detach": True, "auto_remove": True}
     image = images["worker"].name
     containers = [engine.containers.run(image, labels=marks, **sleep) for marks in (labels, workers)]
     try:
-        found = state(folder, "composed")
+        found = state(folder, composed)
         assert (found["kind"], found["state"], found["workers"]) == ("compose", "up", 1)
         assert [container["name"] for container in found["containers"]] == ["scheduler", "worker-7"]
         assert "docker compose" in call(folder, "status").stdout
-        assert "docker compose down" in call(folder, "down", "composed", status=1).stderr
-        assert "belongs to docker compose" in call(folder, "connect", "composed", status=1).stderr
-        call(folder, "scale", "1", "--name", "composed", status=1)
+        assert "docker compose down" in call(folder, "down", composed, status=1).stderr
+        assert "belongs to docker compose" in call(folder, "connect", composed, status=1).stderr
+        call(folder, "scale", "1", "--name", composed, status=1)
         assert "It is not clear" in call(folder, "connect", status=1).stderr
     finally:
         for container in containers:
@@ -335,7 +339,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(
     engine: docker.DockerClient, tmp_path: Path, number: signal.Signals
 ) -> None:
     """At a moment when there are containers, by Ctrl-C or by death."""
-    name = f"interrupted-{int(number)}"
+    name = f"interrupted-{int(number)}-{RUN}"
     variables = environment(tmp_path)
     starts: list[str] = []
 
@@ -365,7 +369,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(
 @pytest.mark.usefixtures("images")
 def test_it_survives_its_terminal_and_goes_whole(engine: docker.DockerClient, tmp_path: Path) -> None:
     """The terminal of `up` is closed and it stands; its containers die, as at a reboot: nothing is left."""
-    name = "terminal"
+    name = f"terminal-{RUN}"
     variables = environment(tmp_path)
     pid, terminal = pty.fork()
     if pid == 0:
@@ -397,7 +401,7 @@ def test_it_survives_its_terminal_and_goes_whole(engine: docker.DockerClient, tm
 @pytest.mark.usefixtures("images")
 def test_without_tasks_it_ends_after_its_idle_timeout(engine: docker.DockerClient, tmp_path: Path) -> None:
     """The containers by themselves, the rest with the next start or with prune."""
-    name = "idle"
+    name = f"idle-{RUN}"
     up(tmp_path, name, "--idle-timeout", "10")
     assert eventually(lambda: not [item for item in engine_leftovers(engine, name) if "container" in item])
     call(tmp_path, "prune")
