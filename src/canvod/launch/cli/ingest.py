@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from canvod.launch.cli.options import ConfigOption, JsonOption, examples
-
-if TYPE_CHECKING:
-    pass
+from canvod.launch.cli.options import BackendOption, ConfigOption, JsonOption, WorkersOption, examples
 
 
 def register(app: typer.Typer) -> None:
@@ -53,14 +50,8 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
         ),
     ],
     config: ConfigOption = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(metavar="auto|docker|process", help="Containers or processes.", show_default=False),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Number of workers; makes the mode manual.", show_default=False),
-    ] = None,
+    backend: BackendOption = None,
+    workers: WorkersOption = None,
     reader: Annotated[
         str | None, typer.Option(metavar="auto|canvod|georinex", help="Reader.", show_default=False)
     ] = None,

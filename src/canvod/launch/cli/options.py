@@ -22,6 +22,12 @@ ConfigOption = Annotated[
 ]
 """The settings file of a command."""
 
+BackendOption = Annotated[
+    str | None,
+    typer.Option(metavar="auto|docker|process", help="Containers or processes.", show_default=False),
+]
+"""What carries a new cluster out."""
+
 WorkersOption = Annotated[
     int | None,
     typer.Option(metavar="N", help="Number of workers; makes the mode manual.", show_default=False),

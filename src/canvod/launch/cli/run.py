@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from canvod.launch.cli.options import (
+    BackendOption,
     ConfigOption,
     ReadOnlyOption,
     WorkersOption,
@@ -51,10 +52,7 @@ def run(
         typer.Argument(metavar="-- COMMAND…", help="Program and arguments.", show_default=False),
     ],
     config: ConfigOption = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(metavar="auto|docker|process", help="Containers or processes.", show_default=False),
-    ] = None,
+    backend: BackendOption = None,
     workers: WorkersOption = None,
     read_only: ReadOnlyOption = None,
     writable: WritableOption = None,

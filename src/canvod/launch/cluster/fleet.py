@@ -103,7 +103,6 @@ class ContainerFleet:
         self._closing = False
         self._silent = False
         self._events: Any = None
-        self._dashboard_ports: list[int] = []
 
     @property
     def inherited(self) -> bool:
