@@ -1,0 +1,111 @@
+"""Readers by name: our own, and those that installed packages offer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+from canvod.launch.readers.observations import (
+    VARIABLES,
+    NoReaderError,
+    Observations,
+    Reader,
+    UnreadableFileError,
+    one_line,
+)
+
+GROUP: Final = "canvod.launch.readers"
+"""Group of entry points by which packages offer readers."""
+
+DEFAULT: Final = "rinex"
+
+
+def _offered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def reader_names() -> tuple[str, ...]:
+    """Names of the readers that are installed here, sorted; none of them is imported."""
+    return tuple(sorted({DEFAULT, *_offered()}))
+
+
+def find_reader(name: str = DEFAULT) -> Reader:
+    """Import a reader.
+
+    Parameters
+    ----------
+    name : str
+        ``rinex``, or the name of another entry point of the group ``canvod.launch.readers``.
+
+    Raises
+    ------
+    NoReaderError
+        If there is none of this name, or it cannot be imported.
+
+    Examples
+    --------
+    >>> find_reader("rinex").__module__
+    'canvod.launch.readers.rinex.file'
+    """
+    if name == DEFAULT:  # also where the project was not installed, but is on the path
+        from canvod.launch.readers.rinex import read
+
+        return read
+    point = _offered().get(name)
+    if point is None:
+        raise NoReaderError(
+            f"no reader {name!r} is installed here; there are: {', '.join(reader_names())}. "
+            "Install the package that offers it where the files are read."
+        )
+    try:
+        reader: Reader = point.load()
+    except Exception as exc:
+        raise NoReaderError(
+            f"the reader {name!r} ({point.value}) cannot be imported: {type(exc).__name__}: "
+            f"{one_line(str(exc))}. Install what it needs where the files are read."
+        ) from exc
+    return reader
+
+
+def read_observations(path: str, variables: Sequence[str] = ("SNR",), reader: str = DEFAULT) -> Observations:
+    """Read one observation file.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    variables : sequence of str
+        Names out of `VARIABLES`.
+    reader : str
+        Name of a reader.
+
+    Returns
+    -------
+    Observations
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file cannot be read, with a reason in one line.
+    NoReaderError
+        If there is no such reader.
+    ValueError
+        If there is no such variable.
+
+    Examples
+    --------
+    >>> read_observations("no/such/file.rnx")
+    Traceback (most recent call last):
+    ...
+    canvod.launch.readers.observations.UnreadableFileError: cannot be opened: No such file or directory
+    """
+    unknown = [name for name in variables if name not in VARIABLES]
+    if unknown or not variables:
+        raise ValueError(f"{unknown or variables!r}: variables are one or more of {', '.join(VARIABLES)}")
+    read = find_reader(reader)
+    try:
+        return read(path, variables)
+    except OSError as exc:
+        where = "" if exc.filename in (None, path) else f" ({exc.filename})"
+        raise UnreadableFileError(f"cannot be opened: {exc.strerror or exc}{where}") from exc
