@@ -26,7 +26,7 @@ from canvod.launch.config import load_settings
 from canvod.launch.engine import probe_engine
 from canvod.launch.errors import ImageError
 from canvod.launch.images.compose_site import prepare_compose
-from canvod.launch.ingest.store import open_dataset
+from canvod.launch.ingest.read import open_group
 from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
@@ -329,7 +329,7 @@ def test_an_ingest_stores_what_the_host_can_read(project: Project) -> None:
     assert report["counts"] == {"stored": 4, "skipped": 0, "failed": 0}
     store = project.folder / "stores/one"
     assert {path.stat().st_uid for path in [store, *store.rglob("*")]} == {project.uid}
-    with open_dataset(store, "site/ref_01") as found:
+    with open_group(store, "site/ref_01") as found:
         assert found.sizes["epoch"] == 40
         assert found["SNR"].notnull().any()
 

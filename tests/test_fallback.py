@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from canvod.launch.ingest.store import open_dataset
+from canvod.launch.ingest.read import open_group
 from ingest_files import assert_holds, run_inline, write_windows
 
 GROUP = "site/receiver"
@@ -27,7 +27,7 @@ def main():
     import canvod.launch
     from canvod.launch.cluster.pool import PoolRunner
     from canvod.launch.ingest.run import ingest
-    from canvod.launch.ingest.store import open_dataset
+    from canvod.launch.ingest.read import open_group
 
     class Options:
         variables, reader, chunk_epochs, compression_level = ("SNR",), "georinex", None, 3
@@ -35,7 +35,7 @@ def main():
     store, *files = sys.argv[1:]
     with PoolRunner(2) as runner:
         report = ingest(files, store, "site/receiver", runner=runner, settings=Options())
-    dataset = open_dataset(store, "site/receiver")
+    dataset = open_group(store, "site/receiver")
     values = json.loads(report.to_json())
     values["mean"] = float(dataset.SNR.sel(epoch="2025-01-01").mean())
     print(json.dumps(values))
@@ -94,11 +94,11 @@ def test_the_ingest_works_without_dask(tmp_path, bare_python):
     assert report["counts"] == {"stored": 5, "skipped": 0, "failed": 0}
     assert "limits" in report["notices"][0]
     assert "need Dask" in report["notices"][0]
-    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
+    assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
     run_inline(files, tmp_path / "other")
-    here = open_dataset(tmp_path / "other", GROUP).compute(scheduler="sync")
+    here = open_group(tmp_path / "other", GROUP).compute(scheduler="sync")
     assert here.identical(
-        open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync").assign_attrs(here.attrs)
+        open_group(tmp_path / "store", GROUP).compute(scheduler="sync").assign_attrs(here.attrs)
     )
 
 

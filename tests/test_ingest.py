@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from canvod.launch.errors import DependencyError, ExitStatus, InputError
-from canvod.launch.ingest.store import open_dataset, open_store
+from canvod.launch.ingest.read import open_group, open_store
+from canvod.launch.ingest.store import open_repository
 from canvod.launch.runtime import tasks
 from hypothesis_profiles import EXAMPLES
 from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_window, write_windows
@@ -29,12 +30,12 @@ def test_what_is_stored_is_what_a_serial_read_gives(tmp_path):
     """Values, epochs and signals equal a serial read; report and snapshot say what was stored."""
     files = write_windows(tmp_path / "in", range(0, 50, 10))
     report = run_inline(files[::-1], tmp_path / "store")
-    assert_holds(open_dataset(tmp_path / "store", GROUP), files)
+    assert_holds(open_group(tmp_path / "store", GROUP), files)
     assert [file.path for file in report.stored] == [str(file) for file in files[::-1]]
     assert (report.epochs, report.exit_status) == (50, ExitStatus.OK)
     assert report.bytes_read == sum(file.stat().st_size for file in files)
     assert report.bytes_stored > 0
-    newest = open_store(tmp_path / "store").snapshots(1)[0]
+    newest = open_repository(tmp_path / "store").snapshots(1)[0]
     assert newest.id == report.snapshot_id
     assert newest.metadata["files"] == 5
     assert newest.metadata["reader"] == "georinex"
@@ -45,7 +46,7 @@ def test_a_group_opens_with_two_dims_and_their_coordinates_only(tmp_path):
     run_inline(
         write_windows(tmp_path / "in", [0, 10]), tmp_path / "store", settings=Options(("SNR", "Doppler"))
     )
-    dataset = xr.open_zarr(open_store(tmp_path / "store").reader().store, group=GROUP, consolidated=False)
+    dataset = xr.open_zarr(open_store(tmp_path / "store"), group=GROUP)
     assert set(dataset.dims) == {"epoch", "sid"}
     assert set(dataset.coords) == {"epoch", "sid", "sv", "system", "band", "code"}
     assert set(dataset.data_vars) == {"SNR", "Doppler"}
@@ -71,7 +72,7 @@ def test_the_same_files_again_change_nothing(tmp_path):
     assert runner.reads == 0
     assert (len(again.skipped), again.snapshot_id, again.exit_status) == (2, None, ExitStatus.OK)
     assert again.epochs == first.epochs
-    assert open_store(tmp_path / "store").snapshots(1)[0].id == first.snapshot_id
+    assert open_repository(tmp_path / "store").snapshots(1)[0].id == first.snapshot_id
 
 
 def test_moved_files_are_known_by_their_content(tmp_path):
@@ -92,7 +93,7 @@ def test_files_of_one_name_and_size_in_two_folders_are_two_files(tmp_path):
     assert one.stat().st_size == two.stat().st_size
     run_inline([one], tmp_path / "store")
     assert len(run_inline([two], tmp_path / "store").stored) == 1
-    assert_holds(open_dataset(tmp_path / "store", GROUP), [one, two])
+    assert_holds(open_group(tmp_path / "store", GROUP), [one, two])
 
 
 def test_a_file_that_has_grown_contributes_what_is_new(tmp_path):
@@ -106,7 +107,7 @@ def test_a_file_that_has_grown_contributes_what_is_new(tmp_path):
         "10 of 25 epochs were there already, from live.rnx as it was before, and were kept"
     )
     assert report.overlapping_epochs == 10
-    assert_holds(open_dataset(tmp_path / "store", GROUP), [file])
+    assert_holds(open_group(tmp_path / "store", GROUP), [file])
 
 
 def test_a_file_without_new_epochs_is_skipped_by_the_name_of_the_other(tmp_path):
@@ -130,7 +131,7 @@ def test_a_bad_file_costs_no_other(tmp_path, invalid):
     assert all(file.reason for file in report.failed)
     assert "No such file" in report.failed[-1].reason
     assert (len(report.stored), report.exit_status) == (2, ExitStatus.SOME_FAILED)
-    assert_holds(open_dataset(tmp_path / "store", GROUP), good)
+    assert_holds(open_group(tmp_path / "store", GROUP), good)
 
 
 def test_no_store_is_made_when_no_file_can_be_read(tmp_path, invalid):
@@ -146,7 +147,7 @@ def test_late_days_keep_the_epochs_increasing(tmp_path):
     dataset = None
     for part in ([1, 0], [3], [2, 4]):
         run_inline([files[index] for index in part], tmp_path / "store", settings=Options(chunk_epochs=7))
-        dataset = open_dataset(tmp_path / "store", GROUP)
+        dataset = open_group(tmp_path / "store", GROUP)
         assert np.all(np.diff(dataset.epoch.values) > np.timedelta64(0, "ns"))
     assert_holds(dataset, files)
     assert dataset.SNR.encoding["chunks"][0] == 7
@@ -171,7 +172,7 @@ def test_order_and_number_of_runs_do_not_matter(tmp_path, starts, count, chunk_e
         for part in filter(None, (files[:cut], files[cut:])):
             run_inline(part, folder / "store", settings=Options(chunk_epochs=chunk_epochs))
         if readable:
-            assert_holds(open_dataset(folder / "store", GROUP), readable)
+            assert_holds(open_group(folder / "store", GROUP), readable)
 
 
 def test_several_groups_share_a_store(tmp_path):
@@ -179,8 +180,8 @@ def test_several_groups_share_a_store(tmp_path):
     one, two = write_windows(tmp_path / "in", [0, 20])
     run_inline([one], tmp_path / "store", "site/one")
     run_inline([two], tmp_path / "store", "site/two")
-    assert_holds(open_dataset(tmp_path / "store", "site/one"), [one])
-    assert_holds(open_dataset(tmp_path / "store", "site/two"), [two])
+    assert_holds(open_group(tmp_path / "store", "site/one"), [one])
+    assert_holds(open_group(tmp_path / "store", "site/two"), [two])
 
 
 @pytest.mark.parametrize(
@@ -251,10 +252,10 @@ def test_an_interruption_before_the_commit_changes_nothing(tmp_path):
     first = run_inline(files[:1], tmp_path / "store")
     with pytest.raises(KeyboardInterrupt):
         run_inline(files, tmp_path / "store", runner=Interrupted())
-    assert open_store(tmp_path / "store").snapshots(1)[0].id == first.snapshot_id
-    assert_holds(open_dataset(tmp_path / "store", GROUP), files[:1])
+    assert open_repository(tmp_path / "store").snapshots(1)[0].id == first.snapshot_id
+    assert_holds(open_group(tmp_path / "store", GROUP), files[:1])
     run_inline(files, tmp_path / "store")
-    assert_holds(open_dataset(tmp_path / "store", GROUP), files)
+    assert_holds(open_group(tmp_path / "store", GROUP), files)
 
 
 def test_a_file_that_changes_between_reading_and_writing_is_left_out(tmp_path):
@@ -270,7 +271,7 @@ def test_a_file_that_changes_between_reading_and_writing_is_left_out(tmp_path):
     report = run_inline(files, tmp_path / "store", runner=Forgetful())
     assert [file.path for file in report.failed] == [str(files[1])]
     assert "was read once, but not again" in report.failed[0].reason
-    assert_holds(open_dataset(tmp_path / "store", GROUP), [files[0], files[2]])
+    assert_holds(open_group(tmp_path / "store", GROUP), [files[0], files[2]])
 
 
 def test_what_another_run_has_committed_meanwhile_is_kept(tmp_path):
@@ -284,7 +285,7 @@ def test_what_another_run_has_committed_meanwhile_is_kept(tmp_path):
     files = write_windows(tmp_path / "in", [0, 5, 20])
     report = run_inline(files[:2], tmp_path / "store", runner=Overtaken())
     assert [file.path for file in report.skipped] == [str(files[1])]
-    assert_holds(open_dataset(tmp_path / "store", GROUP), files)
+    assert_holds(open_group(tmp_path / "store", GROUP), files)
 
 
 def test_the_report_is_json_and_a_table(tmp_path, invalid):
@@ -309,4 +310,4 @@ def test_a_store_can_be_copied_and_added_to(tmp_path):
     run_inline(files[:1], tmp_path / "store")
     shutil.copytree(tmp_path / "store", tmp_path / "elsewhere")
     run_inline(files, tmp_path / "elsewhere")
-    assert_holds(open_dataset(tmp_path / "elsewhere", GROUP), files)
+    assert_holds(open_group(tmp_path / "elsewhere", GROUP), files)

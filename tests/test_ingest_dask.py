@@ -12,9 +12,9 @@ import pytest
 
 from canvod.launch.errors import ClusterError
 from canvod.launch.ingest.progress import IngestProgress
+from canvod.launch.ingest.read import open_group, open_store
 from canvod.launch.ingest.run import ingest
 from canvod.launch.ingest.runner import DaskRunner
-from canvod.launch.ingest.store import open_dataset, open_store
 from canvod.launch.runtime import tasks
 from deadly_reader import make_deadly
 from ingest_files import CountingStore, Options, assert_holds, run_inline, write_window, write_windows
@@ -83,7 +83,7 @@ def test_a_cluster_stores_what_a_serial_read_gives(tmp_path, runner):
     for file in files:
         assert file.exists()
     report = ingest(files, tmp_path / "store", GROUP, runner=runner, settings=options)
-    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
+    assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
     assert len(report.stored) == 8
     assert len(report.peak_memory_bytes) == 2
     assert all(50 * 2**20 < peak < 2**31 for peak in report.peak_memory_bytes.values())
@@ -99,7 +99,7 @@ def test_a_killed_worker_costs_no_file(tmp_path, client, runner, phase, after):
     )
     assert assassin.killed == 1
     assert (len(report.stored), len(report.failed)) == (16, 0)
-    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
+    assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_both_workers_killed_while_writing_cost_no_file(tmp_path, client, runner
         files, tmp_path / "store", GROUP, runner=runner, settings=Options(chunk_epochs=2), progress=assassin
     )
     assert assassin.killed == 2
-    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
+    assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
 
 
 @pytest.mark.slow
@@ -174,7 +174,7 @@ def test_only_files_that_kill_their_reader_fail(tmp_path, client):
     assert reasons["killer.rnx"].endswith("killed by the kernel at its cap of 1 GiB")
     assert asked
     assert reasons["hungry.rnx"] == "needs more memory than this worker may use"
-    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), [*good, once])
+    assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), [*good, once])
 
 
 def test_a_second_ingest_waits_and_both_are_kept(tmp_path, runner):
@@ -207,7 +207,7 @@ def test_a_second_ingest_waits_and_both_are_kept(tmp_path, runner):
     thread.join(60)
     assert waits.is_set()
     assert any("another process is writing to" in line for line in second.said)
-    assert_holds(open_dataset(tmp_path / "store", GROUP).compute(scheduler="sync"), [*one, *two])
+    assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), [*one, *two])
 
 
 def test_reading_on_the_cluster_loads_only_the_chunks_it_needs(tmp_path, client):
@@ -216,7 +216,7 @@ def test_reading_on_the_cluster_loads_only_the_chunks_it_needs(tmp_path, client)
 
     files = write_windows(tmp_path / "in", range(0, 80, 10))
     run_inline(files, tmp_path / "store")
-    store = CountingStore(open_store(tmp_path / "store").reader().store)
+    store = CountingStore(open_store(tmp_path / "store"))
     fetched = CountingStore.fetched
     fetched.clear()
     dataset = xr.open_zarr(store, group=GROUP, consolidated=False)
@@ -225,7 +225,7 @@ def test_reading_on_the_cluster_loads_only_the_chunks_it_needs(tmp_path, client)
     dataset.SNR.sel(epoch=span).compute(scheduler="sync")
     assert sorted(key for key in fetched if "/SNR/c/" in key) == [f"{GROUP}/SNR/c/1/0", f"{GROUP}/SNR/c/2/0"]
     assert client.status == "running"
-    lazy = open_dataset(tmp_path / "store", GROUP).SNR.sel(epoch=span)
+    lazy = open_group(tmp_path / "store", GROUP).SNR.sel(epoch=span)
     assert lazy.compute().notnull().sum() == lazy.compute(scheduler="sync").notnull().sum() > 0
 
 
@@ -237,6 +237,6 @@ def test_real_files_are_bit_identical_to_a_serial_read(tmp_path, rosalia, runner
         files = sorted((rosalia / folder).rglob("*.rnx"))
         report = ingest(files, tmp_path / "store", group, runner=runner, settings=Options(reader="auto"))
         assert (len(report.stored), report.epochs, report.reader) == (24, 4320, reader)
-        dataset = open_dataset(tmp_path / "store", group)
+        dataset = open_group(tmp_path / "store", group)
         assert dataset.SNR.chunks[0] == (180,) * 24
         assert_holds(dataset.compute(scheduler="sync"), files, reader)

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from canvod.launch.cluster.launcher import LAUNCHER_LABEL, launcher_mark
-from canvod.launch.ingest.store import open_dataset, open_store
+from canvod.launch.ingest.read import open_group
+from canvod.launch.ingest.store import open_repository
 from canvod.launch.plan.model import LABEL_PREFIX
 from canvod.launch.runtime.observations import available_readers, read_observations
 from leftovers import SEED, assert_gone, engine_leftovers, volumes
@@ -115,7 +116,7 @@ def serial(files: Sequence[Path]) -> dict[tuple[int, str], float]:
 
 def stored(store: Path, group: str) -> dict[tuple[int, str], float]:
     """What the store holds, in the same shape."""
-    data = open_dataset(store, group)
+    data = open_group(store, group)
     snr = data["SNR"].values
     epochs = data["epoch"].values.astype("datetime64[ns]").astype(np.int64)
     assert (np.diff(epochs) > 0).all()
@@ -221,7 +222,7 @@ def test_a_launcher_killed_in_its_commit_costs_no_file(
         program.kill()
         program.communicate()
     assert_gone(engine, cluster)
-    commits = len(open_store(folder / "store").snapshots()) - 1  # the first one is the empty store
+    commits = len(open_repository(folder / "store").snapshots()) - 1  # the first one is the empty store
     assert commits in {0, 1}
     status, report, err = run(files, folder / "store")
     assert status == 0, err

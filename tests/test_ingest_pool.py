@@ -14,7 +14,7 @@ import pytest
 
 from canvod.launch.cluster.pool import NOTICE, PoolRunner
 from canvod.launch.ingest.progress import IngestProgress
-from canvod.launch.ingest.store import open_dataset
+from canvod.launch.ingest.read import open_group
 from deadly_reader import make_deadly
 from ingest_files import Options, assert_holds, run_inline, write_window, write_windows
 
@@ -23,7 +23,7 @@ GROUP = "site/receiver"
 
 def holds(store, files):
     """Assert that a store holds exactly these files."""
-    assert_holds(open_dataset(store, GROUP).compute(scheduler="sync"), files)
+    assert_holds(open_group(store, GROUP).compute(scheduler="sync"), files)
 
 
 def test_a_pool_stores_what_a_serial_read_gives(tmp_path):

@@ -17,11 +17,11 @@ from canvod.launch.errors import ExitStatus, InputError, StoreError
 from canvod.launch.ingest.access import check_store_access
 from canvod.launch.ingest.contents import store_tree
 from canvod.launch.ingest.picture import make_picture, render_picture
+from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.store import (
     clean_store,
     create_store,
-    open_dataset,
-    open_store,
+    open_repository,
     store_exists,
     store_lock,
 )
@@ -54,14 +54,14 @@ def test_looking_makes_nothing(tmp_path):
     """Asking for a store that is not there leaves nothing behind."""
     assert not store_exists(tmp_path / "none")
     with pytest.raises(InputError, match="there is no store"):
-        open_store(tmp_path / "none")
+        open_repository(tmp_path / "none")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_group_that_is_not_there_is_named(store):
     """Opening a group that is not there says so, and how to list those that are."""
     with pytest.raises(InputError, match="holds no group 'site/other'"):
-        open_dataset(store, "site/other")
+        open_group(store, "site/other")
 
 
 def test_the_lock_is_one_for_all_names_of_a_store(tmp_path):
@@ -105,9 +105,9 @@ def test_the_clean_up_removes_what_an_interrupted_run_left(tmp_path, store):
     now = datetime.now(UTC)
     assert clean_store(store, older_than=timedelta(hours=1), now=now).objects == 0
     assert clean_store(store, older_than=timedelta(0), now=now).objects > 0
-    assert_holds(open_dataset(store, GROUP), sorted((tmp_path / "in").iterdir()))
+    assert_holds(open_group(store, GROUP), sorted((tmp_path / "in").iterdir()))
     run_inline(files, store)
-    assert open_dataset(store, GROUP).sizes["epoch"] == 60
+    assert open_group(store, GROUP).sizes["epoch"] == 60
 
 
 def test_the_clean_up_waits_for_a_writer(store):
@@ -193,7 +193,7 @@ def test_plot_draws_in_the_terminal_and_as_png(store, tmp_path, capsys):
 
 def test_a_picture_averages_what_was_observed(store):
     """Each cell is the mean of its kind of signal in its bin, and NaN where nothing was seen."""
-    dataset = open_dataset(store, GROUP).compute(scheduler="sync")
+    dataset = open_group(store, GROUP).compute(scheduler="sync")
     picture = make_picture(dataset, bins=4)
     row = picture.labels.index("G L1|C")
     gps = dataset.SNR.values[:5, [str(sid).startswith("G") for sid in dataset.sid.values]]

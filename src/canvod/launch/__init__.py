@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from canvod.launch.config import Settings, load_settings
     from canvod.launch.errors import LaunchError
     from canvod.launch.ingest.job import IngestJob
-    from canvod.launch.ingest.store import open_dataset
+    from canvod.launch.ingest.read import open_group, open_store
     from canvod.launch.manager import DaskClusterManager
     from canvod.launch.memory import MemoryMonitor
     from canvod.launch.runtime.plugin import ResourceInitPlugin
@@ -31,7 +31,8 @@ _HOMES = {
     "ResourceInitPlugin": "runtime.plugin",
     "Settings": "config",
     "load_settings": "config",
-    "open_dataset": "ingest.store",
+    "open_group": "ingest.read",
+    "open_store": "ingest.read",
 }
 
 __all__ = [
@@ -42,7 +43,8 @@ __all__ = [
     "ResourceInitPlugin",
     "Settings",
     "load_settings",
-    "open_dataset",
+    "open_group",
+    "open_store",
 ]
 
 

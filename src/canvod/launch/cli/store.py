@@ -86,10 +86,10 @@ def plot(
     from rich.console import Console
 
     from canvod.launch.ingest.picture import make_picture, render_picture, save_png
-    from canvod.launch.ingest.store import open_dataset
+    from canvod.launch.ingest.read import open_group
 
     console = Console(highlight=False, soft_wrap=True)
-    dataset = open_dataset(path, group)
+    dataset = open_group(path, group)
     if output is not None:
         console.print(f"Written: {save_png(make_picture(dataset, variable, bins=400), output)}")
         return

@@ -14,7 +14,7 @@ from rich.tree import Tree
 
 from canvod.launch.ingest.group import FORMAT_KEY
 from canvod.launch.ingest.report import format_bytes, format_epoch
-from canvod.launch.ingest.store import Snapshot, open_store
+from canvod.launch.ingest.store import Snapshot, open_repository
 
 if TYPE_CHECKING:
     import os
@@ -115,7 +115,7 @@ def store_tree(path: str | os.PathLike[str]) -> StoreTree:
     InputError
         If there is none.
     """
-    store = open_store(path)
+    store = open_repository(path)
     return StoreTree(
         path=str(store.path),
         disk_bytes=store.disk_bytes(),

@@ -14,7 +14,7 @@ from canvod.launch.ingest.access import check_inputs_readable, check_store_acces
 from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
 from canvod.launch.ingest.run import ingest
-from canvod.launch.ingest.store import Owner, create_store, open_store, store_exists, store_path
+from canvod.launch.ingest.store import Owner, create_store, open_repository, store_exists, store_path
 from canvod.launch.paths import is_folder
 
 if TYPE_CHECKING:
@@ -204,5 +204,6 @@ class IngestJob:
             yield
         finally:
             # Only a store that this job has made and never committed to: it holds but its first snapshot.
-            if self._new and store_exists(self.store) and len(open_store(self.store).snapshots(limit=2)) < 2:
+            new = self._new and store_exists(self.store)
+            if new and len(open_repository(self.store).snapshots(limit=2)) < 2:
                 shutil.rmtree(self.store, ignore_errors=True)

@@ -71,7 +71,7 @@ def make_picture(dataset: xr.Dataset, variable: str = "SNR", *, bins: int = 72) 
     Parameters
     ----------
     dataset : xarray.Dataset
-        A group, as `canvod.launch.ingest.store.open_dataset` gives it.
+        A group, as `canvod.launch.open_group` gives it.
     variable : str
         What to show.
     bins : int

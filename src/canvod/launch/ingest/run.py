@@ -29,7 +29,7 @@ from canvod.launch.ingest.store import (
     CommitConflictError,
     Owner,
     create_store,
-    open_store,
+    open_repository,
     store_exists,
     store_lock,
     store_path,
@@ -165,7 +165,7 @@ def _absolute(file: str | os.PathLike[str]) -> str:
 
 
 def _stored_state(path: str, group: str) -> GroupState | None:
-    return read_state(open_store(path).reader().store, group) if store_exists(path) else None
+    return read_state(open_repository(path).reader().store, group) if store_exists(path) else None
 
 
 def _extent(state: GroupState | None) -> tuple[int, int, int | None, int | None]:

@@ -22,7 +22,6 @@ from canvod.launch.runtime.tasks import quiet_icechunk
 
 if TYPE_CHECKING:
     import icechunk
-    import xarray as xr
 
 BRANCH = "main"
 
@@ -110,7 +109,7 @@ def store_exists(path: str | os.PathLike[str]) -> bool:
 
 
 class Store:
-    """A store that is open; use `open_store` or `create_store`.
+    """A store that is open; use `open_repository` or `create_store`.
 
     Parameters
     ----------
@@ -213,7 +212,7 @@ def _walk(folder: Path) -> Iterator[str]:
             yield f"{parent}/{name}"
 
 
-def open_store(path: str | os.PathLike[str], *, owner: Owner | None = None) -> Store:
+def open_repository(path: str | os.PathLike[str], *, owner: Owner | None = None) -> Store:
     """Open a store that exists.
 
     Raises
@@ -246,7 +245,7 @@ def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) ->
 
     path = store_path(path)
     if store_exists(path):
-        return open_store(path, owner=owner)
+        return open_repository(path, owner=owner)
     quiet_icechunk()
     _make_folders(path, owner)
     with _translated(path, "making the store"):
@@ -334,50 +333,6 @@ def store_lock(
         lock.release()
 
 
-def open_dataset(path: str | os.PathLike[str], group: str) -> xr.Dataset:
-    """Open a group lazily, as ``xarray.open_zarr`` on a session of the newest snapshot.
-
-    Parameters
-    ----------
-    path : path
-        Folder of the store.
-    group : str
-        Path of the group, such as ``rosalia/reference_01``.
-
-    Returns
-    -------
-    xarray.Dataset
-        Dims ``epoch`` and ``sid``; in chunks of Dask where it is installed, else read when values are used.
-
-    Raises
-    ------
-    InputError
-        If there is no such store or group.
-
-    Examples
-    --------
-    >>> ds = open_dataset("/data/store", "rosalia/reference_01")  # doctest: +SKIP
-    >>> ds.SNR.sel(epoch="2025-01-01").mean("sid").compute()  # doctest: +SKIP
-    """
-    import xarray as xr
-
-    session = open_store(path).reader()
-    try:
-        import dask.array  # noqa: F401
-
-        chunks: dict[str, int] | None = {}
-    except ImportError:
-        chunks = None
-    try:
-        dataset: xr.Dataset = xr.open_zarr(session.store, group=group, consolidated=False, chunks=chunks)
-    except FileNotFoundError as exc:
-        raise InputError(
-            f"{store_path(path)} holds no group {group!r}",
-            hint="`canvod-launch store show PATH` lists its groups",
-        ) from exc
-    return dataset
-
-
 def clean_store(path: str | os.PathLike[str], *, older_than: timedelta, now: datetime) -> Garbage:
     """Remove what interrupted runs have left behind, under the lock.
 
@@ -390,7 +345,7 @@ def clean_store(path: str | os.PathLike[str], *, older_than: timedelta, now: dat
     now : datetime
         The time, with its zone.
     """
-    store = open_store(path)
+    store = open_repository(path)
     found = store.path.stat()
     if os.geteuid() == 0:
         store.owner = (found.st_uid, found.st_gid)

@@ -1,0 +1,143 @@
+"""Reading a store back: what xarray and zarr take, and a group lazily, on the Dask client at hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import zarr
+
+from canvod.launch.errors import InputError
+from canvod.launch.ingest.store import open_repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import icechunk
+    import xarray as xr
+
+WORKERS_TIMEOUT_S = 10
+"""How long workers may take to say whether they see a file; those that are too busy are not waited for."""
+
+
+def open_store(path: str | os.PathLike[str]) -> icechunk.IcechunkStore:
+    """Open a store at its newest snapshot, read only, for ``xarray.open_zarr`` and ``zarr.open_group``.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+
+    Returns
+    -------
+    icechunk.IcechunkStore
+        It can be pickled, and stays at its snapshot whatever is committed later.
+
+    Raises
+    ------
+    InputError
+        If there is no store.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> store = open_store("/data/store")  # doctest: +SKIP
+    >>> xr.open_zarr(store, group="rosalia/reference_01")  # doctest: +SKIP
+    """
+    return open_repository(path).reader().store
+
+
+def open_group(path: str | os.PathLike[str], group: str) -> xr.Dataset:
+    """Open a group lazily, as ``xarray.open_zarr`` on `open_store` does.
+
+    With Dask installed its variables are Dask arrays, a chunk of the store each; where a client is at hand
+    they are computed on its cluster, whose workers are asked first whether they see the store. Without Dask
+    values are read when they are used.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    group : str
+        Path of the group, such as ``rosalia/reference_01``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims ``epoch`` and ``sid``.
+
+    Raises
+    ------
+    InputError
+        If there is no such store or group, or workers of the client at hand do not see the store.
+
+    Examples
+    --------
+    >>> data = open_group("/data/store", "rosalia/reference_01")  # doctest: +SKIP
+    >>> data.SNR.sel(epoch="2025-01-01").mean("sid").compute()  # doctest: +SKIP
+    """
+    import xarray as xr
+
+    repository = open_repository(path)
+    session = repository.reader()
+    try:
+        import dask.array  # noqa: F401
+
+        chunks: dict[str, int] | None = {}
+    except ImportError:
+        chunks = None
+    else:
+        _require_seen(repository.path, f"snapshots/{session.snapshot_id}")
+    try:
+        dataset: xr.Dataset = xr.open_zarr(session.store, group=group, chunks=chunks)
+    except (FileNotFoundError, zarr.errors.ContainsArrayError):
+        dataset = xr.Dataset()
+    if not dataset.variables:
+        raise InputError(
+            f"{repository.path} holds no group {group!r}; it holds {_groups(session.store)}",
+            hint="`canvod-launch store show PATH` shows what is in them",
+        )
+    return dataset
+
+
+def _groups(store: icechunk.IcechunkStore) -> str:
+    """Name the groups that hold arrays."""
+    try:
+        members = zarr.open_group(store, mode="r").members(max_depth=None)
+    except FileNotFoundError:  # a store without a commit
+        members = ()
+    arrays = {path.rpartition("/")[0] for path, node in members if isinstance(node, zarr.Array)}
+    # The record of files is part of the group above.
+    return ", ".join(sorted(path for path in arrays if path.rpartition("/")[0] not in arrays)) or "none"
+
+
+def _require_seen(path: Path, file: str) -> None:
+    """Refuse a store of which workers of the client at hand cannot read this file."""
+    if "distributed" not in sys.modules:  # whoever has a client has imported it
+        return
+    from dask.base import get_scheduler
+
+    client: Any = getattr(get_scheduler(), "__self__", None)  # type: ignore[no-untyped-call]
+    if client is None:
+        return
+    try:
+        # A function of the standard library, so that any Python on the workers knows it.
+        answers = client.sync(
+            client.run,
+            os.access,
+            str(path / file),
+            os.R_OK,
+            on_error="ignore",
+            callback_timeout=WORKERS_TIMEOUT_S,
+        )
+    except TimeoutError:
+        return
+    blind = sum(not seen for seen in answers.values())
+    if blind:
+        raise InputError(
+            f"{blind} of {len(answers)} workers of {client.scheduler.address} cannot see the store {path}",
+            hint=f'let them see it with DaskClusterManager(read_only=["{path}"]), with --read-only {path} of '
+            "canvod-launch run and up, or with launch.read_only; or read it without them: "
+            "xarray.open_zarr(canvod.launch.open_store(PATH), group=GROUP, chunks=None)",
+        )
