@@ -11,6 +11,7 @@ import zipfile
 from configparser import ConfigParser
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,12 @@ from canvod.launch.images.context import read_context
 
 TOP = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
-LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-build.lock",
+    "requirements-dev.lock",
+    "requirements-oracles.lock",
+)
 PIN = re.compile(
     r"^([a-z0-9-]+)==([^ ;]+)(?: ; [^\\]+)?(?: \\\n    --hash=sha256:[0-9a-f]{64})+$", re.MULTILINE
 )
@@ -152,20 +158,25 @@ def test_lock_holds_behind_any_index(lock: str) -> None:
 
 def test_locks_agree() -> None:
     """A package that two lock files name has the same version in both."""
-    runtime, build, dev = (pins(lock) for lock in LOCKS)
-    for one, other in ((runtime, build), (runtime, dev), (build, dev)):
+    for one, other in combinations([pins(lock) for lock in LOCKS], 2):
         assert {name: one[name] for name in one.keys() & other} == {
             name: other[name] for name in one.keys() & other
         }
 
 
 def test_lock_covers_what_the_project_needs() -> None:
-    """Every dependency and every reader is in the runtime lock, in a version that pyproject.toml allows."""
+    """Every dependency is in the runtime lock, in a version that pyproject.toml allows."""
     locked = pins("requirements.lock")
-    extras = PROJECT["optional-dependencies"]
-    for text in [*PROJECT["dependencies"], *extras["canvod"], *extras["georinex"]]:
+    for text in PROJECT["dependencies"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), text
+
+
+def test_images_need_no_compiler() -> None:
+    """What has to be compiled is locked for tests alone: neither images nor hosts need it."""
+    assert {"sbf-parser", "canvod-readers"} <= pins("requirements-oracles.lock").keys()
+    for lock in LOCKS[:-1]:
+        assert not {"sbf-parser", "canvod-readers", "cython", "georinex"} & pins(lock).keys(), lock
 
 
 def test_project_is_not_locked_by_uv() -> None:

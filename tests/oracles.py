@@ -1,0 +1,27 @@
+"""Other people's readers, with which ours is compared: canvod-readers and georinex."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def oracle(module: str) -> ModuleType:
+    """Import one, or skip the test where it is not installed; with CANVOD_REQUIRE_ORACLES=1 fail it instead.
+
+    canvod-readers needs Python 3.14 and a C compiler, so that a fresh machine may well have none.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as exc:
+        reason = f"{exc.name} is not installed for Python {sys.version_info.major}.{sys.version_info.minor}"
+        if os.environ.get("CANVOD_REQUIRE_ORACLES", "0") not in {"", "0"}:
+            pytest.fail(f"CANVOD_REQUIRE_ORACLES is set, and {reason}", pytrace=False)
+        pytest.skip(reason)
