@@ -49,10 +49,10 @@ def true_snr(satellite: str, rows: np.ndarray) -> np.ndarray:
     return np.where((rows // 7 + index) % 5 == 0, np.nan, values)
 
 
-def write_window(path: Path, first: int, count: int = 10) -> Path:
-    """Write a file that is a window of the one truth, so that files that overlap agree."""
+def write_window(path: Path, first: int, count: int = 10, *, satellites=SATELLITES, off=0.0) -> Path:
+    """Write a window of the one truth, so that files that overlap agree where none is ``off``."""
     rows = np.arange(first, first + count)
-    observations = {name: {TYPES[name[0]]: true_snr(name, rows)} for name in SATELLITES}
+    observations = {name: {TYPES[name[0]]: true_snr(name, rows) + off} for name in satellites}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_rinex(path, RinexHeader(interval_s=5.0), START + rows * STEP, observations)
     return path

@@ -21,7 +21,15 @@ from canvod.launch.ingest.read import open_group, open_store
 from canvod.launch.ingest.store import open_repository
 from canvod.launch.runtime import tasks
 from hypothesis_profiles import EXAMPLES
-from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_window, write_windows
+from ingest_files import (
+    InlineRunner,
+    Options,
+    assert_holds,
+    run_inline,
+    true_snr,
+    write_window,
+    write_windows,
+)
 
 GROUP = "site/receiver"
 
@@ -120,6 +128,53 @@ def test_a_file_without_new_epochs_is_skipped_by_the_name_of_the_other(tmp_path)
     runner = InlineRunner()
     run_inline([part, whole], tmp_path / "store", runner=runner)
     assert runner.reads == 0
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_files_of_one_time_with_different_signals_are_merged(tmp_path, runs):
+    """Files that hold different systems give what a file with both gives, in one run and in two."""
+    gps = write_window(tmp_path / "in" / "GO.rnx", 7, satellites=("G01", "G02"))
+    glonass = write_window(tmp_path / "in" / "RO.rnx", 7, satellites=("G01", "R04"))
+    report = run_inline([gps, glonass] if runs == 1 else [gps], tmp_path / "store")
+    if runs == 2:
+        report = run_inline([glonass], tmp_path / "store")
+    assert report.stored[-1].path == str(glonass)
+    assert (report.stored[-1].epochs, report.stored[-1].epochs_stored) == (10, 7)
+    assert report.stored[-1].reason == (
+        "3 of 10 epochs were there already, from GO.rnx, and were kept; "
+        "values were added to 7 epochs that were there already, from GO.rnx"
+    )
+    assert_holds(open_dataset(tmp_path / "store", GROUP), [gps, glonass])
+    runner = InlineRunner()
+    run_inline([gps, glonass], tmp_path / "store", runner=runner)
+    assert runner.reads == 0
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_values_that_differ_from_those_before_them_are_told(tmp_path, runs):
+    """The first value counts, in one run and in two, and the file's note has the number of the others."""
+    first = write_window(tmp_path / "in" / "a.rnx", 7, satellites=("G01",))
+    other = write_window(tmp_path / "in" / "b.rnx", 12, satellites=("G01", "E03"), off=1.0)
+    if runs == 1:
+        report = run_inline([other, first], tmp_path / "store")
+    else:
+        run_inline([first], tmp_path / "store")
+        report = run_inline([other], tmp_path / "store")
+    assert report.stored[0].notes == ("5 values differ from those of a.rnx, which were kept",)
+    held = open_dataset(tmp_path / "store", GROUP).SNR.sel(sid="G01|L1|C")
+    assert np.array_equal(held[:10], true_snr("G01", np.arange(7, 17)))
+    assert np.array_equal(held[10:], true_snr("G01", np.arange(17, 22)) + 1)
+
+
+def test_a_file_with_other_values_only_is_skipped_and_told(tmp_path):
+    """A file that gives no value is not stored, makes no snapshot, and says what differs."""
+    first = write_window(tmp_path / "in" / "a.rnx", 0)
+    other = write_window(tmp_path / "in" / "b.rnx", 0, off=0.25)
+    before = run_inline([first], tmp_path / "store")
+    report = run_inline([other], tmp_path / "store")
+    assert (report.skipped[0].epochs_stored, report.snapshot_id) == (0, None)
+    assert report.skipped[0].notes == ("40 values differ from those of a.rnx, which were kept",)
+    assert open_store(tmp_path / "store").snapshots(1)[0].id == before.snapshot_id
 
 
 def test_a_bad_file_costs_no_other(tmp_path, invalid):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,69 +19,91 @@ from canvod.launch.ingest.layout import (
     make_batches,
     make_layout,
 )
+from canvod.launch.runtime.merge import merge_chunk
 from canvod.launch.runtime.messages import OLD
 
 SIDS = ("C01|B1I|I", "E02|E1|C", "G01|L1|C", "G01|L2|W", "R03|G1|C")
 STEP = 5_000_000_000
 
 
+@dataclass(frozen=True, eq=False)
+class File:
+    """A file's axes and its values: shape (n_epoch, n_sid), NaN where it has none."""
+
+    axes: FileAxes
+    values: np.ndarray
+
+    def cells(self):
+        """Its values by label."""
+        return {
+            (int(epoch), sid): self.values[i, j]
+            for i, epoch in enumerate(self.axes.epoch)
+            for j, sid in enumerate(self.axes.sid)
+            if np.isfinite(self.values[i, j])
+        }
+
+
 @st.composite
-def campaigns(draw):
-    """Draw a truth (the signals that are seen at each epoch) and files that are windows of it."""
-    length = draw(st.integers(1, 40))
-    seen = draw(st.lists(st.frozensets(st.sampled_from(SIDS), min_size=1), min_size=length, max_size=length))
+def campaigns(draw, *, agree=True):
+    """Draw files that are windows of a time, with some of the signals each, and holes.
+
+    Where they ``agree``, all have the same value for one epoch and signal; else there are two values.
+    """
     windows = draw(
         st.lists(
-            st.tuples(st.integers(0, length - 1), st.integers(1, 12), st.sampled_from([1, 1, 1, 2, 3])),
+            st.tuples(st.integers(0, 39), st.integers(1, 12), st.sampled_from([1, 1, 1, 2, 3])),
             min_size=1,
             max_size=7,
         )
     )
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
     files = []
     for number, (start, count, stride) in enumerate(windows):
-        rows = np.arange(start, min(length, start + count * stride), stride)
-        sids = tuple(sorted(frozenset().union(*(seen[row] for row in rows))))
-        files.append(FileAxes(number, f"file{number}", rows * STEP, sids))
-    return seen, files
+        rows = np.arange(start, start + count * stride, stride)
+        columns = np.flatnonzero(random.random(len(SIDS)) < 0.7)
+        values = rows[:, None] * 100.0 + columns
+        if not agree:
+            values += random.integers(0, 2, values.shape) / 2
+        values[random.random(values.shape) < 0.3] = np.nan
+        seen = np.isfinite(values).any(axis=0)
+        sids = tuple(SIDS[column] for column in columns[seen])
+        files.append(File(FileAxes(number, f"file{number}", rows * STEP, sids), values[:, seen]))
+    return files
 
 
 class Group:
     """A group as numpy arrays, written chunk by chunk as the workers do."""
 
-    def __init__(self, seen):
-        self.seen = seen
+    def __init__(self):
         self.axes = None
         self.values = np.empty((0, 0))
-
-    def value(self, epoch, sid):
-        row = int(epoch) // STEP
-        return float(row * 100 + SIDS.index(sid)) if sid in self.seen[row] else np.nan
+        self.stored, self.merged, self.differing = Counter(), Counter(), Counter()
 
     def ingest(self, files, **options):
-        layout = make_layout(files, self.axes, **options)
-        by_number = {file.number: file for file in files}
-        values = np.full((len(layout.epoch), len(layout.sid)), np.nan)
-        old = values.copy()
+        layout = make_layout([file.axes for file in files], self.axes, **options)
+        by_number = {file.axes.number: file for file in files}
+        old = np.full((len(layout.epoch), len(layout.sid)), np.nan)
         old[: self.values.shape[0], : self.values.shape[1]] = self.values
-        values[:] = old
+        self.values = old.copy()
+
+        def values_of(piece, name):
+            rows = slice(piece.source_start, piece.source_start + piece.length)
+            if piece.source == OLD:
+                return old[rows], slice(None)
+            file = by_number[piece.source]
+            columns = np.array([layout.sid.index(sid) for sid in file.axes.sid], dtype=np.intp)
+            return file.values[rows], columns
+
         for chunk in layout.chunks:
-            block = np.full((chunk.stop - chunk.start, len(layout.sid)), np.nan)
-            for piece in chunk.pieces:
-                rows = slice(
-                    piece.target_start - chunk.start, piece.target_start - chunk.start + piece.length
-                )
-                source = slice(piece.source_start, piece.source_start + piece.length)
-                if piece.source == OLD:
-                    block[rows] = old[source]
-                    continue
-                file = by_number[piece.source]
-                columns = [layout.sid.index(name) for name in file.sid]
-                data = [[self.value(epoch, name) for name in file.sid] for epoch in file.epoch[source]]
-                block[rows, columns] = data
-            values[chunk.start : chunk.stop] = block
-        if not layout.empty:
-            self.values = values
-            self.axes = StoredAxes(layout.epoch, layout.sid, layout.chunk_epochs, layout.chunk_sids)
+            found = merge_chunk(chunk, {"SNR": "f8"}, len(layout.sid), values_of)
+            block = found.variables["SNR"]
+            if found.in_place:
+                assert np.array_equal(block, old[chunk.start : chunk.stop], equal_nan=True)
+            self.values[chunk.start : chunk.stop] = block
+            self.stored.update(found.stored)
+            self.merged.update(found.merged)
+            self.differing.update(found.differing)
+        self.axes = StoredAxes(layout.epoch, layout.sid, layout.chunk_epochs, layout.chunk_sids)
         return layout
 
     def labelled(self):
@@ -91,41 +116,80 @@ class Group:
         }
 
 
+def in_order(files):
+    """Return files in the order in which their values count."""
+    return sorted(files, key=lambda file: (file.axes.epoch[0], -len(file.axes.epoch), file.axes.name))
+
+
+def axes_of(files):
+    """Return the axes of files."""
+    return [file.axes for file in files]
+
+
+@given(campaigns(agree=False), st.data())
+def test_values_and_counts_are_those_of_a_dictionary(files, data):
+    """In any number of runs each cell has the first value that there is, and each file its true counts."""
+    cells, holder, epochs = {}, {}, set()
+    stored, merged, differing = Counter(), Counter(), Counter()
+    group = Group()
+    for start in range(0, len(files), size := data.draw(st.integers(1, len(files)))):
+        run = files[start : start + size]
+        in_store = dict.fromkeys(cells, OLD)
+        for file in in_order(run):
+            number, gave = file.axes.number, set()
+            for key, value in file.cells().items():
+                if key not in cells:
+                    cells[key] = value
+                    holder[key] = number
+                    gave.add(key[0])
+                elif value != cells[key]:
+                    differing[number, in_store.get(key, holder[key])] += 1
+            new = set(file.axes.epoch.tolist()) - epochs
+            stored[number] += len(new | gave)
+            merged[number] += len(gave - new)
+            epochs |= new
+        group.ingest(run, chunk_epochs=data.draw(st.sampled_from([None, 1, 3, 7])))
+    assert group.labelled() == cells
+    assert group.axes.epoch.tolist() == sorted(epochs)
+    assert (group.stored, group.merged, group.differing) == (stored, merged, differing)
+
+
 @given(campaigns(), st.data())
-def test_any_order_in_any_number_of_runs_gives_the_same_labelled_data(campaign, data):
+def test_any_order_in_any_number_of_runs_gives_the_same_labelled_data(files, data):
     """One run over all files, and many runs over any division of them, hold the same values by label."""
-    seen, files = campaign
-    whole = Group(seen)
+    whole = Group()
     whole.ingest(files)
     shuffled = data.draw(st.permutations(files))
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(files) - 1)))))
-    piecewise = Group(seen)
+    piecewise = Group()
     for start, stop in zip([0, *cuts], [*cuts, len(files)], strict=True):
         if shuffled[start:stop]:
             piecewise.ingest(shuffled[start:stop], chunk_epochs=data.draw(st.sampled_from([None, 1, 3, 7])))
     assert piecewise.labelled() == whole.labelled()
     assert np.array_equal(piecewise.axes.epoch, whole.axes.epoch)
     assert sorted(piecewise.axes.sid) == sorted(whole.axes.sid)
-    truth = {
-        (int(epoch), sid): whole.value(epoch, sid)
-        for file in files
-        for epoch in file.epoch
-        for sid in seen[int(epoch) // STEP]
-    }
-    assert whole.labelled() == truth
+    assert not whole.differing
+
+
+@given(campaigns(agree=False))
+def test_the_order_in_which_files_are_given_does_not_matter(files):
+    """In one run the values are the same however the files are ordered, also where they differ."""
+    one, other = Group(), Group()
+    one.ingest(files)
+    other.ingest(files[::-1])
+    assert one.labelled() == other.labelled()
+    assert (one.stored, one.differing) == (other.stored, other.differing)
 
 
 @given(campaigns(), campaigns(), st.integers(1, 9))
 def test_axes_keep_their_promises(first, second, chunk_epochs):
-    """Epochs increase strictly, signals keep their positions, and a second run of the same files is empty."""
-    _, files = first
-    layout = make_layout(files, chunk_epochs=chunk_epochs)
+    """Epochs increase strictly, and signals keep their positions."""
+    layout = make_layout(axes_of(first), chunk_epochs=chunk_epochs)
     stored = StoredAxes(layout.epoch, layout.sid, layout.chunk_epochs, layout.chunk_sids)
     assert np.all(np.diff(layout.epoch) > 0)
     assert list(layout.sid) == sorted(layout.sid)
     assert layout.chunk_epochs == chunk_epochs
-    assert make_layout(files, stored).empty
-    more = make_layout(second[1], stored, chunk_epochs=99)
+    more = make_layout(axes_of(second), stored, chunk_epochs=99)
     assert np.all(np.diff(more.epoch) > 0)
     assert more.sid[: len(layout.sid)] == layout.sid
     assert list(more.sid[len(layout.sid) :]) == sorted(set(more.sid) - set(layout.sid))
@@ -133,43 +197,43 @@ def test_axes_keep_their_promises(first, second, chunk_epochs):
 
 
 @given(campaigns(), campaigns(), st.integers(1, 9))
-def test_no_chunk_is_written_twice_and_none_before_the_first_change(first, second, chunk_epochs):
-    """Chunks are disjoint, lie on the grid, cover every change, and leave what comes before alone."""
-    before = make_layout(first[1], chunk_epochs=chunk_epochs)
+def test_no_chunk_is_written_twice_and_none_that_has_nothing_new(first, second, chunk_epochs):
+    """Chunks are disjoint, lie on the grid, hold all their epochs, and are those of files or moved."""
+    before = make_layout(axes_of(first), chunk_epochs=chunk_epochs)
     stored = StoredAxes(before.epoch, before.sid, before.chunk_epochs, before.chunk_sids)
-    layout = make_layout(second[1], stored)
+    layout = make_layout(axes_of(second), stored)
     starts = [chunk.start for chunk in layout.chunks]
     assert len(set(starts)) == len(starts)
     assert all(start % chunk_epochs == 0 for start in starts)
-    unchanged = min(starts, default=len(layout.epoch))
+    assert starts == sorted(starts)
+    unchanged = layout.first_changed
     assert np.array_equal(layout.epoch[:unchanged], before.epoch[:unchanged])
     for chunk in layout.chunks:
-        rows = [piece.target_start + i for piece in chunk.pieces for i in range(piece.length)]
-        assert rows == list(range(chunk.start, chunk.stop))
+        rows = {piece.target_start + i for piece in chunk.pieces for i in range(piece.length)}
+        assert rows == set(range(chunk.start, chunk.stop))
         assert chunk.stop == min(chunk.start + chunk_epochs, len(layout.epoch))
-    if layout.chunks:
+        assert chunk.stop > unchanged or any(piece.source != OLD for piece in chunk.pieces)
+    if unchanged < len(layout.epoch):
         assert layout.chunks[-1].stop == len(layout.epoch)
-        assert layout.chunks[0].start <= layout.first_changed < layout.chunks[0].stop
 
 
 @given(campaigns())
-def test_every_epoch_of_every_file_is_accounted_for(campaign):
-    """Of each file, what is added and what others hold add up to its epochs; each epoch has one source."""
-    _, files = campaign
-    layout = make_layout(files)
-    for file in files:
-        held = layout.duplicates.get(file.number, {})
-        assert layout.added[file.number] + sum(held.values()) == len(file.epoch)
-        assert file.number not in held
-    assert sum(layout.added.values()) == len(layout.epoch)
+def test_the_first_holders_of_epochs_that_a_file_has_too_are_known(files):
+    """Of each file, the others that were the first to have one of its epochs are named."""
+    layout = make_layout(axes_of(files))
+    first = {}
+    for file in in_order(files):
+        number, epochs = file.axes.number, file.axes.epoch.tolist()
+        others = {first[epoch] for epoch in epochs if epoch in first}
+        assert set(layout.holders.get(number, ())) == others
+        first |= {epoch: number for epoch in epochs if epoch not in first}
 
 
 @given(campaigns(), st.integers(1, 5))
-def test_batches_divide_the_chunks(campaign, n_workers):
+def test_batches_divide_the_chunks(files, n_workers):
     """Every chunk is in one batch, batches know their sources, and there is work for all workers."""
-    _, files = campaign
-    layout = make_layout(files, chunk_epochs=2)
-    digests = {file.number: f"digest{file.number}" for file in files}
+    layout = make_layout(axes_of(files), chunk_epochs=2)
+    digests = {file.number: f"digest{file.number}" for file in axes_of(files)}
     batches = make_batches(layout, group="g", variables={"SNR": 4}, digests=digests, n_workers=n_workers)
     assert [chunk.start for batch in batches for chunk in batch.chunks] == [c.start for c in layout.chunks]
     assert len(batches) >= min(len(layout.chunks), TASKS_PER_WORKER * n_workers) / 2
@@ -216,11 +280,11 @@ def test_a_late_day_leaves_earlier_chunks_alone():
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_the_longer_of_two_files_from_the_same_epoch_is_taken(order):
-    """A daily file makes the quarter-hour file from its first epoch superfluous, whichever is named first."""
+def test_the_longer_of_two_files_from_the_same_epoch_comes_first(order):
+    """Values of a daily file count before those of the quarter-hour file from its first epoch."""
     daily = FileAxes(order[0], "daily", np.arange(100), ("G01|L1|C",))
     quarter = FileAxes(order[1], "a-quarter", np.arange(10), ("G01|L1|C", "G02|L1|C"))
     layout = make_layout([daily, quarter])
-    assert layout.added == {daily.number: 100, quarter.number: 0}
-    assert layout.duplicates == {quarter.number: {daily.number: 10}}
-    assert layout.sid == ("G01|L1|C",)
+    assert layout.holders == {quarter.number: (daily.number,)}
+    assert [piece.source for piece in layout.chunks[0].pieces] == [daily.number, quarter.number]
+    assert layout.sid == ("G01|L1|C", "G02|L1|C")

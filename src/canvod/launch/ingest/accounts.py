@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.ingest.group import FileRecord, GroupState
 from canvod.launch.ingest.report import FileOutcome, Status
-from canvod.launch.runtime.messages import OLD, FileSummary
+from canvod.launch.runtime.messages import OLD, FileSummary, WriteResult
 
 if TYPE_CHECKING:
     from canvod.launch.ingest.layout import Layout
@@ -73,24 +74,49 @@ def skip_known(run: Run, records: Sequence[FileRecord]) -> None:
     run.read = tuple(reading)
 
 
-def account(run: Run, good: Mapping[int, FileSummary], layout: Layout, state: GroupState | None) -> None:
+@dataclass(frozen=True)
+class Written:
+    """What the files of a run have given to the group; files by their numbers."""
+
+    stored: Counter[int] = field(default_factory=Counter)
+    """Epochs that are new, or to which the file gave a value."""
+    merged: Counter[int] = field(default_factory=Counter)
+    """Those of them that were there already."""
+    differing: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Values that differ from those of another file, or of the store, which count."""
+
+    def add(self, result: WriteResult) -> None:
+        """Add what one task has written."""
+        self.stored.update(result.stored)
+        self.merged.update(result.merged)
+        self.differing.update(result.differing)
+
+
+def account(
+    run: Run, good: Mapping[int, FileSummary], layout: Layout, written: Written, state: GroupState | None
+) -> None:
     """Say of every file what of it is stored."""
     for number, summary in good.items():
-        path = run.read[number]
-        added, held = layout.added[number], layout.duplicates.get(number, {})
-        reason = ""
-        if held:
-            names = _holders(run, held, summary, state)
-            total = sum(held.values())
-            share = f"all {total}" if not added else f"{total} of {len(summary.epoch)}"
-            reason = f"{share} epochs were there already, from {names}, and were kept"
-        status: Status = "stored" if added else "skipped"
-        run.outcomes[path] = FileOutcome(path, status, reason, len(summary.epoch), added, summary.notes)
+        path, epochs, stored = run.read[number], len(summary.epoch), written.stored[number]
+        names = _names(run, layout.holders.get(number, ()), summary, state)
+        reasons = []
+        if stored < epochs:
+            share = f"{epochs - stored} of {epochs}" if stored else f"all {epochs}"
+            reasons.append(f"{share} epochs were there already, from {names}, and were kept")
+        if merged := written.merged[number]:
+            reasons.append(f"values were added to {merged} epochs that were there already, from {names}")
+        notes = list(summary.notes)
+        for (file, holder), count in written.differing.items():
+            if file == number:
+                kept = _names(run, (holder,), summary, state)
+                notes.append(f"{count} values differ from those of {kept}, which were kept")
+        status: Status = "stored" if stored else "skipped"
+        run.outcomes[path] = FileOutcome(path, status, "; ".join(reasons), epochs, stored, tuple(notes))
 
 
-def _holders(run: Run, held: Mapping[int, int], summary: FileSummary, state: GroupState | None) -> str:
-    names = [Path(run.read[number]).name for number in held if number != OLD]
-    if OLD in held and state is not None and len(summary.epoch):
+def _names(run: Run, holders: Sequence[int], summary: FileSummary, state: GroupState | None) -> str:
+    names = [Path(run.read[number]).name for number in holders if number != OLD]
+    if OLD in holders and state is not None:
         first, last = int(summary.epoch[0]), int(summary.epoch[-1])
         older = [
             record
@@ -103,8 +129,8 @@ def _holders(run: Run, held: Mapping[int, int], summary: FileSummary, state: Gro
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "the store"
 
 
-def file_records(run: Run, good: Mapping[int, FileSummary], layout: Layout) -> list[FileRecord]:
-    """Rows for all files that were read, also those without new epochs, so that none is read again."""
+def file_records(run: Run, good: Mapping[int, FileSummary], written: Written) -> list[FileRecord]:
+    """Rows for all files that were read, also those that gave nothing, so that none is read again."""
     ordered = sorted(good.items(), key=lambda item: (int(item[1].epoch[0]), item[1].path))
     return [
         FileRecord(
@@ -115,7 +141,7 @@ def file_records(run: Run, good: Mapping[int, FileSummary], layout: Layout) -> l
             first_epoch=int(summary.epoch[0]),
             last_epoch=int(summary.epoch[-1]),
             epochs=len(summary.epoch),
-            epochs_stored=layout.added[number],
+            epochs_stored=written.stored[number],
         )
         for number, summary in ordered
     ]

@@ -2,8 +2,9 @@
 
 The epoch axis is strictly increasing, whatever order files arrive in. Signals keep their positions once they
 have one. The chunk grid is regular; it starts with the first file, so that chunks and files coincide as long
-as files are of one length. An epoch that two sources hold is taken from the first of: the store, then the
-files in order of their first epoch (the longer file first, then by name).
+as files are of one length. Sources are merged by cell: each epoch and signal takes its value from the first
+source that has one, of the store, then the files in order of their first epoch (the longer file first, then
+by name). Only the tasks that write see values, so a layout says which sources hold an epoch, in which order.
 """
 
 from __future__ import annotations
@@ -64,13 +65,11 @@ class Layout:
     first_changed : int
         First position on the epoch axis that differs from the store's.
     chunks : tuple of ChunkWrite
-        The chunks of epochs that differ from what is stored; a piece's ``source`` is a file's number, or
-        `OLD`.
-    added : mapping of int to int
-        For each file, how many of its epochs are new.
-    duplicates : mapping of int to mapping of int to int
-        For each file with epochs that are there already: how many of them each source holds (a file's number,
-        or `OLD`).
+        The chunks of epochs that may differ from what is stored; a piece's ``source`` is a file's number, or
+        `OLD`, and the pieces of an epoch are in the order in which their values count.
+    holders : mapping of int to tuple of int
+        For each file with epochs that a source before it has too: those that are the first to have some of
+        them (files' numbers, or `OLD`).
     """
 
     epoch: Epochs
@@ -79,13 +78,7 @@ class Layout:
     chunk_sids: int
     first_changed: int
     chunks: tuple[ChunkWrite, ...]
-    added: Mapping[int, int]
-    duplicates: Mapping[int, Mapping[int, int]]
-
-    @property
-    def empty(self) -> bool:
-        """True where no file adds anything."""
-        return not self.chunks
+    holders: Mapping[int, tuple[int, ...]]
 
 
 def choose_chunk_epochs(lengths: Sequence[int], n_sids: int, itemsize: int) -> int:
@@ -146,69 +139,70 @@ def make_layout(
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
     rank = np.repeat(np.arange(len(parts)), lengths)
     row = np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])
-    # The first occurrence wins, and the parts are in the order in which sources take precedence.
-    epoch, first, inverse = np.unique(np.concatenate(parts), return_index=True, return_inverse=True)
-    winner, winner_row = rank[first], row[first]
-    added, duplicates = _accounts(ordered, numbers, rank, winner[inverse])
+    # The parts are in the order in which their values count, so the first occurrence is the first holder.
+    epoch, first, position = np.unique(np.concatenate(parts), return_index=True, return_inverse=True)
 
-    contributing = [file for file in ordered if added[file.number]]
     old_sid = stored.sid if stored is not None else ()
-    sid = old_sid + tuple(sorted(set().union(*(file.sid for file in contributing)) - set(old_sid)))
+    sid = old_sid + tuple(sorted(set().union(*(file.sid for file in ordered)) - set(old_sid)))
     if stored is not None:
         grid = stored.chunk_epochs, stored.chunk_sids
     else:
-        automatic = choose_chunk_epochs([len(file.epoch) for file in contributing] or [1], len(sid), itemsize)
+        automatic = choose_chunk_epochs([len(file.epoch) for file in ordered] or [1], len(sid), itemsize)
         grid = chunk_epochs or automatic, max(1, len(sid))
 
-    # A position is as stored if the same old epoch is there; then everything before it is as stored, too.
-    same = (winner == 0) & (winner_row == np.arange(len(epoch)))
-    first_changed = len(epoch) if same.all() else int(np.argmin(same))
+    same = first[: len(old_epoch)] == np.arange(len(old_epoch))
+    first_changed = len(old_epoch) if same.all() else int(np.argmin(same))
+    touched = np.zeros(-(-len(epoch) // grid[0]), dtype=bool)
+    touched[position[len(old_epoch) :] // grid[0]] = True
+    if first_changed < len(epoch):  # from there on everything moves
+        touched[first_changed // grid[0] :] = True
+    written = touched[position // grid[0]]
     return Layout(
         epoch=epoch,
         sid=sid,
         chunk_epochs=grid[0],
         chunk_sids=grid[1],
         first_changed=first_changed,
-        chunks=tuple(_chunks(numbers[winner], winner_row, first_changed, grid[0])),
-        added=added,
-        duplicates=duplicates,
+        chunks=tuple(_chunks(numbers[rank][written], row[written], position[written], grid[0], len(epoch))),
+        holders=_holders(numbers, rank, rank[first][position]),
     )
 
 
-def _accounts(
-    ordered: Sequence[FileAxes], numbers: npt.NDArray[np.int64], rank: Epochs, winners: Epochs
-) -> tuple[dict[int, int], dict[int, dict[int, int]]]:
-    """For each file, how many epochs it adds, and how many each other source had first."""
-    bounds = np.searchsorted(rank, np.arange(len(numbers) + 1))
-    added, duplicates = {}, {}
-    for place, file in enumerate(ordered, start=1):
-        holders, counts = np.unique(winners[bounds[place] : bounds[place + 1]], return_counts=True)
-        held = {int(numbers[holder]): int(count) for holder, count in zip(holders, counts, strict=True)}
-        added[file.number] = held.pop(file.number, 0)
-        if held:
-            duplicates[file.number] = held
-    return added, duplicates
+def _holders(
+    numbers: npt.NDArray[np.int64], rank: npt.NDArray[np.int64], first: npt.NDArray[np.int64]
+) -> dict[int, tuple[int, ...]]:
+    """For each file, the sources before it that are the first to have one of its epochs."""
+    pairs = np.unique(np.stack([rank, first])[:, first < rank], axis=1)
+    found: dict[int, tuple[int, ...]] = {}
+    for file, holder in zip(*numbers[pairs].tolist(), strict=True):
+        found[file] = (*found.get(file, ()), holder)
+    return found
 
 
-def _chunks(source: Epochs, source_row: Epochs, first_changed: int, size: int) -> Iterator[ChunkWrite]:
-    """Chunks from the first changed one on, each with its pieces."""
-    total = len(source)
-    if first_changed >= total:
+def _chunks(
+    source: Epochs, source_row: Epochs, position: Epochs, size: int, total: int
+) -> Iterator[ChunkWrite]:
+    """Chunks with their pieces, which keep the order of the sources."""
+    if not len(source):
         return
-    begin = first_changed // size * size
-    position = np.arange(begin + 1, total)
-    breaks = (
-        (source[begin + 1 :] != source[begin:-1])
-        | (source_row[begin + 1 :] != source_row[begin:-1] + 1)
-        | (position % size == 0)
+    breaks = np.flatnonzero(
+        (np.diff(source) != 0)
+        | (np.diff(source_row) != 1)
+        | (np.diff(position) != 1)
+        | (position[1:] % size == 0)
     )
-    starts = np.concatenate([[begin], position[breaks]])
-    stops = np.concatenate([starts[1:], [total]])
+    starts = np.concatenate([[0], breaks + 1])
+    lengths = np.diff(np.concatenate([starts, [len(source)]]))
+    chunk = position[starts] // size
     pieces: list[Piece] = []
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        pieces.append(Piece(int(source[start]), int(source_row[start]), start, stop - start))
-        if stop % size == 0 or stop == total:
-            yield ChunkWrite((stop - 1) // size * size, stop, tuple(pieces))
+    order = np.argsort(chunk, kind="stable")
+    for place, index in enumerate(order.tolist()):
+        begin, number = starts[index], int(chunk[index])
+        pieces.append(
+            Piece(int(source[begin]), int(source_row[begin]), int(position[begin]), int(lengths[index]))
+        )
+        if place + 1 == len(order) or chunk[order[place + 1]] != number:
+            yield ChunkWrite(number * size, min((number + 1) * size, total), tuple(pieces))
             pieces = []
 
 

@@ -30,8 +30,9 @@ class FileOutcome:
     """Why it was skipped, or failed; for a stored file, why some of its epochs were not."""
     epochs: int = 0
     epochs_stored: int = 0
+    """Epochs that are new, or to which it gave a value."""
     notes: tuple[str, ...] = ()
-    """What the reader left out."""
+    """What the reader left out, and what differs from values that were there before."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class IngestReport:
 
     @property
     def stored(self) -> tuple[FileOutcome, ...]:
-        """Files with epochs that are new in the store."""
+        """Files that gave something to the store."""
         return self.of("stored")
 
     @property

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from canvod.launch.errors import DependencyError, InputError, StoreError
-from canvod.launch.ingest.accounts import Run, account, file_records, skip_known
+from canvod.launch.ingest.accounts import Run, Written, account, file_records, skip_known
 from canvod.launch.ingest.group import (
     GroupState,
     append_records,
@@ -88,7 +88,7 @@ def ingest(
     """Read observation files on the workers and store them in one commit.
 
     Files that are stored already are known by path, size and time, or by their content, and are not read
-    again. An epoch that the group holds is kept as it is. Until the commit nothing is visible to anyone; a
+    again. A value that the group holds is kept as it is. Until the commit nothing is visible to anyone; a
     run that ends before it has changed nothing, and leaves at most objects that ``canvod-launch store gc``
     removes.
 
@@ -255,9 +255,6 @@ def _attempt(
         chunk_epochs=settings.chunk_epochs,
         itemsize=max(sizes.values()),
     )
-    account(run, good, layout, state)
-    if layout.empty:
-        return _Committed(_extent(state))
     store = create_store(path, owner=owner)
     before = store.disk_bytes()
     with run.timed("write"):
@@ -272,29 +269,32 @@ def _attempt(
             compression_level=settings.compression_level,
             attributes=attributes,
         )
-        append_records(session.store, group, file_records(run, good, layout))
         digests = {number: summary.digest for number, summary in good.items()}
         batches = make_batches(
             layout, group=group, variables=sizes, digests=digests, n_workers=runner.n_workers
         )
         progress.begin("writing", len(layout.chunks), "chunks")
-        forks = []
+        forks, written = [], Written()
         with closing(runner.write(store.fork(session), batches)) as results:
             for result in results:
                 forks.append(result.fork)
+                written.add(result)
                 progress.advance(result.chunks)
-    added = sum(layout.added.values())
-    n_files = sum(count > 0 for count in layout.added.values())
+    account(run, good, layout, written, state)
+    stored, n_files = written.stored.total(), len(+written.stored)
+    if not stored:
+        return _Committed(_extent(state))
     with run.timed("commit"):
         progress.begin("commit", 1, "commits")
+        store.merge(session, forks)
+        append_records(session.store, group, file_records(run, good, written))
         snapshot_id = store.commit(
             session,
-            forks,
-            f"Ingest {n_files} files into {group}: {added} epochs",
+            f"Ingest {n_files} files into {group}: {stored} epochs",
             {
                 "group": group,
                 "files": n_files,
-                "epochs": added,
+                "epochs": stored,
                 "first_epoch_gps": format_epoch(int(layout.epoch[0])),
                 "last_epoch_gps": format_epoch(int(layout.epoch[-1])),
                 "variables": list(sizes),

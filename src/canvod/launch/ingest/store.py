@@ -143,10 +143,13 @@ class Store:
         self.hand_over()
         return fork
 
-    def commit(
-        self, session: icechunk.Session, forks: Sequence[bytes], message: str, metadata: Mapping[str, Any]
-    ) -> str:
-        """Merge what the workers wrote and commit it at once.
+    def merge(self, session: icechunk.Session, forks: Sequence[bytes]) -> None:
+        """Take what the workers wrote into a session."""
+        with _translated(self.path, "merging what was written"):
+            session.merge(*(pickle.loads(fork) for fork in forks))  # noqa: S301 - from our own workers
+
+    def commit(self, session: icechunk.Session, message: str, metadata: Mapping[str, Any]) -> str:
+        """Commit a session.
 
         Returns
         -------
@@ -162,7 +165,6 @@ class Store:
 
         with _translated(self.path, "the commit"):
             try:
-                session.merge(*(pickle.loads(fork) for fork in forks))  # noqa: S301 - from our own workers
                 snapshot = session.commit(message, dict(metadata), rebase_with=icechunk.ConflictDetector())
             except (icechunk.ConflictError, icechunk.RebaseFailedError) as exc:
                 raise CommitConflictError(str(exc)) from exc

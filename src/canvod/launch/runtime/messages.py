@@ -118,6 +118,7 @@ class ChunkWrite:
     start: int
     stop: int
     pieces: tuple[Piece, ...]
+    """Of pieces with the same epoch the first counts; the others give the values that it does not have."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,22 @@ class WriteBatch:
 
 @dataclass(frozen=True)
 class WriteResult:
-    """The changed fork of the session (pickled), and what it took."""
+    """The changed fork of the session (pickled), what the files gave to it, and what it took.
+
+    Attributes
+    ----------
+    stored, merged : dict of int to int
+        For each file (its number in the run): its epochs that are new or to which it gave a value, and those
+        of them that were there already.
+    differing : dict of (int, int) to int
+        For each file, and each file (or `OLD`) whose values counted before: how many of its values differ.
+    """
 
     fork: bytes
     chunks: int
     worker: str
     pid: int
     peak_memory_bytes: int
+    stored: dict[int, int] = field(default_factory=dict)
+    merged: dict[int, int] = field(default_factory=dict)
+    differing: dict[tuple[int, int], int] = field(default_factory=dict)

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +23,16 @@ from typing import Any
 
 import numpy as np
 
+from canvod.launch.runtime.merge import Columns, merge_chunk
 from canvod.launch.runtime.messages import (
     OLD,
     Failure,
     FailureKind,
     FileResult,
     FileSummary,
+    Piece,
     SourceLostError,
+    Values,
     WriteBatch,
     WriteFailedError,
     WriteResult,
@@ -347,15 +351,14 @@ def write_chunks(fork: bytes, batch: WriteBatch, *results: FileResult) -> WriteR
         if result.summary.digest != digest:
             raise SourceLostError(source, "changed while it was being ingested")
     try:
-        changed = _write(fork, batch, results)
+        return _write(fork, batch, results)
     except KeyboardInterrupt:
         raise
     except Exception as exc:
         raise WriteFailedError(f"{type(exc).__name__}: {_one_line(exc)}") from exc
-    return WriteResult(changed, len(batch.chunks), worker_name(), os.getpid(), peak_memory_bytes())
 
 
-def _write(fork: bytes, batch: WriteBatch, results: Sequence[FileResult]) -> bytes:
+def _write(fork: bytes, batch: WriteBatch, results: Sequence[FileResult]) -> WriteResult:
     import zarr
 
     quiet_icechunk()
@@ -363,20 +366,38 @@ def _write(fork: bytes, batch: WriteBatch, results: Sequence[FileResult]) -> byt
     base, session = pickle.loads(fork), pickle.loads(fork)  # noqa: S301 - from our own process
     position = {name: index for index, name in enumerate(batch.sid)}
     columns = [np.array([position[name] for name in result.summary.sid], dtype=np.intp) for result in results]
-    for name in batch.variables:
-        path = f"{batch.group}/{name}"
-        old = zarr.open_array(base.store, path=path, mode="r")
-        array = zarr.open_array(session.store, path=path, mode="r+")
-        for chunk in batch.chunks:
-            block = np.full((chunk.stop - chunk.start, len(batch.sid)), np.nan, dtype=array.dtype)
-            for piece in chunk.pieces:
-                rows = slice(
-                    piece.target_start - chunk.start, piece.target_start - chunk.start + piece.length
-                )
-                source_rows = slice(piece.source_start, piece.source_start + piece.length)
-                if piece.source == OLD:
-                    block[rows] = old[source_rows]
-                else:
-                    block[rows, columns[piece.source]] = results[piece.source].variables[name][source_rows]
-            array[chunk.start : chunk.stop] = block
-    return pickle.dumps(session)
+    paths = {name: f"{batch.group}/{name}" for name in batch.variables}
+    old: dict[str, Any] = {
+        name: zarr.open_array(base.store, path=path, mode="r") for name, path in paths.items()
+    }
+    new: dict[str, Any] = {
+        name: zarr.open_array(session.store, path=path, mode="r+") for name, path in paths.items()
+    }
+    dtypes = {name: array.dtype for name, array in old.items()}
+
+    def values_of(piece: Piece, name: str) -> tuple[Values, Columns]:
+        rows = slice(piece.source_start, piece.source_start + piece.length)
+        if piece.source == OLD:
+            return old[name][rows], slice(None)
+        return results[piece.source].variables[name][rows], columns[piece.source]
+
+    numbers = (*batch.sources, OLD)  # so that OLD, which is -1, stays what it is
+    stored, merged, differing = Counter[int](), Counter[int](), Counter[tuple[int, int]]()
+    for chunk in batch.chunks:
+        found = merge_chunk(chunk, dtypes, len(batch.sid), values_of)
+        if not found.in_place:
+            for name, block in found.variables.items():
+                new[name][chunk.start : chunk.stop] = block
+        stored.update({numbers[source]: count for source, count in found.stored.items()})
+        merged.update({numbers[source]: count for source, count in found.merged.items()})
+        differing.update({(numbers[a], numbers[b]): count for (a, b), count in found.differing.items()})
+    return WriteResult(
+        fork=pickle.dumps(session),
+        chunks=len(batch.chunks),
+        worker=worker_name(),
+        pid=os.getpid(),
+        peak_memory_bytes=peak_memory_bytes(),
+        stored=dict(stored),
+        merged=dict(merged),
+        differing=dict(differing),
+    )
