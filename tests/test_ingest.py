@@ -144,7 +144,7 @@ def test_files_of_one_time_with_different_signals_are_merged(tmp_path, runs):
         "3 of 10 epochs were there already, from GO.rnx, and were kept; "
         "values were added to 7 epochs that were there already, from GO.rnx"
     )
-    assert_holds(open_dataset(tmp_path / "store", GROUP), [gps, glonass])
+    assert_holds(open_group(tmp_path / "store", GROUP), [gps, glonass])
     runner = InlineRunner()
     run_inline([gps, glonass], tmp_path / "store", runner=runner)
     assert runner.reads == 0
@@ -161,7 +161,7 @@ def test_values_that_differ_from_those_before_them_are_told(tmp_path, runs):
         run_inline([first], tmp_path / "store")
         report = run_inline([other], tmp_path / "store")
     assert report.stored[0].notes == ("5 values differ from those of a.rnx, which were kept",)
-    held = open_dataset(tmp_path / "store", GROUP).SNR.sel(sid="G01|L1|C")
+    held = open_group(tmp_path / "store", GROUP).SNR.sel(sid="G01|L1|C")
     assert np.array_equal(held[:10], true_snr("G01", np.arange(7, 17)))
     assert np.array_equal(held[10:], true_snr("G01", np.arange(17, 22)) + 1)
 
@@ -174,7 +174,7 @@ def test_a_file_with_other_values_only_is_skipped_and_told(tmp_path):
     report = run_inline([other], tmp_path / "store")
     assert (report.skipped[0].epochs_stored, report.snapshot_id) == (0, None)
     assert report.skipped[0].notes == ("40 values differ from those of a.rnx, which were kept",)
-    assert open_store(tmp_path / "store").snapshots(1)[0].id == before.snapshot_id
+    assert open_repository(tmp_path / "store").snapshots(1)[0].id == before.snapshot_id
 
 
 def test_a_bad_file_costs_no_other(tmp_path, invalid):
