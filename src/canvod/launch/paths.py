@@ -1,12 +1,55 @@
-"""Questions about paths that have an answer for every user: what may not be looked at is not there.
+"""Paths as users name them, and questions about them that have an answer for every user.
 
-Before Python 3.14 `pathlib` raises `PermissionError` for what lies in a folder that the user may not enter.
+What may not be looked at is not there: before Python 3.14 `pathlib` raises `PermissionError` for what lies in
+a folder that the user may not enter.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from canvod.launch.errors import InputError
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of what was named, under that name: links stay, ``~`` is expanded.
+
+    Only ``..`` after a link leads, as for the kernel, to the folder above the link's target.
+
+    Parameters
+    ----------
+    path : path
+        A path, which need not exist.
+
+    Raises
+    ------
+    InputError
+        If the path is relative and there is no current folder any more.
+
+    Examples
+    --------
+    >>> absolute("/data/day1/../day2/")
+    PosixPath('/data/day2')
+    """
+    given = Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib raises for a user that is not known
+    if not given.is_absolute():
+        try:
+            given = Path.cwd() / given
+        except FileNotFoundError as exc:
+            raise InputError(
+                f"{given} is looked up from the current folder, which is not there any more",
+                hint="change to a folder that is there, or name the whole path",
+            ) from exc
+    found = Path("/")
+    for part in given.parts[1:]:
+        if part != "..":
+            found /= part
+        elif os.path.islink(found):  # noqa: PTH114 - before Python 3.14 pathlib raises where one may not look
+            found = Path(os.path.realpath(found)).parent
+        else:
+            found = found.parent
+    return found
 
 
 def exists(path: str | os.PathLike[str]) -> bool:

@@ -44,6 +44,7 @@ def compose(
 
     from canvod.launch.cli.session import read_settings, warn
     from canvod.launch.cluster.compose import compose_notes, compose_text
+    from canvod.launch.cluster.mounts import make_mounts
     from canvod.launch.engine import probe_engine
     from canvod.launch.plan.inventory import read_inventory
     from canvod.launch.plan.planner import make_plan
@@ -55,6 +56,7 @@ def compose(
         backend="docker",
         name=name,
         engine=probe_engine(),
+        mounts=make_mounts(settings.launch.read_only, settings.launch.writable),
         environ=os.environ,
         standing=True,
     )

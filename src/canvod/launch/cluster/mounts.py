@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import ConfigError, InputError
-from canvod.launch.paths import exists
+from canvod.launch.paths import absolute, exists
+from canvod.launch.plan.access import can_be_seen
 from canvod.launch.plan.model import Mount
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def make_mounts(read_only: Sequence[str | Path], writable: Sequence[str | Path]) -> tuple[Mount, ...]:
-    """Name what containers see of the host; in the plan writable wins where a path is asked for both ways.
+    """Name what containers see of the host: each path as it was named, and what a link in it leads to.
+
+    In the plan writable wins where a path is asked for both ways.
 
     Parameters
     ----------
@@ -25,10 +28,17 @@ def make_mounts(read_only: Sequence[str | Path], writable: Sequence[str | Path])
         Files and folders.
     """
     return tuple(
-        Mount(path=str(Path(path).resolve()), read_only=mode)
+        Mount(path=name, read_only=mode)
         for paths, mode in ((read_only, True), (writable, False))
         for path in paths
+        for name in _names(path)
     )
+
+
+def _names(path: str | Path) -> list[str]:
+    name = str(absolute(path))
+    target = os.path.realpath(name)
+    return [name] if target == name or not can_be_seen(target) else [name, target]
 
 
 def require_mounts(plan: ClusterPlan) -> None:
@@ -81,20 +91,26 @@ def require_visible(plan: ClusterPlan, read: Iterable[Path], write: Iterable[Pat
         If something is not shown to the workers, or only for reading where it is to be written.
     """
     mounts = plan.workers[0].mounts
+
+    def sees(path: Path, *, writes: bool) -> bool:
+        holding = [mount for mount in mounts if path.is_relative_to(mount.path)]
+        # The innermost one decides.
+        mount = max(holding, key=lambda mount: len(mount.path), default=None)
+        return mount is not None and not (writes and mount.read_only)
+
     for paths, writes in ((read, False), (write, True)):
         for path in paths:
-            holding = [mount for mount in mounts if path.is_relative_to(mount.path)]
-            # The innermost one decides.
-            mount = max(holding, key=lambda mount: len(mount.path), default=None)
-            if mount is None or (writes and mount.read_only):
+            if not sees(path, writes=writes):
                 seen = ", ".join(
                     f"{mount.path} ({'read only' if mount.read_only else 'writable'})" for mount in mounts
                 )
                 option = "--writable" if writes else "--read-only"
                 shown = path if exists(path) else path.parent
+                real = Path(os.path.realpath(path))
+                other = f"name it {real}, as they see it; or " if sees(real, writes=writes) else ""
                 raise InputError(
                     f"The workers of cluster {plan.name} cannot {'write' if writes else 'see'} {path}; "
                     f"they see {seen or 'nothing of this host'}.",
-                    hint=f"start it with it: canvod-launch down {plan.name}, then canvod-launch up "
+                    hint=f"{other}start it with it: canvod-launch down {plan.name}, then canvod-launch up "
                     f"--name {plan.name} {option} {shown}; or leave --cluster out",
                 )

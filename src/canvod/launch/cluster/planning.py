@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.launcher import own_labels
+from canvod.launch.cluster.mounts import make_mounts
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.naming import installed_version
@@ -59,7 +60,8 @@ def plan_here(
         backend=backend,
         name=name,
         engine=engine,
-        mounts=mounts,
+        # Those of the settings once more, for what links in them lead to.
+        mounts=(*make_mounts(settings.launch.read_only, settings.launch.writable), *mounts),
         environ=os.environ,
         version=installed_version(),
         labels=own_labels(standing=standing) if backend == "docker" else None,

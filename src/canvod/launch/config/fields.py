@@ -10,6 +10,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from canvod.launch.paths import absolute
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -42,10 +44,9 @@ def _as_text(value: object) -> object:
 
 
 def _absolute(path: Path) -> Path:
-    expanded = path.expanduser()
-    if not expanded.is_absolute():
+    if not os.path.expanduser(path).startswith("/"):  # noqa: PTH111 - pathlib raises for a user not known
         raise PydanticCustomError("not_absolute", "is not an absolute path")
-    return Path(os.path.normpath(expanded))
+    return absolute(path)
 
 
 def _not_the_root(path: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from canvod.launch.errors import InputError
+from canvod.launch.paths import absolute
 
 PATTERNS: Final = (
     "*.rnx, *.crx and *.obs (RINEX 3 names such as ROSA01TUW_R_20250010000_15M_05S_MO.rnx)",
@@ -56,7 +57,8 @@ class ObservationFile:
     Attributes
     ----------
     path : Path
-        Absolute, with links resolved.
+        Absolute, as workers open it: under the name that was given; a link that was found below that is
+        resolved.
     size_bytes : int
         Its size on disk.
     start : numpy.datetime64 or None
@@ -120,8 +122,8 @@ def discover(inputs: Sequence[Path], *, store: Path | None = None) -> Discovery:
     """
     search = _Search(os.path.realpath(store) if store is not None else None)
     for given in inputs:
-        search.add(os.fspath(given))
-    files = [_describe(path, size) for path, size in search.found.items()]
+        search.add(str(absolute(given)))
+    files = [_describe(path, size) for path, size in search.found.values()]
     if not files:
         raise _nothing_found(inputs, search.ignored)
     files.sort(key=lambda file: (file.start is None, file.start or np.datetime64(0, "m"), str(file.path)))
@@ -132,7 +134,8 @@ class _Search:
     """State of one walk: what was found, what was ignored, which folders were seen."""
 
     def __init__(self, store: str | None) -> None:
-        self.found: dict[str, int] = {}
+        self.found: dict[str, tuple[str, int]] = {}
+        """Name and size of each file, by its real path."""
         self.ignored: Counter[str] = Counter()
         self._store = store
         self._folders: set[tuple[int, int]] = set()
@@ -149,24 +152,25 @@ class _Search:
         except OSError as exc:
             raise _unreadable(given, exc) from exc
         if stat.S_ISDIR(status.st_mode):
-            self._walk(os.path.realpath(given))
+            self._walk(given)
         elif stat.S_ISREG(status.st_mode):
-            self._take(os.path.realpath(given), status.st_size)
+            real = os.path.realpath(given)
+            self._take(real if path.is_symlink() else given, real, status.st_size)
         else:
             raise InputError(
                 f"{given}: neither a file nor a folder", hint="Name observation files, or folders of them."
             )
 
-    def _take(self, path: str, size: int) -> None:
-        if path in self.found:
+    def _take(self, path: str, real: str, size: int) -> None:
+        if real in self.found:
             self.ignored[REPEATED] += 1
         else:
-            self.found[path] = size
+            self.found[real] = path, size
 
     def _walk(self, top: str) -> None:
-        pending = [top]
+        pending = [(top, os.path.realpath(top))]
         while pending:
-            folder = pending.pop()
+            folder, real = pending.pop()
             try:
                 status = Path(folder).stat()
                 entries = self._entries(folder)
@@ -176,24 +180,28 @@ class _Search:
             if identity in self._folders:
                 continue
             self._folders.add(identity)
-            if os.path.realpath(folder) == self._store or _is_store(entries):
+            if real == self._store or _is_store(entries):
                 self.ignored[STORE] += 1
                 continue
-            pending.extend(self._files(entries))
+            pending.extend(self._files(entries, real))
 
     @staticmethod
     def _entries(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as scan:
             return list(scan)
 
-    def _files(self, entries: list[os.DirEntry[str]]) -> Iterator[str]:
-        """Take the observation files of one folder; yield its folders."""
+    def _files(self, entries: list[os.DirEntry[str]], folder: str) -> Iterator[tuple[str, str]]:
+        """Take the observation files of a folder, whose real path this is; yield its folders, named and real.
+
+        What a link leads to is named by its real path: where the link is, relative ones may lead elsewhere in
+        the workers' containers.
+        """
         chosen: dict[str, os.DirEntry[str]] = {}
         for entry in entries:
             if entry.name.startswith("."):
                 self.ignored[HIDDEN] += 1
             elif _is_folder(entry):
-                yield entry.path
+                yield self._names(entry, folder)
             elif (reason := _why_not(entry.name)) is not None:
                 self.ignored[reason] += 1
             else:
@@ -205,9 +213,16 @@ class _Search:
                 self.ignored[NOT_REGULAR] += 1
                 continue
             if stat.S_ISREG(status.st_mode):
-                self._take(os.path.realpath(entry.path) if entry.is_symlink() else entry.path, status.st_size)
+                self._take(*self._names(entry, folder), status.st_size)
             else:
                 self.ignored[NOT_REGULAR] += 1
+
+    @staticmethod
+    def _names(entry: os.DirEntry[str], folder: str) -> tuple[str, str]:
+        if entry.is_symlink():
+            real = os.path.realpath(entry.path)
+            return real, real
+        return entry.path, f"{folder.rstrip('/')}/{entry.name}"
 
     def _without_copies(self, chosen: dict[str, os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
         """Leave out packed files whose content is there already: plain, or packed under a shorter name."""

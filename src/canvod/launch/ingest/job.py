@@ -15,7 +15,7 @@ from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
 from canvod.launch.ingest.run import ingest
 from canvod.launch.ingest.store import Owner, create_store, open_repository, store_exists, store_path
-from canvod.launch.paths import is_folder
+from canvod.launch.paths import absolute, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,7 +74,7 @@ class IngestJob:
         self.group = check_group_name(group)
         self.store = store_path(store)
         self._new = not store_exists(self.store)
-        self._folders = [Path(given).resolve() for given in inputs if is_folder(given)]
+        self._folders = [absolute(given) for given in inputs if is_folder(given)]
         self.found: Discovery = discover([Path(given) for given in inputs], store=self.store)
         self._owner: Owner | None = None
 

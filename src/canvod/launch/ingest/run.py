@@ -34,6 +34,7 @@ from canvod.launch.ingest.store import (
     store_lock,
     store_path,
 )
+from canvod.launch.paths import absolute
 from canvod.launch.runtime.messages import SourceLostError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def ingest(
     progress = progress if progress is not None else IngestProgress()
     group = check_group_name(group)
     path = str(store_path(store))
-    run = Run(tuple(dict.fromkeys(map(_absolute, files))))
+    run = Run(tuple(dict.fromkeys(str(absolute(file)) for file in files)))
     if not run.paths:
         raise InputError(
             "there are no files to ingest", hint="name observation files, or folders that hold some"
@@ -157,11 +158,6 @@ def ingest(
         progress.close()
         runner.forget()
     return _report(run, path, group, committed, workers, peaks, runner.notices)
-
-
-def _absolute(file: str | os.PathLike[str]) -> str:
-    """The path that workers see; links stay, since it is the name that the user knows."""
-    return os.path.abspath(file)  # noqa: PTH100 - Path.absolute keeps "..", and Path.resolve follows links
 
 
 def _stored_state(path: str, group: str) -> GroupState | None:

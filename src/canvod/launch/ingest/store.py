@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canvod.launch.errors import InputError, StoreError
-from canvod.launch.paths import exists
+from canvod.launch.paths import absolute, exists
 from canvod.launch.runtime.tasks import quiet_icechunk
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _translated(path: Path, doing: str) -> Iterator[None]:
 
 def store_path(path: str | os.PathLike[str]) -> Path:
     """The absolute path of a store, under which host and workers see it."""
-    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - Path.absolute keeps ".."
+    return absolute(path)
 
 
 def store_exists(path: str | os.PathLike[str]) -> bool:

@@ -96,6 +96,20 @@ def worker_spill_path(settings: Settings) -> str:
     return SPILL_PATH if folder is None else str(folder)
 
 
+def can_be_seen(path: str, reserved: Iterable[str] = RESERVED_PATHS) -> bool:
+    """Whether containers can see a path of the host under its own name, and not one of their own instead.
+
+    Parameters
+    ----------
+    path : str
+        An absolute path.
+    reserved : iterable of str
+        Folders that containers have of their own, with everything below.
+    """
+    own = any(f"{path}/".startswith(f"{folder}/") for folder in reserved)
+    return not own and path not in ("/", TMP_PATH)
+
+
 def worker_mounts(settings: Settings, mounts: Iterable[Mount]) -> tuple[Mount, ...]:
     """Gather what the workers see of the host, one mount for each path.
 
@@ -126,8 +140,7 @@ def worker_mounts(settings: Settings, mounts: Iterable[Mount]) -> tuple[Mount, .
     else:
         merged[worker_spill_path(settings)] = False
     for path in merged:
-        own = any(f"{path}/".startswith(f"{folder}/") for folder in reserved)
-        if own or path in ("/", TMP_PATH):
+        if not can_be_seen(path, reserved):
             raise PlanError(
                 f"Containers cannot see {path} of the host: they have one of their own.",
                 hint="use a folder elsewhere, such as a subfolder of /data or of your home",

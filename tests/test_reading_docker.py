@@ -1,0 +1,145 @@
+"""What a user names is what workers in containers see, and a store is read back from there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from canvod.launch import DaskClusterManager, IngestJob, load_settings, open_group, open_store
+from canvod.launch.errors import InputError
+from ingest_files import assert_holds, run_inline, write_window, write_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+GROUP = "site/receiver"
+SETTINGS: dict[str, Any] = {
+    "processing": {"resource_mode": "manual", "n_max_threads": 1, "max_memory_gb": 1},
+    "launch": {"backend": "docker", "dashboard_port": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The disks of a lab, and its folders, which are links to them; stores hold the same two files.
+
+    ========================  ==========================================
+    ``data``                  link to ``disks/raid``
+    ``data/in``               files, with a link to more of them
+    ``data/far``              relative link to ``disks/ssd/far``
+    ``data/stores``           absolute link to ``disks/ssd/stores``
+    ``data/same``             relative link to ``data/in``
+    ``elsewhere``             a store that nobody names
+    ========================  ==========================================
+    """
+    lab = tmp_path_factory.mktemp("lab")
+    for folder in (lab, lab.parent):
+        folder.chmod(0o755)
+    raid, ssd = lab / "disks" / "raid", lab / "disks" / "ssd"
+    files = write_windows(raid / "in", [0, 10])
+    write_window(ssd / "late" / "late.rnx", 20)
+    write_window(ssd / "later.rnx", 30)
+    for place in (
+        ssd / "far" / "store",
+        ssd / "stores" / "store",
+        raid / "deep" / "store",
+        lab / "elsewhere",
+    ):
+        run_inline(files, place)
+    for folder in (ssd / "stores" / "store", raid / "deep" / "store", raid / "deep", ssd / "stores"):
+        folder.chmod(0o777)
+    for link, target in {
+        lab / "data": raid,
+        raid / "in" / "late": "../../ssd/late",
+        raid / "in" / "later.rnx": "../../ssd/later.rnx",
+        raid / "far": "../ssd/far",
+        raid / "stores": ssd / "stores",
+        raid / "same": "in",
+    }.items():
+        link.symlink_to(target)
+    return lab
+
+
+@pytest.fixture(scope="module")
+def manager(images: object, lab: Path) -> Iterator[DaskClusterManager]:
+    """A worker that sees the folders by names with links in them."""
+    del images
+    with DaskClusterManager(
+        SETTINGS,
+        read_only=[f"{lab}/data/", lab / "data" / "far", lab / "disks" / "raid" / "deep"],
+        writable=[lab / "data" / "in" / ".." / "stores", lab / "data" / "deep" / "store"],
+    ) as manager:
+        yield manager
+
+
+@pytest.mark.parametrize(
+    ("name", "writable"),
+    [
+        ("data", False),
+        ("data/in", False),
+        ("data/same", False),
+        ("data/far/store", False),
+        ("data/stores/store", True),
+        ("data/deep", False),
+        ("data/deep/store", True),
+        ("disks/raid/in", False),
+        ("disks/raid/deep/store", True),
+        ("disks/ssd/far", False),
+        ("disks/ssd/stores", True),
+    ],
+)
+def test_workers_see_what_was_named(
+    manager: DaskClusterManager, lab: Path, name: str, writable: bool
+) -> None:
+    """A folder by its name, by what links lead to, and a writable one within what is read only."""
+    path = str(lab / name)
+    submit = manager.task_client.submit
+    assert sorted(submit(os.listdir, path).result(30)) == sorted(os.listdir(path))
+    assert submit(os.access, path, os.W_OK).result(30) is writable
+
+
+@pytest.mark.parametrize("name", ["data/far/store", "data/stores/store", "disks/raid/deep/store"])
+def test_a_group_is_read_in_containers(
+    manager: DaskClusterManager, lab: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under names with links in them, and under relative ones."""
+    manager.task_client.wait_for_workers(1, timeout=60)
+    expected = xr.open_zarr(open_store(lab / "elsewhere"), group=GROUP, chunks=None).SNR
+    monkeypatch.chdir(lab / "data")
+    for path in (lab / name, Path("..") / ".." / name if name.startswith("disks") else Path(name[5:])):
+        found = open_group(path, GROUP).SNR
+        assert found.mean().compute() == expected.mean()
+        assert np.array_equal(found.values, expected.values, equal_nan=True)
+
+
+def test_a_store_that_workers_do_not_see_is_told_before_anything_is_computed(
+    manager: DaskClusterManager, lab: Path
+) -> None:
+    """With the settings that show it; and it can be read here."""
+    del manager
+    with pytest.raises(InputError, match="1 of 1 workers of tls://.* cannot see the store") as caught:
+        open_group(lab / "elsewhere", GROUP)
+    for word in (f'read_only=["{lab}/elsewhere"]', f"--read-only {lab}/elsewhere", "launch.read_only"):
+        assert word in str(caught.value.hint)
+    assert xr.open_zarr(open_store(lab / "elsewhere"), group=GROUP, chunks=None).SNR.size == 100
+
+
+def test_an_ingest_takes_files_and_a_store_under_names_with_links(images: object, lab: Path) -> None:
+    """Files are found through links below what was named; they are known by the names that were given."""
+    del images
+    store = lab / "data" / "stores" / "new"
+    job = IngestJob([lab / "data" / "in"], store, GROUP, load_settings(SETTINGS))
+    report = job.run()
+    paths = {file.path for file in report.files}
+    named, real = {lab / "data" / "in" / f"{n:05d}.rnx" for n in (0, 10)}, lab / "disks" / "ssd"
+    assert paths == {*map(str, named), str(real / "late" / "late.rnx"), str(real / "later.rnx")}
+    assert len(report.stored) == 4
+    assert_holds(open_group(store, GROUP).compute(scheduler="sync"), sorted(paths))
+    assert (lab / "disks" / "ssd" / "stores" / "new").is_dir()
