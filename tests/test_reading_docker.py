@@ -96,12 +96,14 @@ def manager(images: object, lab: Path) -> Iterator[DaskClusterManager]:
     ],
 )
 def test_workers_see_what_was_named(
-    manager: DaskClusterManager, lab: Path, name: str, writable: bool
+    manager: DaskClusterManager, lab: Path, name: str, *, writable: bool
 ) -> None:
     """A folder by its name, by what links lead to, and a writable one within what is read only."""
     path = str(lab / name)
     submit = manager.task_client.submit
-    assert sorted(submit(os.listdir, path).result(30)) == sorted(os.listdir(path))
+    assert sorted(submit(os.listdir, path).result(30)) == sorted(
+        entry.name for entry in (lab / name).iterdir()
+    )
     assert submit(os.access, path, os.W_OK).result(30) is writable
 
 
