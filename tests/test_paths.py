@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from canvod.launch.cluster.mounts import make_mounts, require_visible
+from canvod.launch.cluster.mounts import make_mounts, require_visible, show_current_folder
 from canvod.launch.cluster.planning import plan_here
 from canvod.launch.config import load_settings
 from canvod.launch.errors import InputError
 from canvod.launch.ingest.discover import discover
-from canvod.launch.paths import absolute
+from canvod.launch.paths import absolute, is_folder
 from canvod.launch.plan.model import Mount
+from canvod.launch.plan.render import plan_json
 
 RELATIVE_IN_NO_FOLDER = """
 import os, sys
@@ -71,6 +75,98 @@ def test_workers_are_shown_a_path_by_its_name_and_by_what_it_leads_to(links):
         **dict.fromkeys(both, True),
         **{f"{path}/in": False for path in both},
     }
+
+
+@pytest.fixture
+def caller(links, monkeypatch):
+    """Somebody whose home is ``home/ada``, with a project in it; the caller of `show_current_folder`."""
+    (links / "home" / "ada" / "project").mkdir(parents=True)
+    (links / "project").symlink_to("home/ada/project")
+
+    def call(folder, *mounts, **environ):
+        monkeypatch.chdir(folder)
+        shown, reason = show_current_folder(mounts, {"HOME": f"{links}/home/ada", **environ})
+        assert all(mount.read_only and mount.optional for mount in shown)
+        return [mount.path for mount in shown], reason
+
+    return call
+
+
+def test_the_current_folder_is_shown(links, caller):
+    """By its own name, and by the one that the shell has for it; not where it is shown already."""
+    project = links / "home" / "ada" / "project"
+    assert caller(project) == ([str(project)], "")
+    named = str(links / "project")
+    assert caller(project, PWD=named) == ([named, str(project)], "")
+    for other in (str(links / "data"), "."):
+        assert caller(project, PWD=other) == ([str(project)], "")
+    for mount in (Mount(path=str(project), read_only=False), Mount(path=str(links), read_only=False)):
+        assert caller(project, mount) == ([], "")
+
+
+def test_a_home_is_never_shown(links, caller):
+    """Nor what holds one, or what a container has of its own; each with its reason."""
+    home = links / "home" / "ada"
+    (links / "linked").symlink_to(home)
+    for folder, environ in (
+        (home, {}),
+        (home.parent, {}),
+        ("/", {}),
+        (home, {"HOME": str(links / "linked")}),
+        (pwd.getpwuid(os.getuid()).pw_dir, {}),
+    ):
+        paths, reason = caller(folder, **environ)
+        assert not paths
+        assert f"The current folder {folder} is not shown: it is, or holds, a home." in reason
+    for folder in ("/tmp", "/proc", "/dev/shm"):
+        paths, reason = caller(folder, HOME="/home/ada")
+        assert not paths
+        assert f"The current folder {folder} is not shown: containers have one of their own." in reason
+
+
+def test_the_home_of_who_stands_behind_root_is_not_shown_either(links, caller):
+    """With sudo HOME may be root's."""
+    users = {each.pw_dir: each for each in pwd.getpwall() if each.pw_dir.startswith("/var/")}
+    home = next((path for path in users if os.path.realpath(path) == path and is_folder(path)), None)
+    if home is None:
+        pytest.skip("no user of this machine has a home below /var")
+    assert caller(home, SUDO_UID=str(users[home].pw_uid))[0] == []
+    assert caller(home)[0] == [home]
+    assert caller(links / "disks", SUDO_UID="nonsense")[0] == [str(links / "disks")]
+
+
+def test_a_current_folder_that_is_gone_is_none(tmp_path):
+    """It is told, and nothing fails."""
+    (tmp_path / "gone").mkdir()
+    program = """
+import os
+os.rmdir(os.getcwd())
+from canvod.launch.cluster.planning import plan_here
+from canvod.launch.config import load_settings
+plan = plan_here(load_settings(None), "x", backend="docker", current_folder=True)
+print(plan.notes[-1].text)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path / "gone", capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "Workers see nothing of this host. There is no current folder any more.\n", (
+        done.stderr
+    )
+
+
+@pytest.mark.parametrize(("standing", "seen"), [(False, "{} (read only)"), (True, "nothing of this host")])
+def test_a_plan_says_what_workers_see(tmp_path, monkeypatch, standing, seen):
+    """The current folder is shown to a cluster that ends with its program, and not to one that stands."""
+    monkeypatch.chdir(tmp_path)
+    plan = plan_here(
+        load_settings(None), "x", backend="docker", current_folder=not standing, standing=standing
+    )
+    assert f"Workers see {seen.format(tmp_path)}." in [note.text for note in plan.notes]
+    assert json.loads(plan_json(plan))["workers"][0]["mounts"] == (
+        [] if standing else [{"path": str(tmp_path), "read_only": True, "optional": True}]
+    )
+    process = plan_here(load_settings(None), "x", backend="process", current_folder=True)
+    assert not any("Workers see" in note.text for note in process.notes)
 
 
 def test_a_job_is_told_the_name_by_which_workers_see_its_files(links):

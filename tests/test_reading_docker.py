@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,11 +128,71 @@ def test_a_store_that_workers_do_not_see_is_told_before_anything_is_computed(
 ) -> None:
     """With the settings that show it; and it can be read here."""
     del manager
-    with pytest.raises(InputError, match="1 of 1 workers of tls://.* cannot see the store") as caught:
+    with pytest.raises(InputError, match=r"1 of 1 workers of tls://.* cannot see the store") as caught:
         open_group(lab / "elsewhere", GROUP)
     for word in (f'read_only=["{lab}/elsewhere"]', f"--read-only {lab}/elsewhere", "launch.read_only"):
         assert word in str(caught.value.hint)
     assert xr.open_zarr(open_store(lab / "elsewhere"), group=GROUP, chunks=None).SNR.size == 100
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import distributed
+from canvod.launch import open_group
+client = distributed.Client()
+print(float(open_group("store", "site/receiver").SNR.mean().compute()))
+try:
+    client.submit(Path.write_text, Path.cwd() / "new", "").result()
+except OSError as refusal:
+    print(refusal.strerror)
+"""
+
+
+def test_a_command_reads_what_is_in_its_folder(images: object, lab: Path) -> None:
+    """A store in the current folder needs no option; it is shown for reading only, which is said."""
+    del images
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from canvod.launch.cli import main; sys.exit(main())",
+        "run",
+    ]
+    here = lab / "disks" / "ssd" / "stores"
+    done = subprocess.run(
+        [*command, "--workers", "1", "--backend", "docker", "--", sys.executable, "-c", PROGRAM],
+        cwd=here,
+        env=os.environ | {"CANVOD_LAUNCH__DASHBOARD_PORT": "0", "PWD": str(lab / "data" / "stores")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    mean = float(open_group(here / "store", GROUP).SNR.mean().compute(scheduler="sync"))
+    assert done.stdout == f"{mean}\nRead-only file system\n", done.stderr
+    assert f"which see {lab}/data/stores (read only), {here} (read only)" in done.stderr
+
+
+HIDDEN = """
+import os, sys
+from canvod.launch import DaskClusterManager
+os.mkdir("project")
+os.chdir("project")
+with DaskClusterManager(n_workers=1, memory_limit_per_worker="1GiB", backend="docker") as manager:
+    print(manager.task_client.submit(os.path.exists, os.getcwd()).result())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a file system that the engine does not see")
+def test_a_current_folder_that_the_engine_cannot_mount_is_left_out(images: object, tmp_path: Path) -> None:
+    """As with a home on NFS that is closed to root: the cluster starts without it, and says so."""
+    del images
+    script = f'mount -t tmpfs none {tmp_path} && cd {tmp_path} && exec {sys.executable} -c "$0"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, HIDDEN], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "False\n", done.stderr
+    assert "current_folder_not_shown" in done.stderr
+    assert f"{tmp_path}/project" in done.stderr
 
 
 def test_an_ingest_takes_files_and_a_store_under_names_with_links(images: object, lab: Path) -> None:

@@ -16,7 +16,7 @@ from canvod.launch.cluster.connection import check_versions, close_client, open_
 from canvod.launch.cluster.keys import ROLES, KeyFolder, keys_folder, make_keys
 from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
 from canvod.launch.cluster.launcher import launcher_mark
-from canvod.launch.cluster.mounts import make_mounts, require_mounts
+from canvod.launch.cluster.mounts import describe_mounts, make_mounts, require_mounts
 from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.reaper import Reaper
 from canvod.launch.cluster.removal import remedy
@@ -86,6 +86,8 @@ class DaskClusterManager:
         As ``launch.backend``.
     read_only, writable : sequence of path, optional
         Host paths that workers see besides those of the settings, under the same names.
+    current_folder : bool, optional
+        Whether workers see the current folder too, read only; never where it is, or holds, a home.
     name : str, optional
         Use the cluster of this name, which ``canvod-launch up`` has started; nothing is started, and nothing
         is stopped at the end.
@@ -134,6 +136,7 @@ class DaskClusterManager:
         backend: str | None = None,
         read_only: Sequence[str | Path] = (),
         writable: Sequence[str | Path] = (),
+        current_folder: bool = True,
         name: str | None = None,
         cluster_name: str | None = None,
         progress: Progress | None = None,
@@ -170,6 +173,7 @@ class DaskClusterManager:
         self._may_be_taken = cluster_name is not None
         self._process = os.getpid()
         self._mounts = make_mounts(read_only, writable)
+        self._current_folder = current_folder
         self._progress = progress or _ignore
         self._build_progress = build_progress or _ignore
         self._before_start = before_start or _ignore
@@ -247,7 +251,7 @@ class DaskClusterManager:
             refuse_second(self._engine, plan.name)
         ensure_images(self._engine, self.settings, progress=self._build_progress)
         count = "1 worker" if len(plan.workers) == 1 else f"{len(plan.workers)} workers"
-        self._progress(f"starting {count} in containers")
+        self._progress(f"starting {count} in containers, which see {describe_mounts(plan)}")
         self._reaper = Reaper(plan.name, keys_folder(plan.name, launcher_mark()))
         keys = make_keys(plan.name)
         self._keys = KeyFolder(plan.name, keys)
@@ -260,7 +264,14 @@ class DaskClusterManager:
         return plan
 
     def _make_plan(self, backend: Backend, engine: EngineInventory | None = None) -> ClusterPlan:
-        plan = plan_here(self.settings, self._name, backend=backend, engine=engine, mounts=self._mounts)
+        plan = plan_here(
+            self.settings,
+            self._name,
+            backend=backend,
+            engine=engine,
+            mounts=self._mounts,
+            current_folder=self._current_folder,
+        )
         log_warnings(plan)
         self._before_start(plan)
         if backend == "docker":

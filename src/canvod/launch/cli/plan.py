@@ -90,7 +90,14 @@ def plan(
         )
     else:
         backend, reason, engine = _choose(settings)
-        result = plan_here(settings, name or STAND_IN_NAME, backend=backend, engine=engine, mounts=mounts)
+        result = plan_here(
+            settings,
+            name or STAND_IN_NAME,
+            backend=backend,
+            engine=engine,
+            mounts=mounts,
+            current_folder=True,
+        )
         if backend == "docker":
             require_mounts(result)
     if json_output:

@@ -191,8 +191,21 @@ class ContainerFleet:
         return str(answer["Id"])
 
     def _create(self, container: Container) -> Container:
-        plan = container.plan
         self._network.result(timeout=self.plan.start_timeout_s)
+        try:
+            return self._create_as_planned(container)
+        except EngineError as error:
+            # A folder that only its user may look at, on NFS or FUSE, is closed to the engine, which is root.
+            plan = container.plan
+            mounts = tuple(each for each in plan.mounts if not (each.optional and each.path in error.message))
+            if len(mounts) == len(plan.mounts):
+                raise
+            log.warning("current_folder_not_shown", container=plan.name, reason=error.message)
+            container.plan = plan.model_copy(update={"mounts": mounts})
+            return self._create(container)
+
+    def _create_as_planned(self, container: Container) -> Container:
+        plan = container.plan
         ports: Iterable[int | None] = [None]
         if plan.role == "scheduler":
             wanted = self.plan.dashboard_port

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from canvod.launch.plan.access import can_be_seen
 from canvod.launch.plan.model import Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from canvod.launch.plan.model import ClusterPlan
 
@@ -39,6 +41,56 @@ def _names(path: str | Path) -> list[str]:
     name = str(absolute(path))
     target = os.path.realpath(name)
     return [name] if target == name or not can_be_seen(target) else [name, target]
+
+
+def show_current_folder(mounts: Iterable[Mount], environ: Mapping[str, str]) -> tuple[tuple[Mount, ...], str]:
+    """Show workers the current folder, read only, unless that would show them a whole home.
+
+    Parameters
+    ----------
+    mounts : iterable of Mount
+        What they see anyway.
+    environ : mapping
+        Environment of the caller, whose shell may know the folder by a name with links in it (``PWD``).
+
+    Returns
+    -------
+    tuple of (tuple of Mount, str)
+        The mounts to add; and why there are none, or nothing where that is plain.
+    """
+    try:
+        folder = Path.cwd()
+    except OSError:
+        return (), "There is no current folder any more."
+    named = Path(environ.get("PWD") or folder)
+    if not named.is_absolute() or os.path.realpath(named) != str(folder):
+        named = folder
+    if any(path.is_relative_to(mount.path) for mount in mounts for path in (named, folder)):
+        return (), ""
+    if any(home.is_relative_to(folder) for home in _homes(environ)):
+        reason = "it is, or holds, a home"
+    elif not can_be_seen(str(folder)):
+        reason = "containers have one of their own"
+    else:
+        shown = make_mounts([named], [])
+        return tuple(mount.model_copy(update={"optional": True}) for mount in shown), ""
+    return (), f"The current folder {named} is not shown: {reason}. What workers are to read has to be named."
+
+
+def _homes(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the homes of the caller, and of who stands behind root."""
+    if "HOME" in environ:
+        yield Path(os.path.realpath(environ["HOME"]))
+    for uid in (os.getuid(), environ.get("SUDO_UID", "")):
+        with suppress(KeyError, ValueError):
+            yield Path(os.path.realpath(pwd.getpwuid(int(uid)).pw_dir))
+
+
+def describe_mounts(plan: ClusterPlan) -> str:
+    """Tell what workers see of the host, as ``/data (read only), /stores (writable)``."""
+    mounts = plan.workers[0].mounts
+    told = (f"{mount.path} ({'read only' if mount.read_only else 'writable'})" for mount in mounts)
+    return ", ".join(told) or "nothing of this host"
 
 
 def require_mounts(plan: ClusterPlan) -> None:
@@ -101,16 +153,13 @@ def require_visible(plan: ClusterPlan, read: Iterable[Path], write: Iterable[Pat
     for paths, writes in ((read, False), (write, True)):
         for path in paths:
             if not sees(path, writes=writes):
-                seen = ", ".join(
-                    f"{mount.path} ({'read only' if mount.read_only else 'writable'})" for mount in mounts
-                )
                 option = "--writable" if writes else "--read-only"
                 shown = path if exists(path) else path.parent
                 real = Path(os.path.realpath(path))
                 other = f"name it {real}, as they see it; or " if sees(real, writes=writes) else ""
                 raise InputError(
                     f"The workers of cluster {plan.name} cannot {'write' if writes else 'see'} {path}; "
-                    f"they see {seen or 'nothing of this host'}.",
+                    f"they see {describe_mounts(plan)}.",
                     hint=f"{other}start it with it: canvod-launch down {plan.name}, then canvod-launch up "
                     f"--name {plan.name} {option} {shown}; or leave --cluster out",
                 )

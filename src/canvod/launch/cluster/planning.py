@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.launcher import own_labels
-from canvod.launch.cluster.mounts import make_mounts
+from canvod.launch.cluster.mounts import describe_mounts, make_mounts, show_current_folder
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.inventory import read_inventory
+from canvod.launch.plan.model import Note
 from canvod.launch.plan.naming import installed_version
 from canvod.launch.plan.planner import make_plan
 
@@ -28,6 +29,7 @@ def plan_here(
     backend: Backend,
     engine: EngineInventory | None = None,
     mounts: Sequence[Mount] = (),
+    current_folder: bool = False,
     standing: bool = False,
     idle_timeout_s: float | None = None,
 ) -> ClusterPlan:
@@ -43,6 +45,8 @@ def plan_here(
         What carries it out.
     engine, mounts, standing, idle_timeout_s
         As in `canvod.launch.plan.planner.make_plan`.
+    current_folder : bool
+        Whether workers in containers see the current folder too, read only; never a home.
 
     Returns
     -------
@@ -54,20 +58,29 @@ def plan_here(
     PlanError
         If the settings do not fit this host.
     """
-    return make_plan(
+    # Those of the settings once more, for what links in them lead to.
+    mounts = [*make_mounts(settings.launch.read_only, settings.launch.writable), *mounts]
+    reason = ""
+    if current_folder and backend == "docker":
+        shown, reason = show_current_folder(mounts, os.environ)
+        mounts += shown
+    plan = make_plan(
         settings,
         read_inventory(),
         backend=backend,
         name=name,
         engine=engine,
-        # Those of the settings once more, for what links in them lead to.
-        mounts=(*make_mounts(settings.launch.read_only, settings.launch.writable), *mounts),
+        mounts=mounts,
         environ=os.environ,
         version=installed_version(),
         labels=own_labels(standing=standing) if backend == "docker" else None,
         standing=standing,
         idle_timeout_s=idle_timeout_s,
     )
+    if plan.backend != "docker":
+        return plan
+    note = Note(level="info", text=f"Workers see {describe_mounts(plan)}. {reason}".strip())
+    return plan.model_copy(update={"notes": (*plan.notes, note)})
 
 
 def log_warnings(plan: ClusterPlan) -> None:

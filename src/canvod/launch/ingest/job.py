@@ -134,6 +134,7 @@ class IngestJob:
             name=self.cluster,
             read_only=self._folders_to_read() if self.cluster is None else (),
             writable=[self.store] if self.cluster is None else (),
+            current_folder=False,
             progress=progress,
             build_progress=build_progress,
             before_start=self._before_start,

@@ -138,6 +138,7 @@ def _require_seen(path: Path, file: str) -> None:
         raise InputError(
             f"{blind} of {len(answers)} workers of {client.scheduler.address} cannot see the store {path}",
             hint=f'let them see it with DaskClusterManager(read_only=["{path}"]), with --read-only {path} of '
-            "canvod-launch run and up, or with launch.read_only; or read it without them: "
+            "canvod-launch run and up, with launch.read_only, or by starting the first two in a folder that "
+            "holds it and is no home; or read it without them: "
             "xarray.open_zarr(canvod.launch.open_store(PATH), group=GROUP, chunks=None)",
         )

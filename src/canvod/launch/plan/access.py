@@ -96,7 +96,7 @@ def worker_spill_path(settings: Settings) -> str:
     return SPILL_PATH if folder is None else str(folder)
 
 
-def can_be_seen(path: str, reserved: Iterable[str] = RESERVED_PATHS) -> bool:
+def can_be_seen(path: str, reserved: Iterable[str] = (*RESERVED_PATHS, SPILL_PATH)) -> bool:
     """Whether containers can see a path of the host under its own name, and not one of their own instead.
 
     Parameters
@@ -130,19 +130,29 @@ def worker_mounts(settings: Settings, mounts: Iterable[Mount]) -> tuple[Mount, .
     PlanError
         If a mount would hide what a container has of its own.
     """
-    merged = {str(path): True for path in settings.launch.read_only}
-    merged |= {str(path): False for path in settings.launch.writable}
-    for mount in mounts:
-        merged[mount.path] = mount.read_only and merged.get(mount.path, True)
+    launch = settings.launch
+    merged: dict[str, Mount] = {}
+    for mount in (
+        *(Mount(path=str(path), read_only=True) for path in launch.read_only),
+        *(Mount(path=str(path), read_only=False) for path in launch.writable),
+        *mounts,
+    ):
+        other = merged.get(mount.path, mount)
+        merged[mount.path] = Mount(
+            path=mount.path,
+            read_only=mount.read_only and other.read_only,
+            optional=mount.optional and other.optional,
+        )
     reserved: tuple[str, ...] = RESERVED_PATHS
     if settings.launch.spill_dir is None:
         reserved = (*RESERVED_PATHS, SPILL_PATH)
     else:
-        merged[worker_spill_path(settings)] = False
+        spill = worker_spill_path(settings)
+        merged[spill] = Mount(path=spill, read_only=False)
     for path in merged:
         if not can_be_seen(path, reserved):
             raise PlanError(
                 f"Containers cannot see {path} of the host: they have one of their own.",
                 hint="use a folder elsewhere, such as a subfolder of /data or of your home",
             )
-    return tuple(Mount(path=path, read_only=read_only) for path, read_only in sorted(merged.items()))
+    return tuple(mount for _, mount in sorted(merged.items()))

@@ -82,6 +82,8 @@ class Mount(Frozen):
 
     path: str
     read_only: bool
+    optional: bool = False
+    """Left out where the engine cannot mount it: it is shown without having been asked for."""
 
 
 class ContainerPlan(Frozen):
