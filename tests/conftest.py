@@ -12,6 +12,7 @@ import pytest
 import hypothesis_profiles  # noqa: F401 - loads the profile for every test
 from canvod.launch.engine import connect
 from canvod.launch.errors import EngineError
+from required import skip_without
 
 pytest_plugins = ("images_fixture",)
 """The engine and the images, for every test of containers."""
@@ -33,9 +34,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test of containers where no engine answers, or fail it where CANVOD_REQUIRE_DOCKER=1."""
     if item.get_closest_marker("docker") is None or (problem := _engine_problem()) is None:
         return
-    if os.environ.get("CANVOD_REQUIRE_DOCKER", "0") not in {"", "0"}:
-        pytest.fail(f"CANVOD_REQUIRE_DOCKER is set, and there is no engine. {problem}", pytrace=False)
-    pytest.skip(problem)
+    skip_without("DOCKER", problem)
 
 
 @cache
@@ -54,8 +53,9 @@ def _data_folder(name: str) -> Path:
     data = Path(os.environ.get("CANVOD_TEST_DATA", root.parent / "shared" / "data"))
     folder = data / name
     if not folder.is_dir():
-        pytest.skip(
-            f"no real data: {folder} is not there; set CANVOD_TEST_DATA to the folder that holds {name}/"
+        skip_without(
+            "DATA",
+            f"no real data: {folder} is not there; set CANVOD_TEST_DATA to the folder that holds {name}/",
         )
     return folder
 

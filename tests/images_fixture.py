@@ -14,6 +14,7 @@ from canvod.launch.engine import Client, connect
 from canvod.launch.errors import ImageError
 from canvod.launch.images.build import BuiltImage, build_images
 from canvod.launch.images.debian import SUITES
+from required import skip_without
 
 if TYPE_CHECKING:
     from canvod.launch.images.events import BuildEvent
@@ -47,10 +48,9 @@ def images_of(engine: Client) -> Callable[[str], dict[str, BuiltImage]]:
         try:
             built = build_images(engine, load_settings({"launch": {"python": python}}), progress=_tell)
         except ImageError as exc:
-            required = os.environ.get("CANVOD_REQUIRE_DOCKER", "0") not in {"", "0"}
-            if required or (os.geteuid() == 0 and python in SUITES):
+            if os.geteuid() == 0 and python in SUITES:
                 raise
-            pytest.skip(f"no images of Python {python}, and no way to make them: {exc.message}")
+            skip_without("DOCKER", f"no images of Python {python}, and no way to make them: {exc.message}")
         return {image.role: image for image in built if image.role is not None}
 
     return build

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
+from required import skip_without
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -22,6 +21,4 @@ def oracle(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as exc:
         reason = f"{exc.name} is not installed for Python {sys.version_info.major}.{sys.version_info.minor}"
-        if os.environ.get("CANVOD_REQUIRE_ORACLES", "0") not in {"", "0"}:
-            pytest.fail(f"CANVOD_REQUIRE_ORACLES is set, and {reason}", pytrace=False)
-        pytest.skip(reason)
+        skip_without("ORACLES", reason)

@@ -33,6 +33,7 @@ from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.keys import security
 from ingest_files import write_window
 from leftovers import RUN
+from required import skip_without
 
 if TYPE_CHECKING:
     import docker
@@ -147,11 +148,7 @@ def cli_config() -> str:
         [str(TOP / "scripts/compose-plugin")], check=False, capture_output=True, text=True, timeout=600
     )
     if done.returncode != 0:
-        if os.environ.get("CANVOD_REQUIRE_DOCKER", "0") not in {"", "0"}:
-            pytest.fail(
-                f"CANVOD_REQUIRE_DOCKER is set, and there is no Compose 2. {done.stderr}", pytrace=False
-            )
-        pytest.skip(done.stderr)
+        skip_without("DOCKER", done.stderr)
     return done.stdout.strip()
 
 
@@ -174,9 +171,9 @@ def project(
     try:
         prepare_compose(engine, load_settings(None), folder)
     except ImageError as exc:
-        if os.environ.get("CANVOD_REQUIRE_DOCKER", "0") in {"", "0"} and os.geteuid() != 0:
-            pytest.skip(f"no base image, and no right to make one: {exc.message}")
-        raise
+        if os.geteuid() == 0:
+            raise
+        skip_without("DOCKER", f"no base image, and no right to make one: {exc.message}")
     made.run("down", "--volumes", "--remove-orphans")
     try:
         made.run("build", timeout=BUILD_TIMEOUT_S)

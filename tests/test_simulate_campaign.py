@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hatanaka
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from canvod.launch.simulate import Position, observe, simulate
 from canvod.launch.simulate.campaign import BYTES_PER_EPOCH, DEFAULT_POSITION
 from canvod.launch.simulate.names import file_name
 from canvod.launch.simulate.request import check_files, check_interval
+from oracles import oracle
 
 BANDS = {
     "G1C": "L1|C",
@@ -124,9 +126,7 @@ def simulated(receiver):
 @pytest.mark.parametrize("receiver", [1, 2])
 def test_canvod_readers_gives_what_was_simulated(campaign, receiver):
     """The reference reader has the epochs and strengths that were simulated, all of them and no other."""
-    readers = pytest.importorskip(
-        "canvod.readers", reason="canvod-readers is not installed (needs Python 3.14)"
-    )
+    readers = oracle("canvod.readers")
     observed = simulated(receiver)
     dataset = readers.Rnxv3Obs(fpath=campaign.files[2 * receiver - 2]).to_ds(keep_data_vars=["SNR"])
     assert dataset["epoch"].values.astype("datetime64[ns]").tolist() == observed.epochs.tolist()
@@ -147,7 +147,7 @@ def test_canvod_readers_gives_what_was_simulated(campaign, receiver):
 @pytest.mark.parametrize("receiver", [1, 2])
 def test_georinex_gives_what_was_simulated(campaign, receiver):
     """The second reader has the epochs and strengths that were simulated."""
-    georinex = pytest.importorskip("georinex", reason="georinex is not installed")
+    georinex = oracle("georinex")
     observed = simulated(receiver)
     dataset = georinex.load(campaign.files[2 * receiver - 2], meas=["S"])
     assert dataset["time"].values.astype("datetime64[ns]").tolist() == observed.epochs.tolist()
@@ -159,7 +159,6 @@ def test_georinex_gives_what_was_simulated(campaign, receiver):
 
 def test_crx2rnx_restores_a_simulated_file(campaign, tmp_path):
     """A file goes through Compact RINEX, gzip and compress, and comes back line by line, value by value."""
-    hatanaka = pytest.importorskip("hatanaka", reason="hatanaka is not installed")
     content = campaign.files[2].read_bytes()
     expected = [line.rstrip() for line in content.splitlines()]
     for compression in ("gz", "Z"):

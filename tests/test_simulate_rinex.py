@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import hatanaka
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from canvod.launch.errors import InputError
 from canvod.launch.simulate import PhaseShift, RinexHeader, render_rinex, write_rinex
 from canvod.launch.simulate.rinex import _format_f14_3
+from oracles import oracle
 from rinex211 import write_rinex211
 
 EPOCHS = np.datetime64("2025-03-01T23:59:50", "ns") + np.arange(4) * np.timedelta64(5, "s")
@@ -263,9 +265,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 
 def test_canvod_readers_reads_the_same_values(tmp_path):
     """The reference reader gives the epochs and strengths that were written."""
-    readers = pytest.importorskip(
-        "canvod.readers", reason="canvod-readers is not installed (needs Python 3.14)"
-    )
+    readers = oracle("canvod.readers")
     path = tmp_path / "SIMR01XXX_R_20250602359_15M_05S_MO.rnx"
     written = observations()
     write_rinex(path, HEADER, EPOCHS, written)
@@ -282,7 +282,7 @@ def test_canvod_readers_reads_the_same_values(tmp_path):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_georinex_reads_the_same_values(tmp_path):
     """The second reader gives the epochs and every value that was written."""
-    georinex = pytest.importorskip("georinex", reason="georinex is not installed")
+    georinex = oracle("georinex")
     path = tmp_path / "one.rnx"
     written = observations()
     write_rinex(path, HEADER, EPOCHS, written)
@@ -296,7 +296,7 @@ def test_georinex_reads_the_same_values(tmp_path):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_georinex_reads_the_rinex_211_files_of_the_tests(tmp_path):
     """Continued satellite lists and observation lines of the 2.11 writer come back as they were written."""
-    georinex = pytest.importorskip("georinex", reason="georinex is not installed")
+    georinex = oracle("georinex")
     random = np.random.default_rng(1)
     written = {
         f"{system}{number:02d}": {
@@ -320,7 +320,6 @@ def test_georinex_reads_the_rinex_211_files_of_the_tests(tmp_path):
 
 def test_hatanaka_compresses_and_restores_the_file():
     """RNX2CRX accepts the file, and CRX2RNX, also from .crx.gz and .crx.Z, gives back every line."""
-    hatanaka = pytest.importorskip("hatanaka", reason="hatanaka is not installed")
     content = render_rinex(HEADER, EPOCHS, observations())
     compact = hatanaka.rnx2crx(content)
     assert compact.startswith(b"3.0                 COMPACT RINEX FORMAT")
