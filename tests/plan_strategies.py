@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from canvod.launch.config import Settings
 from canvod.launch.plan.model import Cpu, EngineInventory, HostInventory
-
-GB = 1024**3
+from canvod.launch.units import GIB
 
 
 def make_host(
@@ -36,10 +35,10 @@ def make_host(
         "cpus": tuple(cpu for cpu in cpus if allowed is None or cpu.id in allowed),
         "other_cpus": tuple(cpu for cpu in cpus if allowed is not None and cpu.id not in allowed),
         "cpu_quota": None,
-        "memory_total_bytes": int(memory_gb * GB),
-        "memory_available_bytes": int(memory_gb * GB * 0.9),
+        "memory_total_bytes": int(memory_gb * GIB),
+        "memory_available_bytes": int(memory_gb * GIB * 0.9),
         "memory_limit_bytes": None,
-        "node_memory_bytes": {node: int(memory_gb * GB / nodes) for node in range(nodes)},
+        "node_memory_bytes": {node: int(memory_gb * GIB / nodes) for node in range(nodes)},
         "cgroup_version": 2,
         "uid": 1000,
         "gid": 1000,
@@ -67,13 +66,13 @@ def make_settings(**sections: Any) -> Settings:
 
 @st.composite
 def hosts(draw: st.DrawFn) -> HostInventory:
-    """Hosts with 1 to 4 nodes, SMT or not, holes, restricted sets, limits, and 1 GB to 2 TB of memory."""
+    """Hosts with 1 to 4 nodes, SMT or not, holes, restricted sets, limits, and 1 GiB to 2 TiB of memory."""
     nodes, cores = draw(st.integers(1, 4)), draw(st.integers(1, 12))
     smt = draw(st.sampled_from([1, 1, 2, 2, 4]))
     everything = list(range(nodes * cores * smt))
     allowed = draw(st.none() | st.sets(st.sampled_from(everything), min_size=1))
-    memory = draw(st.integers(1 * GB, 2048 * GB))
-    limit = draw(st.none() | st.integers(GB, 2 * memory))
+    memory = draw(st.integers(1 * GIB, 2048 * GIB))
+    limit = draw(st.none() | st.integers(GIB, 2 * memory))
     ceiling = memory if limit is None else min(memory, limit)
     known = draw(st.booleans())
     memoryless = draw(st.integers(0, nodes))
@@ -110,7 +109,7 @@ def cases(draw: st.DrawFn) -> tuple[Settings, HostInventory]:
     """Pairs of a host and valid settings that need not fit it."""
     host = draw(hosts())
     ids = st.sampled_from([cpu.id for cpu in host.cpus]) | st.integers(0, 200)
-    total_gb = host.memory_total_bytes / GB
+    total_gb = host.memory_total_bytes / GIB
     processing: dict[str, Any] = {
         "resource_mode": draw(st.sampled_from(["auto", "manual"])),
         "n_max_threads": draw(st.integers(1, 10_000)),
@@ -136,12 +135,12 @@ def fitting_cases(draw: st.DrawFn) -> tuple[Settings, HostInventory]:
     host = draw(hosts())
     ids = [cpu.id for cpu in host.cpus]
     ceiling = min(host.memory_total_bytes, host.memory_limit_bytes or host.memory_total_bytes)
-    # Always enough for the scheduler (0.25 GB) and one worker (0.5 GB) at the least.
-    available = draw(st.integers(min(ceiling, int(0.75 * GB)), ceiling))
+    # Always enough for the scheduler (0.25 GiB) and one worker (0.5 GiB) at the least.
+    available = draw(st.integers(min(ceiling, int(0.75 * GIB)), ceiling))
     host = host.model_copy(update={"memory_available_bytes": available})
     # The scheduler is not counted among the workers' memory in manual mode.
-    budget_gb = draw(st.floats(0.5, max(0.5, ceiling / GB)))
-    detected_gb = max(0.0, available / GB - 0.25)
+    budget_gb = draw(st.floats(0.5, max(0.5, ceiling / GIB)))
+    detected_gb = max(0.0, available / GIB - 0.25)
     given_memory = draw(st.booleans()) or detected_gb < 0.5
     most = int((budget_gb if given_memory else detected_gb) / 0.5)
     auto = draw(st.booleans()) and detected_gb >= 0.5

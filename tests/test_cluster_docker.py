@@ -376,7 +376,7 @@ def test_what_the_nanny_does_not_see_the_kernel_stops_at_the_cap(
     assert future.result(timeout=60) == -9
     explained = eventually(lambda: cluster.explain_death(worker.dask_name))
     assert explained is not None
-    assert "the kernel killed it at its memory cap of 1.00 GiB" in explained
+    assert "the kernel killed it at its memory cap of 1 GiB" in explained
     assert "max_memory_gb" in explained
 
 
@@ -456,7 +456,7 @@ def test_a_container_that_dies_while_starting_is_explained_and_nothing_is_left(
     assert re.search("ended (while the cluster was starting|as soon as it was started)", message)
     assert "exited with code 1" in message
     assert "the reason is this" in message
-    assert "memory cap of 1.00 GiB: no" in message
+    assert "memory cap of 1 GiB: no" in message
     assert engine_leftovers(engine, plan.name) == []
 
 
@@ -472,7 +472,7 @@ def test_a_container_too_small_to_start_is_reported_as_out_of_memory(
     with pytest.raises(ContainerFailedError) as caught:
         started(plan, engine)
     message = str(caught.value)
-    assert "killed by the kernel at its memory cap of 0.06 GiB: yes" in message
+    assert "killed by the kernel at its memory cap of 64 MiB: yes" in message
     assert "raise processing.max_memory_gb" in message
     assert engine_leftovers(engine, plan.name) == []
 

@@ -26,16 +26,17 @@ from canvod.launch.errors import ImageError, KeysError, PlanError
 from canvod.launch.images import compose_site
 from canvod.launch.images.site import Site
 from canvod.launch.plan.access import FALLBACK_USER
-from canvod.launch.plan.memory import COMFORTABLE_WORKER_BYTES, GB
+from canvod.launch.plan.memory import COMFORTABLE_WORKER_BYTES
 from canvod.launch.plan.model import ClusterPlan, Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime import scheduler, worker
+from canvod.launch.units import GIB
 from plan_strategies import fitting_cases, make_engine, make_host, make_settings
 
 TOP = Path(__file__).resolve().parent.parent
 COMPOSE = (TOP / "compose.yaml").read_text()
 VARIABLE = re.compile(r"\$\{(CANVOD_\w+)(?::-([^}]*))?\}")
-UNITS = {"b": 1, "k": 1024, "m": 1024**2, "g": GB}
+UNITS = {"b": 1, "k": 1024, "m": 1024**2, "g": GIB}
 
 
 def defaults() -> dict[str, str]:
@@ -91,9 +92,9 @@ def test_the_defaults_are_the_launchers():
     assert found["CANVOD_USER"] == FALLBACK_USER
     assert found["CANVOD_THREADS"] == str(Settings().processing.threads_per_worker)
     assert found["CANVOD_NICE"] == str(Settings().processing.nice_priority)
-    assert size(found["CANVOD_SCHEDULER_MEMORY"]) == launch.scheduler_memory_gb * GB
+    assert size(found["CANVOD_SCHEDULER_MEMORY"]) == launch.scheduler_memory_gb * GIB
     assert size(found["CANVOD_WORKER_MEMORY"]) == COMFORTABLE_WORKER_BYTES
-    assert int(found["CANVOD_SPILL_BYTES"]) == launch.spill_gb * GB
+    assert int(found["CANVOD_SPILL_BYTES"]) == launch.spill_gb * GIB
     assert found["CANVOD_TMP_MB"] == str(launch.tmp_mb)
     assert found["CANVOD_PIDS_LIMIT"] == str(launch.pids_limit)
     assert found["CANVOD_DASHBOARD_PORT"] == str(launch.dashboard_port)

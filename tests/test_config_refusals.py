@@ -55,7 +55,7 @@ REFUSED = {
     "nice too high": ("processing:\n  nice_priority: 20\n", ["processing.nice_priority = 20 is above 19"]),
     "no memory": (
         "processing:\n  max_memory_gb: 0\n",
-        ["processing.max_memory_gb = 0 is not above 0", "1024**3"],
+        ["processing.max_memory_gb = 0 is not above 0", "GiB"],
     ),
     "negative memory": (
         "processing:\n  max_memory_gb: -1.5\n",
@@ -247,7 +247,7 @@ def test_file_that_may_not_be_read(tmp_path):
     ("content", "expected"),
     [
         (b"launch:\n  # \xe9t\xe9\n", "not UTF-8 text (byte 0xe9 in line 2)"),
-        (b"# " + b"x" * (4 * 1024**2), "larger than 4 MB"),
+        (b"# " + b"x" * (4 * 1024**2), "larger than 4 MiB"),
     ],
 )
 def test_file_that_holds_no_settings(tmp_path, content, expected):

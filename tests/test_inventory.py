@@ -18,11 +18,11 @@ from canvod.launch.plan.cgroups import NO_LIMIT, read_cgroups
 from canvod.launch.plan.cpulist import format_cpulist, parse_cpulist
 from canvod.launch.plan.inventory import ProcessView, read_inventory
 from canvod.launch.plan.model import HostInventory
+from canvod.launch.units import GIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-GB = 1024**3
 V1_NO_LIMIT = 9223372036854771712
 """What memory.limit_in_bytes shows without a limit, with pages of 4 KB."""
 
@@ -64,8 +64,8 @@ def view(cpus: int = 32, **changes: object) -> ProcessView:
     """What a process of that host is told by the kernel."""
     values: dict[str, object] = {
         "affinity": frozenset(range(cpus)),
-        "memory_total_bytes": 64 * GB,
-        "memory_available_bytes": 60 * GB,
+        "memory_total_bytes": 64 * GIB,
+        "memory_available_bytes": 60 * GIB,
         "uid": 1000,
         "gid": 100,
     }
@@ -80,7 +80,7 @@ def test_two_sockets_with_smt(tmp_path, name):
     assert inventory.cpus[3].core == (3, 19)
     assert inventory.cpus[19].core == (3, 19)
     assert [cpu.id for cpu in inventory.cpus if cpu.node == 1] == [*range(8, 16), *range(24, 32)]
-    assert inventory.node_memory_bytes == {0: 32 * GB, 1: 32 * GB}
+    assert inventory.node_memory_bytes == {0: 32 * GIB, 1: 32 * GIB}
     assert inventory.other_cpus == ()
     assert (inventory.uid, inventory.gid) == (1000, 100)
 
@@ -91,7 +91,7 @@ def test_nothing_to_read(tmp_path):
     assert [(cpu.id, cpu.core, cpu.node) for cpu in inventory.cpus] == [(0, (0,), 0), (1, (1,), 0)]
     assert inventory.cpu_quota is None
     assert inventory.memory_limit_bytes is None
-    assert inventory.memory_available_bytes == 60 * GB
+    assert inventory.memory_available_bytes == 60 * GIB
     assert inventory.node_memory_bytes == {}
 
 
@@ -110,11 +110,11 @@ def test_v1(tmp_path):
         "proc/self/mountinfo": MOUNTS_V1,
         "proc/self/cgroup": "4:memory:/job/step\n3:cpuset:/job\n2:cpu,cpuacct:/job/step\n1:name=systemd:/x",
         f"{memory}/memory.limit_in_bytes": V1_NO_LIMIT,
-        f"{memory}/job/memory.limit_in_bytes": 8 * GB,
-        f"{memory}/job/memory.usage_in_bytes": 6 * GB,
-        f"{memory}/job/memory.stat": f"cache 5\ninactive_file 7\ntotal_inactive_file {1 * GB}",
-        f"{memory}/job/step/memory.limit_in_bytes": 16 * GB,
-        f"{memory}/job/step/memory.usage_in_bytes": 1 * GB,
+        f"{memory}/job/memory.limit_in_bytes": 8 * GIB,
+        f"{memory}/job/memory.usage_in_bytes": 6 * GIB,
+        f"{memory}/job/memory.stat": f"cache 5\ninactive_file 7\ntotal_inactive_file {1 * GIB}",
+        f"{memory}/job/step/memory.limit_in_bytes": 16 * GIB,
+        f"{memory}/job/step/memory.usage_in_bytes": 1 * GIB,
         f"{cpu}/cpu.cfs_quota_us": -1,
         f"{cpu}/cpu.cfs_period_us": 100000,
         f"{cpu}/job/cpu.cfs_quota_us": 250000,
@@ -126,8 +126,8 @@ def test_v1(tmp_path):
     }
     inventory = read_inventory(write(tmp_path, files), view=view(8))
     assert inventory.cgroup_version == 1
-    assert inventory.memory_limit_bytes == 8 * GB
-    assert inventory.memory_available_bytes == 3 * GB
+    assert inventory.memory_limit_bytes == 8 * GIB
+    assert inventory.memory_available_bytes == 3 * GIB
     assert inventory.cpu_quota == 2.5
     assert [cpu.id for cpu in inventory.cpus] == [2, 3, 4, 5]
 
@@ -138,14 +138,14 @@ def test_v1_without_limits(tmp_path):
         "proc/self/mountinfo": MOUNTS_V1,
         "proc/self/cgroup": "4:memory:/\n2:cpu,cpuacct:/",
         "sys/fs/cgroup/memory/memory.limit_in_bytes": V1_NO_LIMIT,
-        "sys/fs/cgroup/memory/memory.usage_in_bytes": 6 * GB,
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": 6 * GIB,
         "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": -1,
     }
     limits = read_cgroups(write(tmp_path, files))
     assert limits.memory_limit_bytes is None
     assert limits.memory_left_bytes is None
     assert limits.cpu_quota is None
-    assert V1_NO_LIMIT >= NO_LIMIT > 2048 * GB
+    assert V1_NO_LIMIT >= NO_LIMIT > 2048 * GIB
 
 
 def test_v2(tmp_path):
@@ -155,20 +155,20 @@ def test_v2(tmp_path):
         "proc/self/mountinfo": MOUNTS_V2,
         "proc/self/cgroup": "0::/user.slice/job.scope",
         f"{group}/cpuset.cpus.effective": "0-7",
-        f"{group}/user.slice/memory.max": 10 * GB,
-        f"{group}/user.slice/memory.current": 7 * GB,
-        f"{group}/user.slice/memory.stat": f"anon 1\ninactive_file {2 * GB}\nactive_file 3",
+        f"{group}/user.slice/memory.max": 10 * GIB,
+        f"{group}/user.slice/memory.current": 7 * GIB,
+        f"{group}/user.slice/memory.stat": f"anon 1\ninactive_file {2 * GIB}\nactive_file 3",
         f"{group}/user.slice/cpu.max": "max 100000",
         f"{group}/user.slice/job.scope/memory.max": "max",
-        f"{group}/user.slice/job.scope/memory.current": 1 * GB,
+        f"{group}/user.slice/job.scope/memory.current": 1 * GIB,
         f"{group}/user.slice/job.scope/cpu.max": "150000 50000",
         f"{group}/user.slice/job.scope/cpuset.cpus": "",
         f"{group}/user.slice/job.scope/cpuset.cpus.effective": "0-3",
     }
     inventory = read_inventory(write(tmp_path, files), view=view(8))
     assert inventory.cgroup_version == 2
-    assert inventory.memory_limit_bytes == 10 * GB
-    assert inventory.memory_available_bytes == 5 * GB
+    assert inventory.memory_limit_bytes == 10 * GIB
+    assert inventory.memory_available_bytes == 5 * GIB
     assert inventory.cpu_quota == 3.0
     assert [cpu.id for cpu in inventory.cpus] == [0, 1, 2, 3]
 
@@ -178,12 +178,12 @@ def test_hybrid(tmp_path):
     files = {
         "proc/self/mountinfo": MOUNTS_HYBRID,
         "proc/self/cgroup": "4:memory:/job\n0::/elsewhere",
-        "sys/fs/cgroup/memory/job/memory.limit_in_bytes": 2 * GB,
-        "sys/fs/cgroup/unified/elsewhere/memory.max": 1 * GB,
+        "sys/fs/cgroup/memory/job/memory.limit_in_bytes": 2 * GIB,
+        "sys/fs/cgroup/unified/elsewhere/memory.max": 1 * GIB,
     }
     limits = read_cgroups(write(tmp_path, files))
     assert limits.version == 1
-    assert limits.memory_limit_bytes == 2 * GB
+    assert limits.memory_limit_bytes == 2 * GIB
 
 
 def test_a_controller_may_be_left_to_version_2(tmp_path):
@@ -192,12 +192,12 @@ def test_a_controller_may_be_left_to_version_2(tmp_path):
     files = {
         "proc/self/mountinfo": mounts,
         "proc/self/cgroup": "2:cpu,cpuacct:/job\n0::/job",
-        "sys/fs/cgroup/unified/job/memory.max": 1 * GB,
+        "sys/fs/cgroup/unified/job/memory.max": 1 * GIB,
         "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us": 50000,
         "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us": 100000,
     }
     limits = read_cgroups(write(tmp_path, files))
-    assert limits.memory_limit_bytes == 1 * GB
+    assert limits.memory_limit_bytes == 1 * GIB
     assert limits.cpu_quota == 0.5
 
 
@@ -206,9 +206,9 @@ def test_inside_a_container_of_version_1(tmp_path):
     files = {
         "proc/self/mountinfo": "35 31 0:32 /docker/ab /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
         "proc/self/cgroup": "4:memory:/docker/ab",
-        "sys/fs/cgroup/memory/memory.limit_in_bytes": 3 * GB,
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": 3 * GIB,
     }
-    assert read_cgroups(write(tmp_path, files)).memory_limit_bytes == 3 * GB
+    assert read_cgroups(write(tmp_path, files)).memory_limit_bytes == 3 * GIB
 
 
 @pytest.mark.parametrize("group", ["/", "/../../other", "/outside"])
@@ -217,9 +217,9 @@ def test_inside_a_container_of_version_2(tmp_path, group):
     files = {
         "proc/self/mountinfo": MOUNTS_V2.replace(" / /sys", " /here /sys") if group != "/" else MOUNTS_V2,
         "proc/self/cgroup": f"0::{group}",
-        "sys/fs/cgroup/memory.max": 3 * GB,
+        "sys/fs/cgroup/memory.max": 3 * GIB,
     }
-    assert read_cgroups(write(tmp_path, files)).memory_limit_bytes == 3 * GB
+    assert read_cgroups(write(tmp_path, files)).memory_limit_bytes == 3 * GIB
 
 
 def test_a_full_group_leaves_nothing(tmp_path):
@@ -227,8 +227,8 @@ def test_a_full_group_leaves_nothing(tmp_path):
     files = {
         "proc/self/mountinfo": MOUNTS_V2,
         "proc/self/cgroup": "0::/job",
-        "sys/fs/cgroup/job/memory.max": 1 * GB,
-        "sys/fs/cgroup/job/memory.current": 2 * GB,
+        "sys/fs/cgroup/job/memory.max": 1 * GIB,
+        "sys/fs/cgroup/job/memory.current": 2 * GIB,
     }
     assert read_inventory(write(tmp_path, files), view=view()).memory_available_bytes == 0
 
@@ -302,13 +302,13 @@ def test_a_real_memory_limit_of_version_1():
     """A process below a limited group sees the limit, and never more memory than it leaves."""
     name = f"canvod-test-{os.getpid()}"
     with (
-        group(Path("/sys/fs/cgroup/memory") / name, memory__limit_in_bytes=700 * 1024**2) as outer,
-        group(outer / "inner", memory__limit_in_bytes=900 * 1024**2) as inner,
+        group(Path("/sys/fs/cgroup/memory") / name, memory__limit_in_bytes=700 * MIB) as outer,
+        group(outer / "inner", memory__limit_in_bytes=900 * MIB) as inner,
     ):
         inventory = read_within(inner)
-    assert inventory.memory_limit_bytes == 700 * 1024**2
-    assert 500 * 1024**2 < inventory.memory_available_bytes < 700 * 1024**2
-    assert inventory.memory_total_bytes > 700 * 1024**2
+    assert inventory.memory_limit_bytes == 700 * MIB
+    assert 500 * MIB < inventory.memory_available_bytes < 700 * MIB
+    assert inventory.memory_total_bytes > 700 * MIB
 
 
 def test_a_real_cpuset_and_quota_of_version_1():
@@ -334,10 +334,10 @@ def test_real_limits_of_version_2():
     if not enabled.is_file() or not {"memory", "cpu"} <= set(enabled.read_text().split()):
         pytest.skip("no cgroup v2 with the memory and cpu controllers here")
     with group(
-        top / f"canvod-test-{os.getpid()}", memory__max=700 * 1024**2, cpu__max="150000 100000"
+        top / f"canvod-test-{os.getpid()}", memory__max=700 * MIB, cpu__max="150000 100000"
     ) as limited:
         inventory = read_within(limited)
     assert inventory.cgroup_version == 2
-    assert inventory.memory_limit_bytes == 700 * 1024**2
-    assert 500 * 1024**2 < inventory.memory_available_bytes < 700 * 1024**2
+    assert inventory.memory_limit_bytes == 700 * MIB
+    assert 500 * MIB < inventory.memory_available_bytes < 700 * MIB
     assert inventory.cpu_quota == 1.5

@@ -134,9 +134,9 @@ def test_the_table_of_a_plan():
     assert lines[1].split("  ")[0] == "container"
     cells = [line.split() for line in lines[3:]]
     assert cells == [
-        ["scheduler", "0,1,8,9", "0,1", "1", "GB", "-", "1", "10", "11"],
-        ["worker-0", "0,1", "0", "4", "GB", "3.8", "GB", "2", "10", "11"],
-        ["worker-1", "8,9", "1", "4", "GB", "3.8", "GB", "2", "10", "11"],
+        ["scheduler", "0,1,8,9", "0,1", "1", "GiB", "-", "1", "10", "11"],
+        ["worker-0", "0,1", "0", "4", "GiB", "3.8", "GiB", "2", "10", "11"],
+        ["worker-1", "8,9", "1", "4", "GiB", "3.8", "GiB", "2", "10", "11"],
     ]
     assert max(map(len, lines)) <= 80
 
@@ -144,7 +144,7 @@ def test_the_table_of_a_plan():
 def test_processes_show_no_limits_that_nobody_enforces():
     """Caps, NUMA nodes and weights are left out where nothing enforces them."""
     text = drawn(plan_table(plan_for(make_host(), MANUAL | {"nice_priority": 10}, backend="process")))
-    assert text.splitlines()[2].split() == ["worker-0", "0", "any", "-", "3.8", "GB", "1", "10", "-"]
+    assert text.splitlines()[2].split() == ["worker-0", "0", "any", "-", "3.8", "GiB", "1", "10", "-"]
     assert "scheduler" not in text
 
 
@@ -179,7 +179,7 @@ def test_the_command_prints_table_drawing_and_notes(capsys, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert main(["plan"]) == 0
     out = capsys.readouterr().out
-    for text in ("resource_mode manual", "worker-0", "352 MB", "NUMA node 0", "W0", "! Memory caps are not"):
+    for text in ("resource_mode manual", "worker-0", "352 MiB", "NUMA node 0", "W0", "! Memory caps are not"):
         assert text in out
 
 

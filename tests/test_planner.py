@@ -10,11 +10,11 @@ from canvod.launch.config import load_settings
 from canvod.launch.errors import PlanError
 from canvod.launch.plan.containers import PROCESS_VARIABLES
 from canvod.launch.plan.cores import slice_cores
-from canvod.launch.plan.memory import MB, format_bytes
 from canvod.launch.plan.model import ClusterPlan, Cpu, HostInventory, Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.memory_cap import NANNY_BYTES
-from plan_strategies import GB, make_engine, make_host, make_settings
+from canvod.launch.units import GIB, MIB
+from plan_strategies import make_engine, make_host, make_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def plan_for(
     host: HostInventory | None = None,
     **arguments: Any,
 ) -> ClusterPlan:
-    """Plan containers on a host of four cores and 64 GB, unless told otherwise."""
+    """Plan containers on a host of four cores and 64 GiB, unless told otherwise."""
     settings = make_settings(processing=processing or {}, launch=launch or {})
     given: dict[str, Any] = {
         "backend": "docker",
@@ -113,9 +113,9 @@ def test_more_threads_than_cores_is_said_aloud():
 
 def test_auto_leaves_a_core_and_a_tenth_of_the_memory():
     """Auto mode: a worker for each core but one; a tenth of the memory and the scheduler's cap are left."""
-    plan = plan_for(host=make_host(1, 8, memory_available_bytes=60 * GB))
+    plan = plan_for(host=make_host(1, 8, memory_available_bytes=60 * GIB))
     assert slices(plan) == [(n,) for n in range(7)]
-    expected = (60 * GB - int(6.4 * GB) - 1 * GB) // 7 // MB * MB
+    expected = (60 * GIB - int(6.4 * GIB) - 1 * GIB) // 7 // MIB * MIB
     assert plan.workers[0].memory_bytes == expected
     assert plan.workers[0].dask_memory_limit_bytes == expected - NANNY_BYTES
 
@@ -133,7 +133,7 @@ def test_auto_keeps_to_quota_affinity_and_memory():
     plan = plan_for({"cpu_affinity": [5, 6]}, host=make_host(1, 16))
     assert slices(plan) == [(5,), (6,)]
     assert "narrows the cores" in texts(plan, "info")
-    plan = plan_for(host=make_host(1, 16, memory_gb=8, memory_available_bytes=6 * GB))
+    plan = plan_for(host=make_host(1, 16, memory_gb=8, memory_available_bytes=6 * GIB))
     assert len(plan.workers) == 2
     assert "cores for 15 workers, and memory for 2" in texts(plan, "info")
     plan = plan_for({"max_memory_gb": 3}, host=make_host(1, 16))
@@ -150,10 +150,10 @@ def test_auto_ignores_the_number_of_workers_and_says_so():
 
 def test_a_launcher_in_a_control_group_plans_within_it():
     """What counts is the control group's limit, not the machine's memory."""
-    host = make_host(1, 2, memory_gb=256, memory_limit_bytes=8 * GB, memory_available_bytes=7 * GB)
+    host = make_host(1, 2, memory_gb=256, memory_limit_bytes=8 * GIB, memory_available_bytes=7 * GIB)
     plan = plan_for(host=host)
-    assert plan.worker_memory_bytes == 5 * GB
-    with pytest.raises(PlanError, match=r"more than the 8 GB of the control group"):
+    assert plan.worker_memory_bytes == 5 * GIB
+    with pytest.raises(PlanError, match=r"more than the 8 GiB of the control group"):
         plan_for(MANUAL | {"max_memory_gb": 9}, host=host)
 
 
@@ -166,17 +166,17 @@ def test_caps_are_not_bound_to_a_node_that_has_less():
 
 def test_a_node_without_memory_is_never_named():
     """The kernel refuses a cpuset with such a node."""
-    plan = plan_for(MANUAL, host=make_host(2, 4, node_memory_bytes={0: 64 * GB, 1: 0}))
+    plan = plan_for(MANUAL, host=make_host(2, 4, node_memory_bytes={0: 64 * GIB, 1: 0}))
     assert [worker.cpuset_mems for worker in plan.workers] == [(0,), ()]
     assert plan.scheduler.cpuset_mems == ()
 
 
 def test_memory_that_is_not_available_now_is_a_warning():
     """More than is free now, or more than there is together with the scheduler: allowed, said aloud."""
-    host = make_host(memory_available_bytes=4 * GB)
-    assert "4 GB available now" in texts(plan_for(MANUAL, host=host), "warning")
+    host = make_host(memory_available_bytes=4 * GIB)
+    assert "4 GiB available now" in texts(plan_for(MANUAL, host=host), "warning")
     plan = plan_for(MANUAL | {"max_memory_gb": 64})
-    assert "64 GB for workers and 1 GB for the scheduler are more than the 64 GB" in texts(plan, "warning")
+    assert "64 GiB for workers and 1 GiB for the scheduler are more than the 64 GiB" in texts(plan, "warning")
 
 
 @pytest.mark.parametrize(
@@ -200,41 +200,41 @@ def test_memory_that_is_not_available_now_is_a_warning():
             MANUAL | {"n_max_threads": 20},
             {},
             {},
-            r"max_memory_gb = 8(\.0)?.* leaves 409 MB for each of 20 workers; a worker needs at least 512 MB",
+            r"max_memory_gb = 8(\.0)?.* leaves 409 MiB for each of 20 workers; .* needs at least 512 MiB",
             "lower n_max_threads to at most 16, or raise max_memory_gb to at least 10",
         ),
         (
             MANUAL | {"n_max_threads": 1, "max_memory_gb": 0.2},
             {},
             {},
-            r"leaves 204 MB for each of 1 worker; a worker needs at least 512 MB",
+            r"leaves 204 MiB for each of 1 worker; a worker needs at least 512 MiB",
             "raise max_memory_gb to at least 0.5",
         ),
         (
             MANUAL | {"max_memory_gb": 65},
             {},
             {},
-            r"more than the 64 GB of this machine",
+            r"more than the 64 GiB of this machine",
             "lower max_memory_gb",
         ),
         (
             {},
             {},
-            {"memory_gb": 2, "memory_available_bytes": 2 * GB},
-            r"Of 2 GB available memory, 1 GB in reserve .* 1 GB for the scheduler leave 0 MB for each",
+            {"memory_gb": 2, "memory_available_bytes": 2 * GIB},
+            r"Of 2 GiB available memory, 1 GiB in reserve .* 1 GiB for the scheduler leave 0 B for each",
             "free memory",
         ),
         (
             {"resource_mode": "manual", "n_max_threads": 200},
             {},
             {},
-            r"leave 2\d\d MB for each of 200 workers; a worker needs at least 512 MB",
+            r"leave 2\d\d MiB for each of 200 workers; a worker needs at least 512 MiB",
             "lower n_max_threads",
         ),
-        ({"max_memory_gb": 0.25}, {}, {}, r"leaves 256 MB for each of 1 worker", "raise max_memory_gb"),
+        ({"max_memory_gb": 0.25}, {}, {}, r"leaves 256 MiB for each of 1 worker", "raise max_memory_gb"),
         ({}, {"reserve_cores": 4}, {}, r"reserve_cores = 4.* leaves none of the 4 cores", "at most 3"),
-        ({}, {"scheduler_memory_gb": 0.1}, {}, r"102 MB; a scheduler needs at least 256 MB", "0.25"),
-        ({}, {"scheduler_memory_gb": 100}, {}, r"more than the 64 GB of this machine", "lower"),
+        ({}, {"scheduler_memory_gb": 0.1}, {}, r"102 MiB; a scheduler needs at least 256 MiB", "0.25"),
+        ({}, {"scheduler_memory_gb": 100}, {}, r"more than the 64 GiB of this machine", "lower"),
         ({}, {"cgroup_parent": "/canvod"}, {}, r"is not a slice", "canvod.slice"),
         ({}, {"writable": ["/spill/x"]}, {}, r"/spill/x of the host", "elsewhere"),
         ({}, {"read_only": ["/proc"]}, {}, r"/proc of the host", "elsewhere"),
@@ -286,7 +286,7 @@ def test_a_worker_of_a_plan():
     assert worker.name == "canvod-launch-test-worker-1"
     assert worker.image == "canvod-launch-worker:1.0-py3.14"
     assert worker.cpuset_cpus == (2, 3)
-    assert worker.memory_bytes == 4 * GB
+    assert worker.memory_bytes == 4 * GIB
     assert (worker.nice, worker.cpu_weight, worker.nthreads, worker.user) == (10, 11, 2, "1000:1000")
     assert worker.environment == {
         "OMP_NUM_THREADS": "1",
@@ -311,12 +311,12 @@ def test_a_worker_of_a_plan():
         "org.canvod.launch.worker": "1",
         "org.canvod.launch.owner": "me",
     }
-    assert (worker.spill_path, worker.spill_bytes) == ("/spill", 10 * GB)
+    assert (worker.spill_path, worker.spill_bytes) == ("/spill", 10 * GIB)
     command = " ".join(worker.command)
     assert command.startswith("python -m canvod.launch.runtime.worker --scheduler tls://scheduler:8786 ")
     assert "--name worker-1 --nthreads 2" in command
-    assert f"--memory-limit {4 * GB - NANNY_BYTES} --cpu-affinity 2,3 --nice 10" in command
-    assert f"--spill-path /spill --max-spill {10 * GB}" in command
+    assert f"--memory-limit {4 * GIB - NANNY_BYTES} --cpu-affinity 2,3 --nice 10" in command
+    assert f"--spill-path /spill --max-spill {10 * GIB}" in command
     assert plan.network.name == "canvod-launch-test"
 
 
@@ -470,14 +470,6 @@ def test_warnings_come_first():
 def test_a_large_tmp_is_said_aloud():
     """/tmp is memory of the worker's."""
     assert "/tmp" in texts(plan_for(MANUAL, {"tmp_mb": 2048}), "warning")
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 MB"), (GB - 1, "1023 MB"), (GB, "1 GB"), (1536 * MB, "1.5 GB"), (-GB, "-1 GB")]
-)
-def test_sizes_for_people(size, text):
-    """GB where there is one, else MB."""
-    assert format_bytes(size) == text
 
 
 def test_workers_meet_on_a_core_only_where_there_are_too_few():

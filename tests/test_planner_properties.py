@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from canvod.launch.errors import PlanError
 from canvod.launch.plan.cores import nodes_of, slice_cores
 from canvod.launch.plan.cpulist import format_cpulist, parse_cpulist
-from canvod.launch.plan.memory import MIN_WORKER_BYTES, bytes_of_gb
+from canvod.launch.plan.memory import MIN_WORKER_BYTES
 from canvod.launch.plan.model import ClusterPlan, HostInventory
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.plan.priority import (
@@ -24,6 +24,7 @@ from canvod.launch.plan.priority import (
     shares_for_weight,
 )
 from canvod.launch.runtime.memory_cap import NANNY_BYTES
+from canvod.launch.units import bytes_of_gib
 from plan_strategies import cases, engines, fitting_cases, hosts, make_engine
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def test_limits_hold(case, engine):
     assert {cpu for worker in plan.workers for cpu in worker.cpuset_cpus} <= set(plan.scheduler.cpuset_cpus)
     assert plan.worker_memory_bytes <= ceiling
     if processing.max_memory_gb is not None:
-        assert plan.worker_memory_bytes <= bytes_of_gb(processing.max_memory_gb)
+        assert plan.worker_memory_bytes <= bytes_of_gib(processing.max_memory_gb)
     if plan.resource_mode == "manual":
         assert len(plan.workers) == processing.n_max_threads
     else:

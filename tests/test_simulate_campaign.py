@@ -192,7 +192,10 @@ def test_crx2rnx_restores_a_simulated_file(campaign, tmp_path):
         ({"position": Position(91, 0, 0)}, "position: latitude is 91; allowed: -90 to 90 degrees"),
         ({"position": Position(0, 0, float("nan"))}, "position: height is nan; allowed: -500 to 9000 metres"),
         ({"elevation_mask": 80}, "elevation mask is 80; allowed: 0 to 60 degrees"),
-        ({"hours": 87_840, "receivers": 99, "interval_s": 0.02}, "may need .* GB; its disk has .* GB in all"),
+        (
+            {"hours": 87_840, "receivers": 99, "interval_s": 0.02},
+            "may need .*iB; its disk has .*iB in all",
+        ),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_written(tmp_path, wrong, message):
@@ -329,7 +332,7 @@ def test_the_command_writes_and_says_what_to_do_next(tmp_path):
     result = run(*command)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert result.stdout.startswith("2 files written: 0.")
+    assert re.match(r"2 files written: \d+ KiB, ", result.stdout)
     assert result.stdout.splitlines()[-1] == (
         f"Next: canvod-launch ingest '{folder}/01_reference' "
         f"--store '{folder}/store' --group sim/reference_01"

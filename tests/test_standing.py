@@ -140,7 +140,7 @@ def test_status_tells_limits_memory_and_tasks(folder: Path) -> None:
         assert worker["tasks"] == 0
         assert worker["cores"] != ""
     table = call(folder, "status", "--name", NAME).stdout
-    for word in (NAME, "up", "2 of 2 workers", "worker-1", "1 GB", found["scheduler_address"], "uptime"):
+    for word in (NAME, "up", "2 of 2 workers", "worker-1", "1 GiB", found["scheduler_address"], "uptime"):
         assert word in table
 
 

@@ -25,9 +25,9 @@ from canvod.launch.config import Settings, load_settings
 from canvod.launch.errors import ClusterError, ImageError
 from canvod.launch.logs import get_logger
 from canvod.launch.memory import MemoryMonitor
-from canvod.launch.plan.memory import GB
 from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory
 from canvod.launch.signals import exit_on_signals, shielded
+from canvod.launch.units import GIB
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -72,7 +72,8 @@ class DaskClusterManager:
     n_workers : int, optional
         Number of workers (``processing.n_max_threads``); makes the mode manual.
     memory_limit_per_worker : str, int or float, optional
-        Memory of each worker as Dask writes it: ``"4GiB"``, or a number of bytes. Needs ``n_workers``.
+        Memory of each worker as Dask reads it: ``"4GiB"`` is 4 · 1024³ bytes and ``"4GB"`` 4 · 1000³, as
+        everywhere in Dask; a number is bytes. Needs ``n_workers``.
     cpu_affinity : sequence of int, optional
         Core IDs (``processing.cpu_affinity``).
     nice_priority : int, optional
@@ -423,7 +424,7 @@ def _workers_of(plan: ClusterPlan) -> dict[str, Any]:
     return {
         "n_workers": len(plan.workers),
         "threads_per_worker": first.nthreads,
-        "memory_limit_gb": round(plan.worker_memory_bytes / GB, 2),
+        "memory_limit_gb": round(plan.worker_memory_bytes / GIB, 2),
         "cpu_affinity": sorted({cpu for worker in plan.workers for cpu in worker.cpuset_cpus}),
         "nice_priority": first.nice,
     }

@@ -6,7 +6,7 @@ import psutil
 
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.inventory import read_inventory
-from canvod.launch.plan.memory import GB
+from canvod.launch.units import GIB
 
 log = get_logger("canvod.launch")
 
@@ -17,7 +17,7 @@ class MemoryMonitor:
     Parameters
     ----------
     max_memory_gb : float, optional
-        Limit in GB of 1024**3 bytes. By default the memory that this process may use: the machine's, or the
+        Limit in GiB. By default the memory that this process may use: the machine's, or the
         limit of its own cgroup.
 
     Raises
@@ -34,21 +34,21 @@ class MemoryMonitor:
 
     def __init__(self, max_memory_gb: float | None = None) -> None:
         if max_memory_gb is not None and max_memory_gb <= 0:
-            raise ValueError(f"max_memory_gb is {max_memory_gb}; it must be above 0 (GB of 1024**3 bytes)")
+            raise ValueError(f"max_memory_gb is {max_memory_gb}; it must be above 0 (GiB)")
         self.max_memory_gb = max_memory_gb
 
     def available_gb(self) -> float:
-        """Return how much memory may still be taken, in GB of 1024**3 bytes.
+        """Return how much memory may still be taken, in GiB.
 
         Never more than the host, or the cgroup of this process, has left.
         """
-        available = read_inventory().memory_available_bytes / GB
+        available = read_inventory().memory_available_bytes / GIB
         if self.max_memory_gb is not None:
             available = min(available, self.max_memory_gb - self.used_gb())
         return max(0.0, available)
 
     def used_gb(self) -> float:
-        """Return the resident memory of this process and its children, in GB of 1024**3 bytes."""
+        """Return the resident memory of this process and its children, in GiB."""
         process = psutil.Process()
         used = 0
         for each in (process, *process.children(recursive=True)):
@@ -56,7 +56,7 @@ class MemoryMonitor:
                 used += each.memory_info().rss
             except psutil.NoSuchProcess:
                 continue
-        return used / GB
+        return used / GIB
 
     def used_percent(self) -> float:
         """Return how much of the limit is in use, in percent.

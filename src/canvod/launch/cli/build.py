@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from canvod.launch.images.build import BuiltImage
 
-MEGABYTE = 1_000_000
 """Docker's own unit for the size of an image."""
 
 
@@ -137,12 +136,14 @@ def _print(images: Sequence[BuiltImage]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from canvod.launch.units import format_bytes
+
     table = Table(box=None, header_style="bold")
     for heading in ("Image", "Python", "Size", "State", "Seconds"):
         table.add_column(heading, justify="right" if heading in {"Size", "Seconds"} else "left")
     for image in images:
         state = "built" if image.built else "up to date"
-        size = f"{image.size_bytes / MEGABYTE:.0f} MB"
+        size = format_bytes(image.size_bytes)
         table.add_row(image.name, image.python, size, state, f"{image.seconds:.1f}")
     console = Console(highlight=False)
     console.print(table)

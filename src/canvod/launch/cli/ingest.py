@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from canvod.launch.cli.options import BackendOption, ConfigOption, JsonOption, WorkersOption, examples
+from canvod.launch.units import format_bytes
 
 
 def register(app: typer.Typer) -> None:
@@ -87,8 +88,8 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     settings = read_settings(config, overrides | workers_fields(workers))
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     job = IngestJob(inputs, store, group, settings, cluster)
-    size = sum(file.size_bytes for file in job.found.files) / 1e6
-    say(console, f"Found {len(job.found.files)} observation files ({size:.1f} MB)")
+    size = format_bytes(sum(file.size_bytes for file in job.found.files))
+    say(console, f"Found {len(job.found.files)} observation files ({size})")
     for reason, count in job.found.ignored.items():
         say(console, f"  passed over: {count}: {reason}")
     with shown(console) as build_progress:

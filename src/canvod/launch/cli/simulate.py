@@ -13,6 +13,7 @@ import typer
 
 from canvod.launch.cli.options import JsonOption, examples
 from canvod.launch.errors import InputError
+from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +131,7 @@ def render_text(report: SimulationReport) -> str:
     same = f", {unchanged} were there already" if unchanged else ""
     folders = "\n".join(f"  {folder}" for folder in report.folders)
     return (
-        f"{report.written} files written{same}: {report.bytes / 1e6:.1f} MB, "
+        f"{report.written} files written{same}: {format_bytes(report.bytes)}, "
         f"{report.epochs} epochs a receiver, {report.satellites} satellites\n"
         f"{folders}\n"
         f"Next: {next_command(report)}"

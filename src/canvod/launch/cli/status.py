@@ -180,7 +180,7 @@ def format_uptime(seconds: int) -> str:
 
 
 def _bytes(size: int | None) -> str:
-    from canvod.launch.plan.memory import format_bytes
+    from canvod.launch.units import format_bytes
 
     return _NOTHING if size is None else format_bytes(size)
 

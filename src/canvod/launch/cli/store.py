@@ -111,8 +111,8 @@ def collect(
     json_output: JsonOption = False,
 ) -> None:
     """Remove objects that no snapshot needs."""
-    from canvod.launch.ingest.report import format_bytes
     from canvod.launch.ingest.store import clean_store
+    from canvod.launch.units import format_bytes
 
     garbage = clean_store(path, older_than=timedelta(hours=older_than), now=datetime.now(UTC))
     if json_output:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from canvod.launch.plan.command import DASHBOARD_PORT, KEYS_PATH, SCHEDULER_HOST
+from canvod.launch.units import MIB
 
 if TYPE_CHECKING:
     from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
 _LOG_OPTIONS: Final = {"max-size": "10m", "max-file": "2"}
-_KEYS_BYTES: Final = 8 * 1024**2
-"""Room for keys, and in the scheduler for the plan of a standing cluster, about 2 kB for each worker."""
+_KEYS_BYTES: Final = 8 * MIB
+"""Room for keys, and in the scheduler for the plan of a standing cluster, about 2 KiB for each worker."""
 _OOM_SCORE_ADJ: Final = 500
 """When the whole host runs out of memory, the kernel takes a worker before other people's processes."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import ContainerFailedError, EngineError
+from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +79,7 @@ class Container:
             time.sleep(_POLL_S)
         status = "running" if self.exit_code is None else f"exited with code {self.exit_code}"
         oom = f"yes ({self.oom_kills} times)" if self.oom_kills else "no"
-        cap = f"{self.plan.memory_bytes / 1024**3:.2f} GiB"
+        cap = format_bytes(self.plan.memory_bytes)
         lines = "\n".join(f"    {line}" for line in self.output) or "    (no output)"
         hint = None
         if self.oom_kills:

@@ -17,8 +17,8 @@ from canvod.launch.cluster.slots import SlotCluster
 from canvod.launch.errors import ClusterError, EngineError
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_PORT
-from canvod.launch.plan.memory import GB
 from canvod.launch.runtime.lease import OPERATION
+from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,9 +229,9 @@ class DockerCluster(SlotCluster):
             return None
         plan, advice = container.plan, "raise processing.max_memory_gb or use fewer workers"
         if container.oom_kills:
-            return f"the kernel killed it at its memory cap of {plan.memory_bytes / GB:.2f} GiB; {advice}"
+            return f"the kernel killed it at its memory cap of {format_bytes(plan.memory_bytes)}; {advice}"
         if container.nanny_kills:
-            limit = f"{(plan.dask_memory_limit_bytes or 0) / GB:.2f} GiB"
+            limit = format_bytes(plan.dask_memory_limit_bytes or 0)
             return f"its nanny ended it near its memory limit of {limit}; {advice}"
         if container.exit_code is not None:
             return f"its container ended with exit code {container.exit_code}"

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from canvod.launch.errors import ConfigError, DependencyError
-from canvod.launch.plan.memory import GB
+from canvod.launch.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ def settings_fields(**given: Any) -> dict[str, Any]:
                 hint="pass n_workers too, or set max_memory_gb, the limit for all workers together",
             )
         try:
-            fields["processing.max_memory_gb"] = workers * parse_bytes(per_worker) / GB
+            fields["processing.max_memory_gb"] = workers * parse_bytes(per_worker) / GIB
         except ValueError as error:
             raise ConfigError(
                 f"memory_limit_per_worker={per_worker!r} is not an amount of memory.",

@@ -12,11 +12,12 @@ from canvod.launch.config.catalogue import SECTIONS, names_in, nearest, takes_nu
 from canvod.launch.config.problems import Problem
 from canvod.launch.config.provenance import Origin
 from canvod.launch.config.redact import shown, without_password
+from canvod.launch.units import MIB, format_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_BYTES = 4 * 1024**2
+MAX_BYTES = 4 * MIB
 """Largest file that is taken for settings; a mistaken data file is refused before it is parsed."""
 
 _DEEPEST = 5
@@ -112,7 +113,7 @@ class _Reader:
             reason = f"it cannot be read ({getattr(exc, 'strerror', None) or exc})"
         else:
             if len(raw) > MAX_BYTES:
-                reason = f"it is larger than {MAX_BYTES // 1024**2} MB, so it is no settings file"
+                reason = f"it is larger than {format_bytes(MAX_BYTES)}, so it is no settings file"
             else:
                 try:
                     return raw.decode("utf-8-sig")

@@ -55,12 +55,8 @@ class ProcessingSettings(BaseModel):
     )
     max_memory_gb: Annotated[
         Amount | None,
-        Rule(
-            "a number above 0, in GB (1024**3 bytes), for all workers together", "write it without a unit: 16"
-        ),
-    ] = Field(
-        None, gt=0, description="Memory limit of all workers together, in GB of 1024**3 bytes (manual mode)."
-    )
+        Rule("a number above 0, in GiB, for all workers together", "write it without a unit: 16"),
+    ] = Field(None, gt=0, description="Memory limit of all workers together, in GiB (manual mode).")
     threads_per_worker: Annotated[
         Whole, Rule("a whole number of at least 1", "write 1, or leave the line out")
     ] = Field(1, ge=1, description="Threads of each worker process.")
@@ -175,8 +171,8 @@ class LaunchSettings(BaseModel):
         "and for root SUDO_UID:SUDO_GID or 10001:10001.",
     )
     scheduler_memory_gb: Annotated[
-        Amount, Rule("a number above 0, in GB (1024**3 bytes)", "write it without a unit: 1.0")
-    ] = Field(1.0, gt=0, description="Memory cap of the scheduler in GB of 1024**3 bytes.")
+        Amount, Rule("a number above 0, in GiB", "write it without a unit: 1.0")
+    ] = Field(1.0, gt=0, description="Memory cap of the scheduler in GiB.")
     reserve_cores: Annotated[
         Whole | None, Rule("a whole number of at least 0", "write 0 to leave none, or leave the line out")
     ] = Field(
@@ -187,14 +183,14 @@ class LaunchSettings(BaseModel):
     reserve_memory_gb: Annotated[
         Amount | None,
         Rule(
-            "a number of at least 0, in GB (1024**3 bytes)",
+            "a number of at least 0, in GiB",
             "write it without a unit: 2.0, or leave the line out",
         ),
     ] = Field(
         None,
         ge=0,
-        description="Memory left to the system in auto mode, in GB of 1024**3 bytes; "
-        "null leaves 10 % of the machine's memory, at least 1 GB.",
+        description="Memory left to the system in auto mode, in GiB; "
+        "null leaves 10 % of the machine's memory, at least 1 GiB.",
     )
     cgroup_parent: Annotated[
         Text | None,
@@ -223,14 +219,12 @@ class LaunchSettings(BaseModel):
     pids_limit: Annotated[
         Whole, Rule("a whole number of at least 64", "write 512; a worker and its nanny need some dozens")
     ] = Field(512, ge=64, description="Processes and threads that one container may have.")
-    tmp_mb: Annotated[
-        Whole, Rule("a whole number of at least 1, in MB (1024**2 bytes)", "write it without a unit: 64")
-    ] = Field(
-        64, ge=1, description="Size of /tmp in MB of 1024**2 bytes; it is memory and counts against the cap."
+    tmp_mb: Annotated[Whole, Rule("a whole number of at least 1, in MiB", "write it without a unit: 64")] = (
+        Field(64, ge=1, description="Size of /tmp in MiB; it is memory and counts against the cap.")
     )
-    spill_gb: Annotated[
-        Amount, Rule("a number above 0, in GB (1024**3 bytes)", "write it without a unit: 10.0")
-    ] = Field(10.0, gt=0, description="How much each worker may spill to disk, in GB of 1024**3 bytes.")
+    spill_gb: Annotated[Amount, Rule("a number above 0, in GiB", "write it without a unit: 10.0")] = Field(
+        10.0, gt=0, description="How much each worker may spill to disk, in GiB."
+    )
     spill_dir: Annotated[
         MountPath | None,
         Rule("the absolute path of a folder", "write a path that starts with / or ~, or leave the line out"),

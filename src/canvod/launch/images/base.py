@@ -24,6 +24,7 @@ from canvod.launch.errors import ImageError
 from canvod.launch.images.debian import DEFAULT_MIRROR, RELEASED, suite_for
 from canvod.launch.images.events import BuildEvent, Progress, ignore
 from canvod.launch.plan.model import LABEL_PREFIX
+from canvod.launch.units import MIB
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """Keys that Debian signs its archive with; Debian and Ubuntu have a package for them."""
@@ -34,7 +35,7 @@ SCRIPTS = Path("/usr/share/debootstrap/scripts")
 REPOSITORY = "canvod-launch-base"
 
 _MOUNTS = Path("/proc/mounts")
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = MIB
 
 
 def base_name(python: str) -> str:
@@ -229,7 +230,7 @@ def _remedy(output: str) -> str:
     if "noexec or nodev" in output:
         return "set TMPDIR to a folder on a file system that is mounted without noexec and nodev"
     if "No space left" in output:
-        return "make room for about 1 GB, or set TMPDIR to a folder that has it"
+        return "make room for about 1 GiB, or set TMPDIR to a folder that has it"
     return "look at the lines above; canvod-launch build --base tries again"
 
 

@@ -30,6 +30,7 @@ from canvod.launch.images.identity import ROLES, ImageIdentity, Role, out_of_dat
 from canvod.launch.images.lines import BuildLog, remedy
 from canvod.launch.images.pull import has_image, inspect_image
 from canvod.launch.images.site import Site, read_site
+from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
@@ -230,7 +231,7 @@ def _build(
     if not site.has_credentials:
         remove_builders(client, keep=log.builder_id, like=image)
     result = _built(identity.role, identity.name, identity.python, image, started, built=True)
-    progress(BuildEvent(result.name, f"built: {result.size_bytes / 1e6:.0f} MB in {result.seconds:.0f} s"))
+    progress(BuildEvent(result.name, f"built: {format_bytes(result.size_bytes)} in {result.seconds:.0f} s"))
     return result
 
 

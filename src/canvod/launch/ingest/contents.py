@@ -13,8 +13,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from canvod.launch.ingest.group import FORMAT_KEY
-from canvod.launch.ingest.report import format_bytes, format_epoch
+from canvod.launch.ingest.report import format_epoch
 from canvod.launch.ingest.store import Snapshot, open_repository
+from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     import os

@@ -17,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from canvod.launch.runtime.messages import OLD, ChunkWrite, Piece, WriteBatch
+from canvod.launch.units import MIB
 
 Epochs = npt.NDArray[np.int64]
 
-AUTO_CHUNK_BYTES = 16 * 1024**2
+AUTO_CHUNK_BYTES = 16 * MIB
 """Largest chunk of one variable that is chosen unasked; files that hold more get several chunks each."""
 
 BATCH_CHUNKS = 64
-BATCH_BYTES = 64 * 1024**2
+BATCH_BYTES = 64 * MIB
 TASKS_PER_WORKER = 4
 """A write task has at most so many chunks and bytes; there are so many tasks a worker, where chunks last."""
 

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import Task as RichTask
 from rich.text import Text
 
+from canvod.launch.units import format_bytes
+
 FIRST_LINE_S = 2.0
 LINE_INTERVAL_S = 10.0
 SAMPLE_INTERVAL_S = 1.0
@@ -114,7 +116,7 @@ class TerminalProgress(_Sampled):
             self._progress.advance(self._task, steps)
 
     def _shown_memory(self) -> str:
-        return f"workers {self._used_bytes / 1024**3:.2f} GiB" if self._used_bytes else ""
+        return f"workers {format_bytes(self._used_bytes)}" if self._used_bytes else ""
 
     def _tick(self) -> None:
         if self._task is not None:
@@ -166,7 +168,7 @@ class LineProgress(_Sampled):
             rate = self._done / elapsed
             text += f", {rate:.1f} {self._unit}/s, {(self._total - self._done) / rate:.0f} s left"
         if self._used_bytes:
-            text += f", workers use {self._used_bytes / 1024**3:.2f} GiB"
+            text += f", workers use {format_bytes(self._used_bytes)}"
         return text
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from canvod.launch.errors import ExitStatus
+from canvod.launch.units import format_bytes
 
 Status = Literal["stored", "skipped", "failed"]
 
@@ -199,21 +200,3 @@ def format_epoch(nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{rest:09d}".rstrip("0") if rest else text
-
-
-def format_bytes(size: int) -> str:
-    """A size with a binary unit.
-
-    Examples
-    --------
-    >>> format_bytes(1536), format_bytes(10)
-    ('1.5 KiB', '10 B')
-    """
-    if size < 1024:
-        return f"{size} B"
-    value = float(size)
-    for unit in ("KiB", "MiB", "GiB"):
-        value /= 1024
-        if value < 1024:
-            return f"{value:.1f} {unit}"
-    return f"{value / 1024:.1f} TiB"

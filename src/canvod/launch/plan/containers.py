@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.plan.access import worker_spill_path
 from canvod.launch.plan.command import scheduler_command, worker_command
-from canvod.launch.plan.memory import MB, bytes_of_gb
 from canvod.launch.plan.model import LABEL_PREFIX, ROLE_LABEL, ContainerPlan
 from canvod.launch.plan.numa import memory_nodes
 from canvod.launch.runtime.memory_cap import worker_limit_bytes
+from canvod.launch.units import MIB, bytes_of_gib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ class ContainerMaker:
             user=self.user,
             groups=self.groups,
             pids_limit=launch.pids_limit,
-            tmpfs_bytes=launch.tmp_mb * MB,
+            tmpfs_bytes=launch.tmp_mb * MIB,
             labels={**self.labels, ROLE_LABEL: "scheduler"},
         )
 
@@ -108,7 +108,7 @@ class ContainerMaker:
         launch, processing = self.settings.launch, self.settings.processing
         cpus, cap = self.sizing.cores.slices[index], self.sizing.worker_bytes
         dask_name = f"worker-{index}"
-        limit, spill_bytes = worker_limit_bytes(cap), bytes_of_gb(launch.spill_gb)
+        limit, spill_bytes = worker_limit_bytes(cap), bytes_of_gib(launch.spill_gb)
         command = worker_command(
             dask_name=dask_name,
             nthreads=self.sizing.nthreads,
@@ -142,7 +142,7 @@ class ContainerMaker:
             user=self.user,
             groups=self.groups,
             pids_limit=launch.pids_limit,
-            tmpfs_bytes=launch.tmp_mb * MB,
+            tmpfs_bytes=launch.tmp_mb * MIB,
             environment={**variables, **launch.environment},
             mounts=mounts,
             spill_path=worker_spill_path(self.settings) if spills else None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from canvod.launch.errors import PlanError
-from canvod.launch.plan.memory import MB, ceiling_bytes, format_bytes
+from canvod.launch.plan.memory import ceiling_bytes
 from canvod.launch.plan.model import Note
 from canvod.launch.plan.priority import NORMAL_WEIGHT
+from canvod.launch.units import MIB, format_bytes
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
@@ -182,7 +183,7 @@ def memory_notes(
                 "so these workers may take memory from other nodes."
             )
         )
-    if capped and settings.launch.tmp_mb * MB * 4 > sizing.worker_bytes:
+    if capped and settings.launch.tmp_mb * MIB * 4 > sizing.worker_bytes:
         notes.append(
             _warning(
                 f"{settings.cite('launch.tmp_mb')} is more than a quarter of a worker's cap of "

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from canvod.launch.plan.cpulist import format_cpulist
-from canvod.launch.plan.memory import format_bytes
+from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

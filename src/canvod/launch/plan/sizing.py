@@ -11,16 +11,14 @@ from canvod.launch.plan.cores import slice_cores
 from canvod.launch.plan.cpulist import format_cpulist
 from canvod.launch.plan.memory import (
     COMFORTABLE_WORKER_BYTES,
-    GB,
     MIN_SCHEDULER_BYTES,
     MIN_WORKER_BYTES,
-    bytes_of_gb,
     ceiling_bytes,
-    floor_to_mb,
-    format_bytes,
+    floor_to_mib,
     reserve_bytes,
 )
 from canvod.launch.plan.model import Note
+from canvod.launch.units import GIB, bytes_of_gib, format_bytes
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
@@ -99,7 +97,7 @@ def _chosen_cpus(settings: Settings, inventory: HostInventory) -> tuple[Cpu, ...
 
 
 def _scheduler_bytes(settings: Settings, inventory: HostInventory) -> int:
-    cap = floor_to_mb(bytes_of_gb(settings.launch.scheduler_memory_gb))
+    cap = floor_to_mib(bytes_of_gib(settings.launch.scheduler_memory_gb))
     cite = settings.cite("launch.scheduler_memory_gb")
     if cap < MIN_SCHEDULER_BYTES:
         raise PlanError(
@@ -132,7 +130,7 @@ def _manual(
         notes.append(_info(f"max_memory_gb is not given: the workers share the {available} available now."))
     else:
         budget = _given_budget(settings, inventory, scheduler_bytes, notes)
-    cap = floor_to_mb(budget // workers)
+    cap = floor_to_mib(budget // workers)
     if cap < MIN_WORKER_BYTES:
         raise _too_little(settings, inventory, workers, cap)
 
@@ -163,7 +161,7 @@ def _manual(
 def _given_budget(
     settings: Settings, inventory: HostInventory, scheduler_bytes: int, notes: list[Note]
 ) -> int:
-    budget = bytes_of_gb(settings.processing.max_memory_gb or 0)
+    budget = bytes_of_gib(settings.processing.max_memory_gb or 0)
     ceiling, available = ceiling_bytes(inventory), inventory.memory_available_bytes
     if budget > ceiling:
         raise PlanError(
@@ -196,7 +194,7 @@ def _auto(
     budget = _detected_budget(settings, inventory, scheduler_bytes)
     if processing.max_memory_gb is not None:
         cite, detected = settings.cite("processing.max_memory_gb"), format_bytes(max(0, budget))
-        if (wanted := bytes_of_gb(processing.max_memory_gb)) < budget:
+        if (wanted := bytes_of_gib(processing.max_memory_gb)) < budget:
             notes.append(_info(f"{cite} narrows the {detected} available for workers."))
             budget = wanted
         else:
@@ -204,7 +202,7 @@ def _auto(
 
     by_cores = max(1, usable // threads)
     workers = max(1, min(by_cores, budget // COMFORTABLE_WORKER_BYTES))
-    cap = floor_to_mb(budget // workers)
+    cap = floor_to_mib(budget // workers)
     if cap < MIN_WORKER_BYTES:
         raise _too_little(settings, inventory, workers, cap)
     if workers < by_cores:
@@ -258,23 +256,23 @@ def _too_little(settings: Settings, inventory: HostInventory, workers: int, cap:
     manual = processing.resource_mode == "manual"
     leaves = f"{format_bytes(max(0, cap))} for each of {_count(workers, 'worker')}"
     needs = f"a worker needs at least {format_bytes(MIN_WORKER_BYTES)} to start"
-    raised = f"raise max_memory_gb to at least {math.ceil(MIN_WORKER_BYTES * workers / GB * 10) / 10:g}"
+    raised = f"raise max_memory_gb to at least {math.ceil(MIN_WORKER_BYTES * workers / GIB * 10) / 10:g}"
     if manual and processing.max_memory_gb is not None:
-        fitting = bytes_of_gb(processing.max_memory_gb) // MIN_WORKER_BYTES
+        fitting = bytes_of_gib(processing.max_memory_gb) // MIN_WORKER_BYTES
         fewer = f"lower n_max_threads to at most {fitting}, or " if fitting else ""
         return PlanError(
             f"{settings.cite('processing.max_memory_gb')} leaves {leaves}; {needs}.", hint=fewer + raised
         )
-    if processing.max_memory_gb is not None and bytes_of_gb(processing.max_memory_gb) < MIN_WORKER_BYTES:
+    if processing.max_memory_gb is not None and bytes_of_gib(processing.max_memory_gb) < MIN_WORKER_BYTES:
         return PlanError(
             f"{settings.cite('processing.max_memory_gb')} leaves {leaves}; {needs}.", hint=raised
         )
     reserve = reserve_bytes(inventory, launch.reserve_memory_gb)
+    scheduler = bytes_of_gib(launch.scheduler_memory_gb)
     fewer = f"lower n_max_threads ({settings.cite('processing.n_max_threads')}), " if manual else ""
     return PlanError(
         f"Of {format_bytes(inventory.memory_available_bytes)} available memory, {format_bytes(reserve)} in "
-        f"reserve for the system and {launch.scheduler_memory_gb:g} GB for the scheduler leave {leaves}; "
-        f"{needs}.",
+        f"reserve for the system and {format_bytes(scheduler)} for the scheduler leave {leaves}; {needs}.",
         hint=f"free memory on this host, {fewer}or lower launch.reserve_memory_gb or "
         "launch.scheduler_memory_gb",
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-NANNY_BYTES: Final = 160 * 1024**2
+from canvod.launch.units import MIB
+
+NANNY_BYTES: Final = 160 * MIB
 """What the nanny beside a worker process may use of the worker container's cap: Dask's limit, which is about
-the worker process alone, lies below the cap by this much. Measured: nanny and fork server have 127 MB
-resident, most of it shared with the worker (15 to 20 MB beyond its own); the rest is for the day when
+the worker process alone, lies below the cap by this much. Measured: nanny and fork server have 127 MiB
+resident, most of it shared with the worker (15 to 20 MiB beyond its own); the rest is for the day when
 nothing is shared, and for the files that the kernel caches."""
 
 
@@ -21,7 +23,7 @@ def worker_limit_bytes(cap_bytes: int) -> int:
 
     Examples
     --------
-    >>> worker_limit_bytes(1024**3) // 1024**2
+    >>> worker_limit_bytes(1024 * MIB) // MIB
     864
     """
     return cap_bytes - NANNY_BYTES

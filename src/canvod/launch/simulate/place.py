@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from canvod.launch.errors import InputError
+from canvod.launch.units import format_bytes
 
 
 def check_folder(folder: Path) -> None:
@@ -38,8 +39,7 @@ def check_space(folder: Path, needed_bytes: int, *, empty_disk: bool = False) ->
     there, what = (disk.total, "in all") if empty_disk else (disk.free, "free")
     if needed_bytes > there:
         raise InputError(
-            f"{folder} may need {needed_bytes / 1024**3:.1f} GB; "
-            f"its disk has {there / 1024**3:.1f} GB {what}",
+            f"{folder} may need {format_bytes(needed_bytes)}; its disk has {format_bytes(there)} {what}",
             hint="ask for fewer hours or receivers, a longer interval, or choose another folder",
         )
 
