@@ -1,7 +1,7 @@
 """Observation files as arrays.
 
-One protocol (`Reader`), a reader for RINEX (``canvod.launch.readers.rinex``), and an entry point by which packages
-offer others. It runs inside the workers and imports nothing else of the project, and no package but
+One protocol (`Reader`), a reader for RINEX (``canvod.launch.readers.rinex``), and an entry point by which
+packages offer others. It runs inside the workers and imports nothing else of the project, and no package but
 numpy, and hatanaka for what is compressed with it.
 """
 

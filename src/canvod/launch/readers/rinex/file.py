@@ -2,11 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
+from canvod.launch.readers.content import Content
 from canvod.launch.readers.observations import Observations, UnreadableFileError
+from canvod.launch.readers.rinex.header import END, VERSION, Header, check_first_line, label_of, parse_header
+from canvod.launch.readers.rinex.notes import Notes
+from canvod.launch.readers.rinex.rinex2 import Rinex2
+from canvod.launch.readers.rinex.rinex3 import Rinex3
+from canvod.launch.readers.rinex.table import Table
+from canvod.launch.readers.rinex.text import Text, plain_blocks
+
+if TYPE_CHECKING:
+    from canvod.launch.readers.rinex.records import Parser
+
+MAX_HEADER_BYTES: Final = 8 * 1024**2
+"""A longer header is taken for a file without an end of header; the longest seen have less than 100 kB."""
+
+MAX_RECORD_BYTES: Final = 64 * 1024**2
+"""Text of so many bytes without a whole record is no RINEX; a record of 999 satellites has less than 1 MB."""
 
 
 def read(path: str, variables: Sequence[str], /) -> Observations:
-    """Read a RINEX observation file; see `canvod.launch.readers.Reader`."""
-    raise UnreadableFileError(f"{path}: not yet {variables}")
+    """Read a RINEX observation file of version 2, 3 or 4, plain or packed.
+
+    - Epochs are sorted and in GPS time; of epochs at the same time one is made, to which each gives what the
+      ones before it do not have.
+    - An epoch with an unknown satellite, the wrong number of satellites, a wanted field that is no number, or
+      an SNR outside 0 to 100 dB-Hz is left out and counted; the rest of the file is read.
+    - A value of zero is a missing one (RINEX 3.04, table A3).
+    - Header records within the data hold from there on: of events, and of files that were joined.
+
+    Parameters
+    ----------
+    path : str
+        The file: plain, gzip, bzip2, zip, ``.Z``, or Hatanaka in any of them; the content decides, not the
+        name.
+    variables : sequence of str
+        Names out of `canvod.launch.readers.VARIABLES`.
+
+    Returns
+    -------
+    Observations
+
+    Raises
+    ------
+    UnreadableFileError
+        If nothing of it can be used, with the reason in one line.
+    OSError
+        If it cannot be opened.
+    """
+    content = Content(path)
+    notes = Notes()
+    table = Table(variables)
+    parser: Parser | None = None
+    rest, number = b"", 1
+    for block, is_last in _with_last(plain_blocks(content.blocks())):
+        data, start = rest + block, 0
+        if parser is None:
+            header, start, lines = _header(data, is_last=is_last)
+            if header is None:
+                rest = data
+                continue
+            number += lines
+            parser = (Rinex2 if header.is_rinex2 else Rinex3)(header, table, notes)
+        text = Text(data, number, start=start, is_last=is_last)
+        done = parser.feed(text)
+        rest, number = text.after(done), number + done
+        if len(rest) > MAX_RECORD_BYTES:
+            raise UnreadableFileError(f"line {number}: no end of a record within {MAX_RECORD_BYTES:,} bytes")
+    if parser is None:
+        raise UnreadableFileError("the file is empty")
+    return _observations(table, notes, parser, content.digest)
+
+
+def _with_last(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Yield each block, and whether it is the last one."""
+    held = next(blocks, b"")
+    for block in blocks:
+        yield held, False
+        held = block
+    yield held, True
+
+
+def _header(data: bytes, *, is_last: bool) -> tuple[Header | None, int, int]:
+    """Return the header at the start of a file, its length and its lines; None where it goes on."""
+    end = data.find(END.encode())
+    while end >= 0:
+        start, stop = data.rfind(b"\n", 0, end) + 1, data.find(b"\n", end)
+        stop = stop if stop >= 0 else len(data)
+        if label_of(data[start:stop].decode("latin-1")) == END:
+            lines = data[:stop].decode("latin-1").split("\n")
+            return parse_header(list(enumerate(lines, start=1))), min(stop + 1, len(data)), len(lines)
+        end = data.find(END.encode(), stop)
+    first = data[:200].split(b"\n", 1)[0].decode("latin-1")
+    if is_last or len(data) > MAX_HEADER_BYTES or label_of(first) != VERSION:
+        check_first_line(first)
+        which = "the file ends within its header" if is_last else f"none within {MAX_HEADER_BYTES:,} bytes"
+        raise UnreadableFileError(f"no {END} record: {which}")
+    return None, 0, 0
+
+
+def _observations(table: Table, notes: Notes, parser: Parser, digest: str) -> Observations:
+    arrays = table.arrays()
+    if arrays.repeated:
+        differing = (
+            f"; {arrays.differing:,} of their values differ, and the first is kept"
+            if arrays.differing
+            else ""
+        )
+        many = arrays.repeated > 1
+        notes.say(0, f"{arrays.repeated:,} epoch{'s are' if many else ' is'} there more than once{differing}")
+    elif arrays.differing:
+        notes.say(0, f"left out {arrays.differing:,} values of signals that two observation codes stand for")
+    said = notes.sentences()
+    if not len(arrays.epoch):
+        raise UnreadableFileError("no epochs: " + (said[0] if said else "the file ends after its header"))
+    if not arrays.sid:
+        which = " or ".join(table.variables)
+        raise UnreadableFileError(
+            f"no signals: none of the {len(arrays.epoch)} epochs has a value of {which}"
+            + (f" ({said[0]})" if said else "")
+        )
+    return Observations(
+        epoch=arrays.epoch,
+        sid=arrays.sid,
+        variables=dict(arrays.variables),
+        station=parser.marker,
+        notes=said,
+        digest=digest,
+    )

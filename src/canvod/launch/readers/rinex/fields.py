@@ -1,0 +1,166 @@
+"""Observations as they are written: F14.3, loss of lock, signal strength.
+
+A field is a decimal number, and so an integer over a power of ten. `decode` reads many fields of the usual
+form at once, `parse` one field of any form that Fortran reads by F14.3. Both give the same number to the last
+bit: the integer is below 2**53 and therefore exact, and one division of two exact numbers is rounded
+correctly (IEEE 754). Sources: RINEX 3.04, table A3; RINEX 2.11, table A2.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from canvod.launch.readers.observations import one_line
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Words = npt.NDArray[np.uint64]
+
+WIDTH: Final = 16
+"""Characters of one observation."""
+
+NUMBER_WIDTH: Final = 14
+"""Characters of its number."""
+
+_POINT_COLUMN: Final = 10
+
+DECIMALS: Final = 1000
+"""What the integer of a usual field is divided by."""
+
+_NUMBER: Final = re.compile(r" *([+-]?)([0-9]*)\.([0-9]*) *")
+_FLAGS: Final = " 0123456789"
+
+# Constants of 64 bits, each of eight bytes, of which the lowest is the first character.
+_ZERO, _ONE, _TEN, _8, _16, _24, _32 = (np.uint64(value) for value in (0, 1, 10, 8, 16, 24, 32))
+_BYTE, _NIBBLE, _HUNDRED_THOUSAND = (np.uint64(value) for value in (255, 15, 100_000))
+_ONES: Final = np.uint64(0x0101010101010101)
+_BLANKS: Final = np.uint64(0x2020202020202020)
+_MINUSES: Final = np.uint64(0x2D2D2D2D2D2D2D2D)
+_INTEGER: Final = np.uint64(
+    0x000000000000FFFF
+)  # of the second word, as all below: the last two before the point
+_POINT_AT: Final = np.uint64(0x0000000000FF0000)
+_POINT: Final = np.uint64(0x00000000002E0000)
+_DECIMALS_AT: Final = np.uint64(0x0000010101000000)
+_DECIMAL_BYTES: Final = np.uint64(0x0000FFFFFF000000)
+_FLAGS_AT: Final = np.uint64(0x0101000000000000)
+_NUMBER_AT: Final = np.uint64(0x0000FFFFFFFFFFFF)
+_BLANK_NUMBER: Final = np.uint64(0x0000202020202020)
+_PAIRS: Final = np.uint64(0x00FF00FF00FF00FF)
+_HUNDRED_AND_ONE: Final = np.uint64(100 << 16 | 1)
+_FOURS: Final = np.uint64(0x0000FFFF0000FFFF)
+_TEN_THOUSAND_AND_ONE: Final = np.uint64(10_000 << 32 | 1)
+
+
+class DamagedError(Exception):
+    """An epoch record that fails a check; the argument is the reason."""
+
+
+def decode(fields: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Read fields of the usual form: blanks, perhaps a minus, digits, a point, three digits; or blanks alone.
+
+    The sixteen characters of a field are two words of eight, the first character in the lowest byte; what is
+    known of each character is a byte of 0 or 1, so that eight characters are compared at once.
+
+    Parameters
+    ----------
+    fields : numpy.ndarray
+        Shape (n, 16), uint8, contiguous.
+
+    Returns
+    -------
+    numbers : numpy.ndarray
+        Shape (n,), int64: thousandths, 0 for a blank field.
+    usual : numpy.ndarray
+        Shape (n,), bool: whether the field has this form; the number means nothing where it has not.
+    """
+    numbers = np.zeros(len(fields), dtype=np.int64)
+    usual = np.zeros(len(fields), dtype=bool)
+    whole: Any = fields.view(f"V{WIDTH}")[:, 0]
+    is_written = fields[:, _POINT_COLUMN] != ord(" ")
+    blank, written = np.flatnonzero(~is_written), np.flatnonzero(is_written)
+    usual[blank] = _are_blank(whole[blank].view(np.uint8).reshape(-1, WIDTH))
+    numbers[written], usual[written] = _decode(whole[written].view(np.uint8).reshape(-1, WIDTH))
+    return numbers, usual
+
+
+def _are_blank(fields: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    head, tail = fields.view("<u8").T
+    is_blank: npt.NDArray[np.bool_] = (head == _BLANKS) & ((tail & _NUMBER_AT) == _BLANK_NUMBER)
+    first, second = fields[:, NUMBER_WIDTH:].T
+    is_blank &= (first - 48 < 10) | (first == ord(" "))
+    is_blank &= (second - 48 < 10) | (second == ord(" "))
+    return is_blank
+
+
+def _decode(fields: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    head, tail = fields.view("<u8").T.copy()
+    digits, more_digits = ((fields ^ 48) < 10).view("<u8").T.copy()
+    blanks, more_blanks = (fields == 32).view("<u8").T
+    # What is no digit before the point, in eight characters of the head and two of the tail:
+    before, after = digits ^ _ONES, (more_digits ^ _ONES) & _INTEGER
+    minus, more_minus = before & ~blanks, after & ~more_blanks
+    lead = before * _BYTE
+    goes_on = _ZERO - ((after | (after >> _8)) & _ONE)
+    wrong = (head ^ _MINUSES) & (minus * _BYTE)  # it is blank or a minus,
+    wrong |= (tail ^ _MINUSES) & (more_minus * _BYTE)
+    wrong |= lead & (lead + _ONE)  # and stands before all digits;
+    wrong |= (before ^ _ONES) & goes_on
+    wrong |= (after >> _8) & ~after & _ONE
+    wrong |= (minus << _8) & before  # a minus is the last of it.
+    wrong |= minus & goes_on
+    wrong |= (more_minus << _8) & after
+    wrong |= (tail & _POINT_AT) ^ _POINT
+    wrong |= (more_digits & _DECIMALS_AT) ^ _DECIMALS_AT
+    wrong |= ((more_digits | more_blanks) & _FLAGS_AT) ^ _FLAGS_AT
+    low, high = head & (digits * _NIBBLE), tail & (more_digits * _NIBBLE)
+    high = ((high & _INTEGER) << _24) | ((high & _DECIMAL_BYTES) << _16)
+    numbers = (_eight_digits(low) * _HUNDRED_THOUSAND + _eight_digits(high)).view(np.int64)
+    np.negative(numbers, out=numbers, where=(minus | more_minus) != 0)
+    return numbers, wrong == 0
+
+
+def _eight_digits(word: Words) -> Words:
+    """Number that eight digits stand for, the first in the lowest byte: pairs, then fours, then all."""
+    word = word * _TEN + (word >> _8)
+    word = (word & _PAIRS) * _HUNDRED_AND_ONE >> _16
+    return (word & _FOURS) * _TEN_THOUSAND_AND_ONE >> _32
+
+
+def parse(sv: str, field: str, factor: int = 1) -> float:
+    """Read one field of any form.
+
+    Parameters
+    ----------
+    sv : str
+        Satellite, for the reason.
+    field : str
+        Up to `WIDTH` characters.
+    factor : int
+        What the number is divided by (SYS / SCALE FACTOR).
+
+    Returns
+    -------
+    float
+        0.0 for a blank number: RINEX means a missing one by either.
+
+    Raises
+    ------
+    DamagedError
+        If it is no number, or its flags are no digits.
+    """
+    number, flags = field[:NUMBER_WIDTH], field[NUMBER_WIDTH:WIDTH]
+    if number.strip(" "):
+        match = _NUMBER.fullmatch(number)
+        if match is None or not match[2] + match[3]:
+            raise DamagedError(f"satellite {sv}: {one_line(field, 20)!r} is not an observation")
+        value: float = int(match[2] + match[3]) / (10 ** len(match[3]) * factor)
+    else:
+        match, value = None, 0.0
+    if flags.strip(_FLAGS):
+        raise DamagedError(f"satellite {sv}: {one_line(field, 20)!r} is not an observation")
+    return -value if match is not None and match[1] == "-" else value

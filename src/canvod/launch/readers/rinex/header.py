@@ -1,0 +1,316 @@
+"""Header records of RINEX observation files, at the start of a file and within it.
+
+Sources: RINEX 2.11, table A1; RINEX 3.04, table A2 and sections 5.5, 6.5 to 6.8 and 8.1; RINEX 4.02 has the
+same records.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from canvod.launch.readers.observations import UnreadableFileError, one_line
+from canvod.launch.readers.rinex.times import DAY_NS, SYSTEM_OF, TIME_SYSTEMS, moment_ns
+
+SYSTEMS: Final = "GRESJCI"
+"""Satellite systems. RINEX 2.11 has the first four, 2.12 the first six."""
+
+MAX_DISTANCE_NS: Final = 400 * DAY_NS
+"""An epoch further from TIME OF FIRST OBS than about a year is taken for damaged."""
+
+VERSION: Final = "RINEX VERSION / TYPE"
+END: Final = "END OF HEADER"
+COMMENT: Final = "COMMENT"
+_TYPES_2: Final = "# / TYPES OF OBSERV"
+_TYPES_3: Final = "SYS / # / OBS TYPES"
+_SCALE_2: Final = "OBS SCALE FACTOR"
+_SCALE_3: Final = "SYS / SCALE FACTOR"
+_FIRST: Final = "TIME OF FIRST OBS"
+_MARKER: Final = "MARKER NAME"
+_UNIT: Final = "SIGNAL STRENGTH UNIT"
+
+LABELS: Final = frozenset(
+    {
+        VERSION, END, COMMENT, _TYPES_2, _TYPES_3, _SCALE_2, _SCALE_3, _FIRST, _MARKER, _UNIT,
+        "PGM / RUN BY / DATE", "MARKER NUMBER", "MARKER TYPE", "OBSERVER / AGENCY", "REC # / TYPE / VERS",
+        "ANT # / TYPE", "APPROX POSITION XYZ", "ANTENNA: DELTA H/E/N", "ANTENNA: DELTA X/Y/Z",
+        "ANTENNA: PHASECENTER", "ANTENNA: B.SIGHT XYZ", "ANTENNA: ZERODIR AZI", "ANTENNA: ZERODIR XYZ",
+        "CENTER OF MASS: XYZ", "WAVELENGTH FACT L1/2", "INTERVAL", "TIME OF LAST OBS", "RCV CLOCK OFFS APPL",
+        "SYS / DCBS APPLIED", "SYS / PCVS APPLIED", "SYS / PHASE SHIFT", "SYS / PHASE SHIFTS",
+        "GLONASS SLOT / FRQ #", "GLONASS COD/PHS/BIS", "LEAP SECONDS", "# OF SATELLITES", "PRN / # OF OBS",
+        "DOI", "LICENSE OF USE", "STATION INFORMATION",
+    }
+)  # fmt: skip
+"""Labels (columns 61 to 80) by which a line within the data is known for a header record."""
+
+_CODE: Final = re.compile(r"[A-Z][0-9][A-Z]?|[A-Z]{2}")
+_INTEGER: Final = re.compile(r" *[+-]?[0-9]+ *")
+
+Line = tuple[int, str]
+"""A line's number in the file, from 1, and its text."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is needed of a header to read the records below it.
+
+    Attributes
+    ----------
+    version : float
+        2.0 to 2.99, 3.0 to 3.99 or 4.0 to 4.99.
+    system : str
+        ``M`` for mixed, else one of `SYSTEMS`.
+    codes : mapping of str to tuple of str
+        Observation codes by system, in the order of the file. In RINEX 2 all systems share them.
+    factors : mapping of (str, str) to int
+        By system and code, what stored observations are divided by; 1 where there is none.
+    time_system : str
+        One of `TIME_SYSTEMS`, in which all epochs are given.
+    first_ns : int or None
+        TIME OF FIRST OBS as written, in ns since 1970-01-01; None where the file has none.
+    marker : str
+        MARKER NAME.
+    notes : tuple of (int, str)
+        What a user would want to know of the header, with the line.
+    """
+
+    version: float
+    system: str
+    codes: Mapping[str, tuple[str, ...]]
+    factors: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    time_system: str = "GPS"
+    first_ns: int | None = None
+    marker: str = ""
+    notes: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def is_rinex2(self) -> bool:
+        """Whether the records are those of RINEX 2."""
+        return self.version < 3
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """First and last time that an epoch may have, in ns since 1970-01-01, as written."""
+        if self.first_ns is None:
+            return moment_ns(1980, 1, 1, 0, 0), moment_ns(2100, 1, 1, 0, 0)
+        return self.first_ns - MAX_DISTANCE_NS, self.first_ns + MAX_DISTANCE_NS
+
+    def updated(self, found: Mapping[str, list[Line]]) -> Header:
+        """Return the header that holds from some header records, by label, on (RINEX 3.04, section 6.6).
+
+        Raises
+        ------
+        UnreadableFileError
+            If one of them is wrong.
+        """
+        changes: dict[str, object] = {}
+        types = found.get(_TYPES_2 if self.is_rinex2 else _TYPES_3)
+        codes = self.codes
+        if types:
+            codes = _codes_of_rinex2(types) if self.is_rinex2 else {**codes, **_codes_of_rinex3(types)}
+            changes["codes"] = codes
+        scales = found.get(_SCALE_2 if self.is_rinex2 else _SCALE_3)
+        if scales:
+            new = _factors_of_rinex2(scales, codes) if self.is_rinex2 else _factors_of_rinex3(scales, codes)
+            changes["factors"] = {**self.factors, **new}
+        if _MARKER in found:
+            changes["marker"] = found[_MARKER][-1][1].strip()
+        return replace(self, **changes) if changes else self  # type: ignore[arg-type]
+
+
+def label_of(line: str) -> str:
+    """Label of a header record; of another line whatever stands in columns 61 to 80."""
+    return line[60:80].strip()
+
+
+def by_label(records: Iterable[Line]) -> dict[str, list[Line]]:
+    """Return header records by their label, without it."""
+    found: dict[str, list[Line]] = {}
+    for number, line in records:
+        found.setdefault(label_of(line), []).append((number, line[:60]))
+    return found
+
+
+def parse_header(records: list[Line]) -> Header:
+    """Check a whole header, from RINEX VERSION / TYPE on; END OF HEADER need not be there.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is not the header of a RINEX 2, 3 or 4 observation file.
+    """
+    version, system = check_first_line(records[0][1], records[0][0])
+    found = by_label(records)
+    own, other = (_TYPES_2, _TYPES_3) if version < 3 else (_TYPES_3, _TYPES_2)
+    if own not in found and other in found:
+        raise UnreadableFileError(
+            f"wrong version: line {records[0][0]} says RINEX {version:.2f}, but the header has {other!r} "
+            f"records, those of RINEX {'3 and 4' if version < 3 else '2'}"
+        )
+    if own not in found:
+        raise UnreadableFileError(f"no {own!r} record in the header: what was observed is not known")
+    time_system, first_ns, notes = _first(found.get(_FIRST, []), system)
+    unit = found.get(_UNIT)
+    if unit and unit[-1][1][:20].strip().upper() not in ("", "DBHZ"):
+        text = f"{_UNIT} is {one_line(unit[-1][1], 20)!r}: SNR is stored as it is, and may not be in dB-Hz"
+        notes.append((unit[-1][0], text))
+    bare = Header(version, system, {}, {}, time_system, first_ns, "", tuple(notes))
+    return bare.updated(found)
+
+
+def check_first_line(line: str, number: int = 1) -> tuple[float, str]:
+    """Return version and satellite system of a file's first line.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it is not that of a RINEX 2, 3 or 4 observation file.
+    """
+    if not line.strip():
+        raise UnreadableFileError("the file is empty, or its first line is")
+    if label_of(line) != VERSION:
+        found = repr(one_line(line, 60)) if line.isascii() and line.isprintable() else "binary data"
+        raise UnreadableFileError(
+            f"not a RINEX file: line {number} must be the record {VERSION!r}, but holds {found}"
+        )
+    text = line[:20].strip()
+    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
+        raise UnreadableFileError(f"line {number}: {one_line(text, 20)!r} is not a RINEX version")
+    version = float(text)
+    if not 2 <= version < 5:
+        raise UnreadableFileError(
+            f"line {number}: RINEX {version:.2f} cannot be read; versions 2, 3 and 4 can"
+        )
+    if line[20:21].upper() != "O":
+        kind = line[20:40].strip() or "blank"
+        raise UnreadableFileError(f"line {number}: not observations; the file type is {one_line(kind, 40)!r}")
+    system = line[40:41].strip() or "G"
+    if system not in SYSTEMS + "M":
+        raise UnreadableFileError(
+            f"line {number}: satellite system {system!r} is not known; M or one of {SYSTEMS} is"
+        )
+    return version, system
+
+
+def _codes_of_rinex2(types: list[Line]) -> dict[str, tuple[str, ...]]:
+    number, first = types[0]
+    announced = _count(number, first[:6], _TYPES_2)
+    codes = [code for _, line in types for code in line[6:].split()]
+    _check_codes(number, codes, announced, _TYPES_2, "")
+    return dict.fromkeys(SYSTEMS, tuple(codes))
+
+
+def _codes_of_rinex3(types: list[Line]) -> dict[str, tuple[str, ...]]:
+    starts: dict[str, Line] = {}
+    found: dict[str, list[str]] = {}
+    system = ""
+    for number, line in types:
+        if line[:1].strip():
+            system = line[0]
+            if system not in SYSTEMS:
+                raise UnreadableFileError(f"line {number}: system {system!r} of {_TYPES_3!r} is not known")
+            if system in starts:
+                raise UnreadableFileError(
+                    f"line {number}: a second {_TYPES_3!r} record of system {system}; the first is at line "
+                    f"{starts[system][0]}"
+                )
+            starts[system] = (number, line)
+        elif not system:
+            raise UnreadableFileError(f"line {number}: {_TYPES_3!r} continues a record that is not there")
+        found.setdefault(system, []).extend(line[6:].split())
+    for system, (number, line) in starts.items():
+        announced = _count(number, line[3:6], _TYPES_3)
+        _check_codes(number, found[system], announced, _TYPES_3, f" of system {system}")
+    return {system: tuple(found[system]) for system in starts}
+
+
+def _count(number: int, text: str, label: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise UnreadableFileError(f"line {number}: {one_line(text, 20)!r} is not a number of {label!r}")
+    return int(text)
+
+
+def _check_codes(number: int, codes: list[str], announced: int, label: str, whose: str) -> None:
+    if len(codes) != announced:
+        raise UnreadableFileError(
+            f"line {number}: {label!r}{whose} announces {announced} observation codes, but has {len(codes)}"
+        )
+    if len(set(codes)) < len(codes):
+        repeated = sorted({code for code in codes if codes.count(code) > 1})
+        raise UnreadableFileError(f"line {number}: {label!r}{whose} has {', '.join(repeated)} more than once")
+    wrong = [code for code in codes if not _CODE.fullmatch(code)]
+    if wrong:
+        raise UnreadableFileError(f"line {number}: {one_line(wrong[0], 20)!r} is not an observation code")
+
+
+def _factors_of_rinex3(
+    records: list[Line], codes: Mapping[str, tuple[str, ...]]
+) -> dict[tuple[str, str], int]:
+    found: dict[tuple[str, str], int] = {}
+    system, factor = "", 1
+    for number, line in records:
+        if line[:1].strip():
+            system, factor = line[0], _factor(number, line[2:6], _SCALE_3)
+            named = line[10:].split()
+            if not line[8:10].strip() or _count(number, line[8:10], _SCALE_3) == 0:
+                named = list(codes.get(system, ()))
+        else:
+            named = line[10:].split()
+        found.update({(system, code): factor for code in named})
+    return found
+
+
+def _factors_of_rinex2(
+    records: list[Line], codes: Mapping[str, tuple[str, ...]]
+) -> dict[tuple[str, str], int]:
+    """RINEX 2.20, OBS SCALE FACTOR: 2I6, 10(4X,A2); later files of version 2 have it too."""
+    found: dict[tuple[str, str], int] = {}
+    factor = 1
+    for number, line in records:
+        named = line[12:].split()
+        if line[:6].strip():
+            factor = _factor(number, line[:6], _SCALE_2)
+            if not line[6:12].strip() or _count(number, line[6:12], _SCALE_2) == 0:
+                named = list(next(iter(codes.values()), ()))
+        found.update({(system, code): factor for system in SYSTEMS for code in named})
+    return found
+
+
+def _factor(number: int, text: str, label: str) -> int:
+    factor = _count(number, text, label) if text.strip() else 1
+    if factor not in (1, 10, 100, 1000, 10_000):
+        raise UnreadableFileError(
+            f"line {number}: {label!r} has the factor {factor}; 1, 10, 100 and 1000 are allowed"
+        )
+    return factor
+
+
+def _first(records: list[Line], system: str) -> tuple[str, int | None, list[tuple[int, str]]]:
+    """Return the time system, TIME OF FIRST OBS as written (blank or zero if not known, 6.6), and notes."""
+    number, record = records[0] if records else (0, "")
+    named = record[43:].strip() or "".join(part for part in record.split() if part.isalpha())
+    # RINEX 3.04, 8.4: GPS is the default of SBAS, too.
+    time_system = named or SYSTEM_OF.get(system, "")
+    if not time_system:
+        which = f"{_FIRST!r} names no time system" if records else f"no {_FIRST!r} record in the header"
+        raise UnreadableFileError(f"{which}, which a file of mixed systems must have")
+    if time_system not in TIME_SYSTEMS:
+        raise UnreadableFileError(
+            f"line {number}: epochs are in time system {one_line(time_system, 10)!r}; known are "
+            f"{', '.join(TIME_SYSTEMS)}"
+        )
+    notes: list[tuple[int, str]] = []
+    if system == "S" and not named:
+        notes.append((number, f"{_FIRST!r} names no time system; that of SBAS alone (S) is GPS"))
+    numbers = record[:43].split()
+    if all(part.strip("0.") == "" for part in numbers):
+        return time_system, None, notes
+    try:
+        year, month, day, hour, minute = (int(part) for part in [*numbers[:5], *"00000"][:5])
+        seconds = float(numbers[5]) if len(numbers) > 5 else 0.0
+        first = moment_ns(year, month, day, hour, minute) + int(seconds) * 1_000_000_000
+    except ValueError:
+        raise UnreadableFileError(f"line {number}: {_FIRST!r} is not a time: {one_line(record)!r}") from None
+    return time_system, first, notes

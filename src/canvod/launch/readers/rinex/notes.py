@@ -1,0 +1,58 @@
+"""What is left out of a file, each kind with its count, its first line and an example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+KINDS = {
+    "damaged": ("left out {} damaged epoch", "left out {} damaged epochs"),
+    "empty": ("left out {} epoch without satellites", "left out {} epochs without satellites"),
+    "stray": ("passed over {} line that belongs to no epoch", "passed over {} lines that belong to no epoch"),
+    "beyond": (
+        "passed over {} record with text beyond its last observation code",
+        "passed over {} records with text beyond their last observation code",
+    ),
+    "foreign": (
+        "left out {} record of a satellite whose system this version of RINEX does not have",
+        "left out {} records of satellites whose systems this version of RINEX does not have",
+    ),
+    "codes": (
+        "left out {} observation code of a band that RINEX does not define",
+        "left out {} observation codes of bands that RINEX does not define",
+    ),
+    "marker": (
+        "the MARKER NAME changes {} time within the file",
+        "the MARKER NAME changes {} times within the file",
+    ),
+}
+"""Kinds, and how one and several of each are told."""
+
+
+@dataclass
+class Notes:
+    """Counts by kind, in the order in which they first occurred."""
+
+    _found: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    _texts: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, line: int, detail: str = "", count: int = 1) -> None:
+        """Count something of one of `KINDS`; the first line and its detail are kept."""
+        known, first, first_detail = self._found.get(kind, (0, line, detail))
+        if line < first:
+            first, first_detail = line, detail
+        self._found[kind] = (known + count, first, first_detail)
+
+    def say(self, line: int, text: str) -> None:
+        """Add a sentence of its own, with its line unless that is 0."""
+        sentence = text + (f" (line {line})" if line else "")
+        if sentence not in self._texts:
+            self._texts.append(sentence)
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return everything as sentences, one for each kind."""
+        counted = []
+        for kind, (count, line, detail) in self._found.items():
+            text = KINDS[kind][count > 1].format(f"{count:,}")
+            where = f", at line {line}" if count == 1 else f", the first at line {line}"
+            counted.append(text + where + (f": {detail}" if detail else ""))
+        return (*counted, *self._texts)

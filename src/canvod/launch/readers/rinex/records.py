@@ -1,0 +1,358 @@
+"""What the records of all versions share: flags, times, satellites, and the state in which they are read."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from canvod.launch.readers.observations import UnreadableFileError, one_line
+from canvod.launch.readers.rinex.fields import NUMBER_WIDTH, WIDTH, DamagedError, parse
+from canvod.launch.readers.rinex.header import (
+    END,
+    LABELS,
+    VERSION,
+    Header,
+    Line,
+    by_label,
+    label_of,
+    parse_header,
+)
+from canvod.launch.readers.rinex.table import AT_ONCE, MAX_SNR, SATELLITES, Columns, Decoded, Table
+from canvod.launch.readers.rinex.text import LABEL, Text
+from canvod.launch.readers.rinex.times import DAY_NS, SECOND_NS, moment_ns, to_gps
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from canvod.launch.readers.rinex.notes import Notes
+
+    Integers = npt.NDArray[np.int64]
+    Flags = npt.NDArray[np.bool_]
+    Cells = tuple[Integers, npt.NDArray[np.int8], Integers, npt.NDArray[np.float64]]
+    """Many values: place of the epoch, variable, signal, value."""
+    Fields = tuple[Integers, Integers, Integers, Integers]
+    """Many fields: record and column of each, where it starts, and where its line ends."""
+
+OBSERVATIONS: Final = (0, 1)
+EVENTS: Final = (2, 3, 4, 5)
+SLIPS: Final = 6
+"""Epoch flags: observations follow; header and other records; cycle slips, in the form of observations."""
+
+FEW: Final = 4
+"""So many records are read line by line at the cost of all at once."""
+
+_DIGITS: Final = re.compile(r" *[0-9]* *")
+_SECONDS: Final = re.compile(r" *([0-9]{0,3})\.([0-9]*) *")
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """One epoch: its time in GPS time, and what was observed, alike in length."""
+
+    time_ns: int
+    kinds: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+class Parser(ABC):
+    """Reads the records of a file, some lines at a time.
+
+    Parameters
+    ----------
+    header : Header
+        The file's header.
+    table : Table
+        Where values go.
+    notes : Notes
+        Where goes what is left out.
+    """
+
+    def __init__(self, header: Header, table: Table, notes: Notes) -> None:
+        self.table = table
+        self.notes = notes
+        self.marker = header.marker
+        self._problem = ""
+        self.change(header)
+
+    @abstractmethod
+    def feed(self, text: Text) -> int:
+        """Read the records of some lines.
+
+        Returns
+        -------
+        int
+            How many of the lines are done with, the others come again with what follows them; all of them
+            where the file ends.
+        """
+
+    def records(self, text: Text) -> dict[int, str]:
+        """Return header records within the data: index of the line, and label, in order."""
+        lines = {index: text.line(index) for index in text.labelled()}
+        return {index: label_of(line) for index, line in lines.items() if is_record(line)}
+
+    def change(self, header: Header) -> None:
+        """Read under this header from here on."""
+        self.header = header
+        self.wanted = self.table.wanted(header)
+        for line, text in header.notes:
+            self.notes.say(line, text)
+        if self.wanted.unknown:
+            self.notes.add("codes", 0, ", ".join(self.wanted.unknown), len(self.wanted.unknown))
+
+    def special(self, lines: Sequence[Line]) -> None:
+        """Take header records within the data: of an event, or a whole header where files were joined."""
+        labels = [label_of(line) for _, line in lines]
+        start = labels.index(VERSION) if VERSION in labels else len(lines)
+        own = [line for line in lines[:start] if is_record(line[1])]
+        try:
+            if own:
+                self._take(self.header.updated(by_label(own)), own[0][0])
+            if start < len(lines):
+                end = labels.index(END, start) if END in labels[start:] else len(lines)
+                self._take(self._joined(list(lines[start:end])), lines[start][0])
+                self._problem = ""
+                self.stray(lines[end + 1 :])
+                self.special(lines[end + 1 :])
+        except UnreadableFileError as exc:
+            self._problem = f"the header records at line {lines[0][0]} do not tell what follows: {exc.reason}"
+
+    def _joined(self, records: list[Line]) -> Header:
+        header = parse_header(records)
+        if header.is_rinex2 != self.header.is_rinex2:
+            versions = f"{header.version:.2f} in a file of RINEX {self.header.version:.2f}"
+            raise UnreadableFileError(f"line {records[0][0]}: a header of RINEX {versions}")
+        return header
+
+    def stray(self, lines: Sequence[Line]) -> None:
+        """Note lines that belong to nothing: neither blank nor header records."""
+        found = [number for number, line in lines if line.strip() and not is_record(line)]
+        if found:
+            self.notes.add("stray", found[0], count=len(found))
+
+    def _take(self, header: Header, line: int) -> None:
+        if header.marker != self.header.marker:
+            self.notes.add("marker", line, f"from {self.header.marker!r} to {header.marker!r}")
+        if header is not self.header:
+            self.change(header)
+
+    def checked(self) -> None:
+        """Refuse to read on where header records that could not be understood came before.
+
+        Raises
+        ------
+        DamagedError
+        """
+        if self._problem:
+            raise DamagedError(self._problem)
+
+    def time(self, fields: Sequence[str], seconds: str) -> int:
+        """Return an epoch in GPS time, of year, month, day, hour, minute and seconds as they are written.
+
+        Raises
+        ------
+        DamagedError
+            If there is no such time, or it is not possible in this file.
+        """
+        year, month, day, hour, minute = (integer(part, "a time") for part in fields)
+        if self.header.is_rinex2:
+            year += 1900 if year >= 80 else 2000  # RINEX 3.04, section 6.10
+        match = _SECONDS.fullmatch(seconds)
+        if seconds.strip() and match is None:
+            raise DamagedError(f"not a time: second {one_line(seconds, 20)!r}")
+        whole, part = (int(match[1] or 0), match[2]) if match is not None else (0, "")
+        try:
+            minute_ns = moment_ns(year, month, day, hour, minute)
+        except ValueError as exc:
+            raise DamagedError(f"not a time: {exc}") from None
+        if whole >= (61 if self.header.time_system == "GLO" else 60):
+            raise DamagedError(f"not a time: second {seconds.strip()} is not below 60")
+        seconds_ns = whole * SECOND_NS + int(part[:9].ljust(9, "0"))
+        first, last = self.header.span_ns
+        if not first <= minute_ns + seconds_ns <= last:
+            raise DamagedError(f"{year:04d}-{month:02d}-{day:02d} is more than a year from TIME OF FIRST OBS")
+        return int(to_gps(np.array([minute_ns]), np.array([seconds_ns]), self.header.time_system)[0])
+
+    def times(self, parts: Sequence[Integers], fraction: Integers) -> tuple[Integers, Flags]:
+        """Return epochs in GPS time, and which of them there are and are possible in this file.
+
+        Parameters
+        ----------
+        parts : sequence of numpy.ndarray
+            Year, month, day, hour, minute and second as they are written, shape (n,) each, int64.
+        fraction : numpy.ndarray
+            Shape (n,), int64, of a second in 1e-7 s.
+        """
+        year, month, day, hour, minute, second = parts
+        # Nanoseconds reach from 1678 to 2262.
+        is_possible = (year > 1700) & (year < 2200) & (month >= 1) & (month <= 12)
+        is_possible &= (hour < 24) & (minute < 60) & (second < 60)
+        months = np.where(is_possible, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
+        first = months.astype("datetime64[D]").astype(np.int64)
+        length = (months + 1).astype("datetime64[D]").astype(np.int64) - first
+        is_possible &= (day >= 1) & (day <= length)
+        days = np.where(is_possible, first + day - 1, 0)
+        minute_ns = days * DAY_NS + (hour * 60 + minute) * 60 * SECOND_NS
+        second_ns = second * SECOND_NS + fraction * 100
+        earliest, latest = self.header.span_ns
+        is_possible &= (minute_ns + second_ns >= earliest) & (minute_ns + second_ns <= latest)
+        return to_gps(minute_ns, second_ns, self.header.time_system), is_possible
+
+    def values(self, sv: str, columns: Columns, fields: str, epoch: Epoch) -> bool:
+        """Add the wanted observations of a satellite to an epoch; tell whether there is text beyond them.
+
+        Raises
+        ------
+        DamagedError
+            If one of them is wrong.
+        """
+        number = int(sv[1:])
+        for place, kind, key, factor, is_snr in columns.rows:
+            written = fields[place * WIDTH : place * WIDTH + WIDTH]
+            if not written:
+                continue
+            value = parse(sv, written, factor)
+            if value == 0:  # RINEX 3.04, table A3: a missing observation
+                continue
+            if is_snr and not 0 < value <= MAX_SNR:
+                raise DamagedError(
+                    f"satellite {sv}: an SNR of {value:g} dB-Hz is not within 0 to {MAX_SNR:g}"
+                )
+            epoch.kinds.append(kind)
+            epoch.keys.append(key + number)
+            epoch.values.append(value)
+        return bool(fields[columns.n_codes * WIDTH :].strip())
+
+    def read(self, text: Text, fields: Iterable[Fields]) -> Iterator[tuple[Integers, Integers, Decoded]]:
+        """Read fields of the usual form, systems that have few of them together, and yield what they hold.
+
+        Yields
+        ------
+        record, column : numpy.ndarray
+            Shape (n,), int64, of each field.
+        decoded : Decoded
+        """
+        waiting: list[Fields] = []
+        for each in chain(fields, [None]):
+            if each is not None:
+                waiting.append(each)
+            if waiting and (each is None or sum(len(one[0]) for one in waiting) > AT_ONCE):
+                record, column, at, stop = (
+                    waiting[0]
+                    if len(waiting) == 1
+                    else (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+                )
+                yield record, column, self.wanted.read(text, at, stop, column)
+                waiting = []
+
+    def add(self, epochs: Sequence[Epoch]) -> None:
+        """Add epochs that were read line by line."""
+        for epoch in epochs:
+            row = self.table.add_epochs(np.array([epoch.time_ns]))
+            self.add_values(row, epoch)
+
+    def add_values(self, row: int, epoch: Epoch) -> None:
+        """Add the values of an epoch that has its place."""
+        rows = np.full(len(epoch.keys), row)
+        kinds, keys = np.array(epoch.kinds, dtype=np.int8), np.array(epoch.keys, dtype=np.int64)
+        self.table.add(rows, kinds, keys, np.array(epoch.values, dtype=np.float64))
+
+    def merge(
+        self,
+        times: Integers,
+        is_usual: Flags,
+        cells: Sequence[Cells],
+        others: dict[int, Epoch],
+    ) -> None:
+        """Add epochs that were read all at once, and among them those that were read line by line.
+
+        Parameters
+        ----------
+        times : numpy.ndarray
+            Shape (n,), int64: times of all of them; those of ``others`` are filled in.
+        is_usual : numpy.ndarray
+            Shape (n,), bool: whether the cells of an epoch hold.
+        cells : sequence of tuple
+            Values by the epoch's place.
+        others : dict of int to Epoch
+            By place; an epoch that is neither usual nor here is left out.
+        """
+        kept = is_usual.copy()
+        for place, epoch in others.items():
+            kept[place], times[place] = True, epoch.time_ns
+        row = np.cumsum(kept) - 1 + self.table.n_epochs
+        for places, kinds, keys, values in cells:
+            mine = is_usual[places]
+            if mine.all():
+                self.table.add(row[places], kinds, keys, values)
+            else:
+                self.table.add(row[places[mine]], kinds[mine], keys[mine], values[mine])
+        for place, epoch in others.items():
+            self.add_values(int(row[place]), epoch)
+        self.table.add_epochs(times[kept])
+
+
+def repeated(epoch: Integers, system: npt.NDArray[np.uint8], number: Integers) -> Flags:
+    """Whether a satellite is there again in its epoch."""
+    key = (epoch * 256 + system) * SATELLITES + np.minimum(number, SATELLITES - 1)
+    repeated = np.zeros(len(key), dtype=bool)
+    order = np.argsort(key, kind="stable")
+    repeated[order[1:]] = np.diff(key[order]) == 0
+    return repeated
+
+
+def integer(text: str, what: str) -> int:
+    """Read an integer as Fortran does: a blank field is 0.
+
+    Raises
+    ------
+    DamagedError
+        If it is none.
+    """
+    if _DIGITS.fullmatch(text) is None:
+        raise DamagedError(f"not {what}: {one_line(text, 20)!r}")
+    return int(text.strip() or 0)
+
+
+def check_flag(flag: int) -> None:
+    """Refuse an epoch flag that RINEX does not define.
+
+    Raises
+    ------
+    DamagedError
+    """
+    if flag > SLIPS:
+        raise DamagedError(f"epoch flag {flag} is not known")
+
+
+def check_end(text: Text, last: int, line: str, offset: int) -> None:
+    """Refuse a last line of a file that ends within an observation: its last digits may be missing.
+
+    Parameters
+    ----------
+    text : Text
+        The lines.
+    last : int
+        Index of the line.
+    line : str
+        The line.
+    offset : int
+        Where its observations start.
+
+    Raises
+    ------
+    DamagedError
+    """
+    if text.is_cut and last == len(text) - 1 and 0 < (len(line) - offset) % WIDTH < NUMBER_WIDTH:
+        raise DamagedError("the file ends within an observation")
+
+
+def is_record(line: str) -> bool:
+    """Whether a line within the data is a header record."""
+    return len(line) > LABEL and line[LABEL : LABEL + 20].rstrip() in LABELS

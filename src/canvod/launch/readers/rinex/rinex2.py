@@ -1,0 +1,368 @@
+"""Epoch records of RINEX 2 (RINEX 2.11, table A2).
+
+A record says how many lines follow, so that after a damaged one the place of the next is not known: every
+line is then tried until one is an epoch again. Records in the usual form are read all at once, any other line
+by line; both ways give the same.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from canvod.launch.readers.observations import one_line
+from canvod.launch.readers.rinex.fields import WIDTH, DamagedError
+from canvod.launch.readers.rinex.header import END, SYSTEMS, VERSION, Line, label_of
+from canvod.launch.readers.rinex.records import (
+    EVENTS,
+    FEW,
+    SLIPS,
+    Epoch,
+    Parser,
+    check_end,
+    check_flag,
+    is_record,
+    repeated,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from canvod.launch.readers.rinex.records import Cells, Fields, Flags, Integers
+    from canvod.launch.readers.rinex.table import Columns
+    from canvod.launch.readers.rinex.text import Text
+
+SATELLITES_PER_LINE: Final = 12
+"""Satellites that one line of an epoch record lists."""
+
+CODES_PER_LINE: Final = 5
+"""Observations on one line of a satellite."""
+
+LINE: Final = 80
+"""Characters of a line; what stands beyond is not part of it."""
+
+_LIST: Final = 32
+"""Column of the first satellite."""
+
+_USUAL: Final = re.compile(rb"(?: [ \d]\d){6}\.\d{7}  [01](?:  [1-9]| [1-9]\d|[1-9]\d\d)(?=[GRESJC ][ \d]\d)")
+"""An epoch line of observations, up to its first satellite."""
+
+_DATE: Final = re.compile(r"([ 0-9][0-9]|  ){5}")
+_SECONDS: Final = re.compile(r" *[0-9]{1,3}\.[0-9]* *")
+_COUNT: Final = re.compile(r" *[0-9]{0,3} *")
+_SATELLITE: Final = re.compile(rf"[{SYSTEMS}][0-9][0-9]")
+_LETTERS: Final = np.frombuffer(SYSTEMS.encode(), np.uint8)
+
+PIVOT: Final = 80
+"""Two-digit years from here on are of the 20th century (RINEX 3.04, section 6.10)."""
+
+
+Run = list[tuple[int, int, int]]
+"""Successive records: index of the line, number of satellites, index of what follows."""
+
+
+class _MoreError(Exception):
+    """A record goes on beyond the lines that are there; the file has more."""
+
+
+class Rinex2(Parser):
+    """Reads the records of RINEX 2."""
+
+    _is_lost = False
+
+    def feed(self, text: Text) -> int:
+        """Read the records of some lines; see `Parser.feed`."""
+        records = list(self.records(text))
+        index = 0
+        while index < len(text):
+            run = [] if self._problem else self._usual_run(text, index, records)
+            if len(run) >= FEW:
+                index = self._at_once(text, run)
+                continue
+            try:
+                index = self._careful(text, index)
+            except _MoreError:
+                break
+        return index
+
+    @property
+    def _lines_per_satellite(self) -> int:
+        return max(1, -(-len(next(iter(self.header.codes.values()), ())) // CODES_PER_LINE))
+
+    # ---- all at once
+
+    def _usual_run(self, text: Text, index: int, records: Sequence[int]) -> Run:
+        """Return the records from a line on as far as they look usual, and no header record is among them."""
+        stop = min([len(text), *records[bisect_left(records, index) :][:1]]) - text.is_cut
+        run: Run = []
+        per_satellite = self._lines_per_satellite
+        while index < stop:
+            start = int(text.starts[index])
+            if _USUAL.match(text.data, start) is None:
+                break
+            count = int(text.data[start + 29 : start + 32])
+            end = index + -(-count // SATELLITES_PER_LINE) + count * per_satellite
+            if end > stop:
+                break
+            run.append((index, count, end))
+            index = end
+        return run
+
+    def _at_once(self, text: Text, run: Run) -> int:
+        """Read successive records; return the index of the line to go on with."""
+        line, count, end = np.array(run, dtype=np.int64).T
+        times, is_usual = self._times(text.fields(text.starts[line], _LIST, text.ends[line]))
+        record = np.repeat(np.arange(len(run)), count)
+        place = np.arange(len(record)) - np.repeat(np.cumsum(count) - count, count)
+        letter, number, is_wrong = self._satellites(text, line[record], place)
+        is_wrong |= repeated(record, letter, number)
+        first = line[record] + -(-count[record] // SATELLITES_PER_LINE) + place * self._lines_per_satellite
+        is_foreign = ~np.isin(letter, np.frombuffer("".join(self.wanted.systems).encode(), np.uint8))
+
+        def wanted() -> Iterator[Fields]:
+            for system, columns in self.wanted.systems.items():
+                mine = np.flatnonzero((letter == ord(system)) & ~is_wrong)
+                fields, is_beyond = self._fields(text, first[mine], columns)
+                is_wrong[mine] |= is_beyond
+                yield mine[fields[0]], *fields[1:]
+
+        cells: list[Cells] = []
+        for row, column, found in self.read(text, wanted()):
+            is_wrong[row[found.wrong]] = True
+            of, which = row[found.kept], column[found.kept]
+            keys = self.wanted.keys[which] + number[of]
+            cells.append((record[of], self.wanted.kinds[which], keys, found.values))
+        is_usual[record[is_wrong]] = False
+        is_foreign &= is_usual[record]
+        self._is_lost = False
+        others: dict[int, Epoch] = {}
+        goes_on = int(end[-1])
+        for index in np.flatnonzero(~is_usual).tolist():
+            self._is_lost = False
+            epoch, goes_on = self._again(text, *run[index])
+            if epoch is not None:
+                others[index] = epoch
+            if goes_on != end[index]:  # what follows was taken for something that it is not
+                is_foreign &= record < index
+                times, is_usual = times[: index + 1], is_usual[: index + 1]
+                cells = [tuple(part[each[0] <= index] for part in each) for each in cells]  # type: ignore[misc]
+                break
+        else:
+            self._is_lost &= not is_usual[-1]
+            goes_on = int(end[-1])
+        if is_foreign.any():
+            at = int(np.argmax(is_foreign))
+            sv = f"{chr(letter[at])}{number[at]:02d}"
+            self.notes.add(
+                "foreign", text.number + int(line[record[at]]), sv, int(np.count_nonzero(is_foreign))
+            )
+        self.merge(times, is_usual, cells, others)
+        return goes_on
+
+    def _satellites(
+        self, text: Text, line: Integers, place: Integers
+    ) -> tuple[npt.NDArray[np.uint8], Integers, Flags]:
+        """Return letter and number of satellites by their places in epochs, and which are no satellites."""
+        row, column = np.divmod(place, SATELLITES_PER_LINE)
+        at = line + row
+        name = text.fields(text.starts[at] + _LIST + 3 * column, 3, text.ends[at])
+        letter = np.where(name[:, 0] == ord(" "), ord(self._own_system), name[:, 0]).astype(np.uint8)
+        digit = np.where(name[:, 1:] == ord(" "), 0, name[:, 1:] - 48).astype(np.uint8)
+        number = digit[:, 0].astype(np.int64) * 10 + digit[:, 1]
+        return letter, number, (digit > 9).any(axis=1) | (number == 0) | ~np.isin(letter, _LETTERS)
+
+    def _fields(self, text: Text, first: Integers, columns: Columns) -> tuple[Fields, Flags]:
+        """Return the wanted fields of satellites by their first lines, and which have text beyond them."""
+        last = first + self._lines_per_satellite - 1
+        rest = columns.n_codes - CODES_PER_LINE * (self._lines_per_satellite - 1)
+        stop = np.minimum(text.ends[last], text.starts[last] + LINE)
+        is_beyond = ~text.is_blank(text.starts[last] + WIDTH * rest, stop)
+        row, column = np.divmod(columns.places, CODES_PER_LINE)
+        line = first[:, None] + row
+        at = text.starts[line] + WIDTH * column
+        stop = np.minimum(text.ends[line], text.starts[line] + LINE)
+        row, column = np.nonzero(at < stop)
+        return (row, column + columns.first, at[row, column], stop[row, column]), is_beyond
+
+    def _again(self, text: Text, line: int, _count: int, end: int) -> tuple[Epoch | None, int]:
+        """Read a record line by line; return where the next one starts as well."""
+        try:
+            epoch, _ = self._epoch(text, line)
+        except DamagedError as exc:
+            self.notes.add("damaged", text.number + line, str(exc))
+            self._is_lost = True
+            return None, next((i for i in range(line + 1, end) if _is_start(text.line(i))), end)
+        return epoch, end
+
+    def _times(self, line: npt.NDArray[np.uint8]) -> tuple[Integers, Flags]:
+        """Return times of epoch lines that match `_USUAL`, and which of them are possible."""
+        value = np.where(line == 32, 0, line - 48).astype(np.int64)
+        parts = [value[:, i] * 10 + value[:, i + 1] for i in (1, 4, 7, 10, 13, 16)]
+        fraction = value[:, 19:26] @ 10 ** np.arange(6, -1, -1)
+        year = parts[0] + np.where(parts[0] >= PIVOT, 1900, 2000)
+        return self.times([year, *parts[1:]], fraction)
+
+    # ---- line by line
+
+    @property
+    def _own_system(self) -> str:
+        """System of a satellite that names none."""
+        return "G" if self.header.system == "M" else self.header.system
+
+    def _careful(self, text: Text, index: int) -> int:
+        """Read one record, or a line that is none; return the index of the line to go on with."""
+        line = text.line(index)
+        if not line.strip():
+            return index + 1
+        if is_record(line):
+            return self._header(text, index)
+        try:
+            epoch, end = self._epoch(text, index)
+        except DamagedError as exc:
+            if not self._is_lost or _is_start(line):  # else it belongs to what was left out before
+                self.notes.add("damaged", text.number + index, str(exc))
+            self._is_lost = True
+            return index + 1
+        self._is_lost = False
+        if epoch is not None:
+            self.add([epoch])
+        return end
+
+    def _header(self, text: Text, index: int) -> int:
+        end = index + 1
+        if label_of(text.line(index)) == VERSION:
+            while end < len(text) and label_of(text.line(end - 1)) != END:
+                end += 1
+            if end == len(text) and label_of(text.line(end - 1)) != END and not text.is_last:
+                raise _MoreError
+        self.special(list(enumerate(text.lines(index, end), start=text.number + index)))
+        return end
+
+    def _epoch(self, text: Text, index: int) -> tuple[Epoch | None, int]:
+        """Return the epoch at a line, None for an event or an empty one, and the index of what follows.
+
+        Raises
+        ------
+        DamagedError
+            If it is none, or wrong.
+        """
+        first = text.line(index)
+        fields, seconds, flag, count = _epoch_line(first)
+        if flag in EVENTS:
+            end = index + 1 + count
+            if end > len(text) and not text.is_last:
+                raise _MoreError
+            end = min(end, len(text))
+            self.special(list(enumerate(text.lines(index + 1, end), start=text.number + index + 1)))
+            return None, end
+        n_lists = max(1, -(-count // SATELLITES_PER_LINE))
+        lines, records, end = self._record(text, index, n_lists + count * self._lines_per_satellite)
+        epoch = None
+        if flag != SLIPS:
+            self.checked()
+            epoch = self._observations(text, index, fields, seconds, count, lines)
+        self.special(records)
+        return epoch, end
+
+    def _record(self, text: Text, index: int, count: int) -> tuple[list[str], list[Line], int]:
+        """Return so many lines, header records that stand among them, and the index of what follows."""
+        lines: list[str] = []
+        records: list[Line] = []
+        stop = min(len(text), index + count)
+        while len(lines) < count:
+            if index >= len(text):
+                if not text.is_last:
+                    raise _MoreError
+                raise DamagedError("the file ends before the last of its satellites")
+            for line in text.lines(index, stop):
+                if is_record(line):
+                    if label_of(line) == VERSION:
+                        raise DamagedError("another header follows before the last of its satellites")
+                    records.append((text.number + index, line))
+                else:
+                    lines.append(line)
+                index += 1
+            stop = min(len(text), index + count - len(lines))
+        return lines, records, index
+
+    def _observations(
+        self, text: Text, index: int, fields: Sequence[str], seconds: str, count: int, lines: list[str]
+    ) -> Epoch | None:
+        number = text.number + index
+        epoch = Epoch(self.time(fields, seconds))
+        if not count:
+            self.notes.add("empty", number)
+            return None
+        names = list(self._names(lines, count))
+        twice = next((sv for i, sv in enumerate(names) if sv in names[:i]), None)
+        if twice is not None:
+            raise DamagedError(f"satellite {twice} is there twice")
+        is_beyond = False
+        foreign: list[str] = []
+        body, step = -(-count // SATELLITES_PER_LINE), self._lines_per_satellite
+        if index + len(lines) >= len(text):
+            check_end(text, len(text) - 1, lines[-1], 0)
+        for i, sv in enumerate(names):
+            columns = self.wanted.systems.get(sv[0])
+            if columns is None:
+                foreign.append(sv)
+                continue
+            part = lines[body + i * step : body + (i + 1) * step]
+            is_beyond |= self.values(sv, columns, "".join(line[:LINE].ljust(LINE) for line in part), epoch)
+        if foreign:
+            self.notes.add("foreign", number, foreign[0], len(foreign))
+        if is_beyond:
+            self.notes.add("beyond", number)
+        return epoch
+
+    def _names(self, lines: list[str], count: int) -> Iterator[str]:
+        for place in range(count):
+            row, column = divmod(place, SATELLITES_PER_LINE)
+            written = lines[row][_LIST + column * 3 : _LIST + column * 3 + 3]
+            # A blank system is that of the file, and a number may be written without its zero.
+            sv = (written[:1].strip() or self._own_system) + written[1:].replace(" ", "0").rjust(2, "0")
+            if _SATELLITE.fullmatch(sv) is None or not int(sv[1:]):
+                raise DamagedError(f"{one_line(written, 10)!r} is not a satellite")
+            yield sv
+
+
+def _epoch_line(line: str) -> tuple[Sequence[str], str, int, int]:
+    """Return date and time, seconds, flag and number of satellites or lines of an epoch line.
+
+    Raises
+    ------
+    DamagedError
+        If it is no epoch line.
+    """
+    fields = [line[1:3], line[4:6], line[7:9], line[10:12], line[13:15]]
+    blanks = line[:1] + line[3:4] + line[6:7] + line[9:10] + line[12:13] + line[26:28]
+    written = line[28:29]
+    is_blank = not line[:26].strip()
+    if (
+        blanks.strip(" ")
+        or not (_DATE.fullmatch("".join(fields)) or is_blank)
+        or not (_SECONDS.fullmatch(line[15:26]) or is_blank)
+        or not _COUNT.fullmatch(line[29:32])
+        or written not in "0123456789 "
+    ):
+        raise DamagedError(f"not an epoch: {one_line(line, 40)!r}")
+    flag, count = int(written.strip() or 0), int(line[29:32].strip() or 0)
+    check_flag(flag)
+    if is_blank and flag not in EVENTS:
+        raise DamagedError(f"not an epoch: {one_line(line, 40)!r}")
+    return fields, line[15:26], flag, count
+
+
+def _is_start(line: str) -> bool:
+    """Whether a line is one that a record, or a header record, may start with."""
+    if is_record(line):
+        return True
+    try:
+        _epoch_line(line)
+    except DamagedError:
+        return False
+    return True

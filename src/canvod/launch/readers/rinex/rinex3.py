@@ -1,0 +1,247 @@
+"""Epoch records of RINEX 3 and 4 (RINEX 3.04, table A3; 4.02 has the same records).
+
+Records in the usual form are read all at once, by columns; any other one line by line. Both ways give the
+same. An epoch is left out as a whole if its line, one of its satellites, their number, or a wanted
+observation is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from canvod.launch.readers.observations import one_line
+from canvod.launch.readers.rinex.fields import WIDTH, DamagedError
+from canvod.launch.readers.rinex.header import COMMENT, SYSTEMS, VERSION, Line, label_of
+from canvod.launch.readers.rinex.records import (
+    EVENTS,
+    FEW,
+    SLIPS,
+    Epoch,
+    Parser,
+    check_end,
+    check_flag,
+    integer,
+    is_record,
+    repeated,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from canvod.launch.readers.rinex.records import Cells, Fields, Flags, Integers
+    from canvod.launch.readers.rinex.table import Columns
+    from canvod.launch.readers.rinex.text import Text
+
+NAME: Final = 3
+"""Characters of a satellite's name, before its observations."""
+
+_DATE: Final = ((2, 6), (7, 9), (10, 12), (13, 15), (16, 18), (19, 21))
+"""Columns of year, month, day, hour, minute and second."""
+
+_LINE: Final = 35
+"""Characters of an epoch line up to the number of satellites."""
+
+_FREE: Final = re.compile(
+    r">\s*(\d{4})\s+(\d\d?)\s+(\d\d?)\s+(\d\d?)\s+(\d\d?)\s+(\d+\.\d*)\s+(\d)\s+(\d+)(?:\s+-?\d*\.\d*)?\s*",
+    re.ASCII,
+)
+"""An epoch line that is not in its columns."""
+
+_SATELLITE: Final = re.compile(rf"[{SYSTEMS}][ 0-9][0-9]")
+
+
+class Rinex3(Parser):
+    """Reads the records of RINEX 3 and 4."""
+
+    def feed(self, text: Text) -> int:
+        """Read the records of some lines; see `Parser.feed`."""
+        marks = np.flatnonzero(text.byte(np.arange(len(text)), 0) == ord(">"))
+        records = self.records(text)
+        marks = marks[~np.isin(marks, list(records))]  # a comment may start like an epoch
+        if text.is_last:
+            bounds = np.append(marks, len(text))
+        else:
+            bounds = marks if len(marks) else np.zeros(1, np.int64)
+        if bounds[0]:
+            self._outside(text, 0, int(bounds[0]))
+        is_row = text.ends > text.starts
+        is_row[marks] = is_row[[line for line, label in records.items() if label == COMMENT]] = False
+        # Other header records may change what the records after them mean.
+        lines = [line for line, label in records.items() if label != COMMENT]
+        changing = {int(np.searchsorted(bounds, line, side="right")) - 1 for line in lines}
+        start = 0
+        for index in sorted(index for index in changing if 0 <= index < len(bounds) - 1):
+            self._read(text, bounds[start : index + 1], is_row)
+            self._read(text, bounds[index : index + 2], is_row)
+            start = index + 1
+        self._read(text, bounds[start:], is_row)
+        return int(bounds[-1])
+
+    def _outside(self, text: Text, start: int, stop: int) -> None:
+        """Take what stands before the first epoch."""
+        lines = list(enumerate(text.lines(start, stop), start=text.number + start))
+        self.stray(lines)
+        self.special(lines)
+
+    def _read(self, text: Text, bounds: Integers, is_row: Flags) -> None:
+        """Read successive records, each from one bound to the next; some of the lines are of satellites."""
+        count = len(bounds) - 1
+        if count < FEW or self._problem:
+            self.add(
+                [
+                    epoch
+                    for index in range(count)
+                    if (epoch := self._careful(text, *bounds[index : index + 2]))
+                ]
+            )
+            return
+        times, is_usual, cells = self._at_once(text, bounds, is_row[bounds[0] : bounds[-1]])
+        others = {
+            int(index): epoch
+            for index in np.flatnonzero(~is_usual)
+            if (epoch := self._careful(text, *bounds[index : index + 2]))
+        }
+        self.merge(times, is_usual, cells, others)
+
+    # ---- all at once
+
+    def _at_once(self, text: Text, bounds: Integers, is_row: Flags) -> tuple[Integers, Flags, list[Cells]]:
+        """Return times of all records, which of them are in the usual form, and their values."""
+        count = len(bounds) - 1
+        marks = bounds[:-1]
+        times, satellites, is_usual = self._epoch_lines(
+            text.fields(text.starts[marks], _LINE, text.ends[marks])
+        )
+        rows = np.flatnonzero(is_row) + bounds[0]
+        epoch = np.repeat(np.arange(count), np.diff(bounds))[is_row]
+        is_usual &= (np.bincount(epoch, minlength=count) == satellites) & (satellites > 0)
+        if text.is_cut and bounds[-1] == len(text):
+            is_usual[-1] = False
+        starts, ends = text.starts[rows], text.ends[rows]
+        system = text.byte(rows, 0)
+        tens, ones = text.byte(rows, 1) - 48, text.byte(rows, 2) - 48
+        number = tens.astype(np.int64) * 10 + ones
+        is_wrong = (tens > 9) | (ones > 9) | (number == 0) | (ends - starts < NAME)
+        is_foreign = np.ones(len(rows), dtype=bool)
+
+        def wanted() -> Iterator[Fields]:
+            for letter, columns in self.wanted.systems.items():
+                mine = np.flatnonzero(system == ord(letter))
+                is_foreign[mine] = False
+                first = starts[mine] + NAME
+                is_wrong[mine] |= ~text.is_blank(first + WIDTH * columns.n_codes, ends[mine])
+                at = first[:, None] + WIDTH * columns.places
+                row, column = np.nonzero(at < ends[mine, None])
+                yield mine[row], column + columns.first, at[row, column], ends[mine[row]]
+
+        cells: list[Cells] = []
+        for row, column, found in self.read(text, wanted()):
+            is_wrong[row[found.wrong]] = True
+            line, which = row[found.kept], column[found.kept]
+            cells.append(
+                (epoch[line], self.wanted.kinds[which], self.wanted.keys[which] + number[line], found.values)
+            )
+        is_wrong |= is_foreign | repeated(epoch, system, number)
+        is_usual[epoch[is_wrong]] = False
+        return times, is_usual, cells
+
+    def _epoch_lines(self, line: npt.NDArray[np.uint8]) -> tuple[Integers, Integers, Flags]:
+        """Return times, numbers of satellites, and which of the lines are in their columns and possible."""
+        digit = line - 48  # a character that is no digit becomes more than 9
+        is_digit, is_blank = digit <= 9, line == 32
+        value = np.where(is_digit, digit, 0).astype(np.int64)
+        pair = is_digit | is_blank
+
+        def number(start: int, stop: int) -> Integers:
+            return value[:, start:stop] @ 10 ** np.arange(stop - start - 1, -1, -1)
+
+        usual: Flags = is_digit[:, [2, 3, 4, 5, 8, 11, 14, 17, 20, *range(22, 29), 31, 34]].all(axis=1)
+        usual &= is_blank[:, [1, 6, 9, 12, 15, 18, 29, 30]].all(axis=1)
+        usual &= pair[:, [7, 10, 13, 16, 19, 32, 33]].all(axis=1) & (line[:, 21] == ord("."))
+        usual &= ~(is_digit[:, 32] & is_blank[:, 33]) & (value[:, 31] <= 1)
+        times, is_possible = self.times([number(*columns) for columns in _DATE], number(22, 29))
+        return times, number(32, 35), usual & is_possible
+
+    # ---- line by line
+
+    def _careful(self, text: Text, start: int, stop: int) -> Epoch | None:
+        """Read one record; None where it is none of observations, or is left out, which is noted."""
+        first, *lines = text.lines(start, stop)
+        number = text.number + int(start)
+        records = list(enumerate(lines, start=number + 1))
+        epoch = None
+        try:
+            fields, seconds, flag, count = _epoch_line(first)
+            check_flag(flag)
+            if flag in EVENTS:
+                self.stray(records[count:])
+            elif flag != SLIPS:
+                self.checked()
+                epoch = self._epoch(text, records, fields, seconds, count)
+        except DamagedError as exc:
+            self.notes.add("damaged", number, str(exc))
+        self.special(records)
+        return epoch
+
+    def _epoch(
+        self, text: Text, records: Sequence[Line], fields: Sequence[str], seconds: str, count: int
+    ) -> Epoch | None:
+        epoch = Epoch(self.time(fields, seconds))
+        labels = [label_of(line) if is_record(line) else "" for _, line in records]
+        own = records[: labels.index(VERSION)] if VERSION in labels else records
+        lines = [
+            (n, line) for (n, line), label in zip(own, labels, strict=False) if line.strip() and not label
+        ]
+        seen: set[str] = set()
+        is_beyond = False
+        for number, line in lines:
+            sv, columns = self._satellite(line[:NAME])
+            if sv in seen:
+                raise DamagedError(f"satellite {sv} is there twice")
+            seen.add(sv)
+            check_end(text, number - text.number, line, NAME)
+            is_beyond |= self.values(sv, columns, line[NAME:], epoch)
+        if len(seen) != count:
+            raise DamagedError(f"{count} satellites announced, {len(seen)} found")
+        if not seen:
+            self.notes.add("empty", records[0][0] - 1 if records else text.number)
+            return None
+        if is_beyond:
+            self.notes.add("beyond", records[0][0] - 1)
+        return epoch
+
+    def _satellite(self, written: str) -> tuple[str, Columns]:
+        if _SATELLITE.fullmatch(written) is None or not int(written[1:]):
+            raise DamagedError(f"{one_line(written, 10)!r} is not a satellite")
+        sv = written.replace(" ", "0")
+        columns = self.wanted.systems.get(sv[0])
+        if columns is None:
+            raise DamagedError(f"satellite {sv}, but the header has no observation codes for system {sv[0]}")
+        return sv, columns
+
+
+def _epoch_line(line: str) -> tuple[Sequence[str], str, int, int]:
+    """Return date and time, seconds, flag and number of satellites of an epoch line, in its columns or not.
+
+    Raises
+    ------
+    DamagedError
+        If it is no epoch line.
+    """
+    fields = [line[2:6], line[7:9], line[10:12], line[13:15], line[16:18]]
+    blanks = line[1:2] + line[6:7] + line[9:10] + line[12:13] + line[15:16] + line[29:31]
+    try:
+        if not blanks.strip(" "):
+            flag, count = integer(line[31:32], "an epoch flag"), integer(line[32:35], "a number")
+            if flag in EVENTS or [integer(field, "a time") for field in fields]:
+                return fields, line[18:29], flag, count
+    except DamagedError:
+        pass
+    match = _FREE.fullmatch(line)
+    if match is None:
+        raise DamagedError(f"not an epoch: {one_line(line, 40)!r}")
+    return match.groups()[:5], match[6], int(match[7]), int(match[8])

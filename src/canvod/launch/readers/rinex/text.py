@@ -1,0 +1,171 @@
+"""Lines of a text that is held as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_PAD: Final = 64
+_NEWLINE: Final = 10
+_AT_ONCE: Final = 2**16
+
+_END_OF_FILE: Final = (b"\x1a", b"\x00", b"\x1a\n", b"\x00\n")
+"""A character by which some systems end a text, and padding."""
+
+LABEL: Final = 60
+"""Where the label of a header record starts."""
+
+_STARTS_LABEL: Final = np.zeros(256, dtype=bool)
+_STARTS_LABEL[[ord("#"), *range(ord("A"), ord("Z") + 1)]] = True
+
+
+def plain_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    r"""Yield blocks whose lines all end with ``\n``, as CR and CRLF do, without a byte order mark."""
+    first, held = True, b""
+    for each in blocks:
+        block = held + (each.removeprefix(BYTE_ORDER_MARK) if first else each)
+        first, held = False, b""
+        if block.endswith(b"\r"):  # the LF of a CRLF may come with the next block
+            block, held = block[:-1], b"\r"
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        yield block
+    if held:
+        yield b"\n"
+
+
+def _windows(data: bytes, width: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Return pieces of data, moved to where they fit at its end; shape (n, width)."""
+    data = data.ljust(width)
+    count = len(data) - width + 1
+    window: Any = np.ndarray((count,), dtype=f"V{width}", buffer=data, strides=(1,))
+    pieces: npt.NDArray[np.uint8] = window[np.minimum(positions, count - 1)].view(np.uint8)
+    return pieces.reshape(-1, width)
+
+
+class Text:
+    r"""Some successive lines of a file.
+
+    Parameters
+    ----------
+    data : bytes
+        The lines, each ended by ``\n``, but perhaps the last, of which more may come.
+    number : int
+        Number of the first line in the file, from 1.
+    start : int
+        Where the first line starts in the data.
+    is_last : bool
+        Whether the file ends here.
+
+    Attributes
+    ----------
+    starts, ends : numpy.ndarray
+        Shape (n,), int64: where each line starts, and where its ``\n`` is.
+    is_cut : bool
+        Whether the last line has no end, so that something of it may be missing.
+    """
+
+    def __init__(self, data: bytes, number: int, *, start: int = 0, is_last: bool) -> None:
+        self.number = number
+        self._start = start
+        self.is_last = is_last
+        size = len(data)
+        if is_last and data.endswith(_END_OF_FILE):
+            size = len(data.removesuffix(b"\n").rstrip(b"\x1a\x00"))
+        self.is_cut = is_last and size > start and data[size - 1] != _NEWLINE
+        self.data = data
+        self._size = size
+        self._buffer = np.frombuffer(data, np.uint8)[:size]
+        self.ends = np.concatenate(
+            [
+                np.flatnonzero(self._buffer[at : at + _AT_ONCE] == _NEWLINE) + at
+                for at in range(start, size, _AT_ONCE)
+            ]
+            + [np.full(int(self.is_cut), size)]
+        )
+        self.starts = np.full_like(self.ends, start)
+        self.starts[1:] = self.ends[:-1] + 1
+        # What is read beyond the last line is blank.
+        self._tail_at = max(0, size - _PAD)
+        self._tail = data[self._tail_at : size] + b" " * 2 * _PAD
+
+    def __len__(self) -> int:
+        """Number of lines."""
+        return len(self.ends)
+
+    def after(self, index: int) -> bytes:
+        """Return the text from a line on."""
+        if index < len(self):
+            return self.data[int(self.starts[index]) : self._size]
+        return (
+            self.data[int(self.ends[-1]) + 1 : self._size]
+            if len(self)
+            else self.data[self._start : self._size]
+        )
+
+    def line(self, index: int) -> str:
+        """Return a line without its end; a byte that is no ASCII becomes a character that no field has."""
+        return self.data[self.starts[index] : self.ends[index]].decode("latin-1")
+
+    def lines(self, start: int, stop: int) -> list[str]:
+        """Return successive lines without their ends."""
+        if start >= stop:
+            return []
+        return self.data[self.starts[start] : self.ends[stop - 1]].decode("latin-1").split("\n")
+
+    def byte(self, index: npt.NDArray[np.int64], column: int) -> npt.NDArray[np.uint8]:
+        r"""Return one character of some lines, a ``\n`` or what follows it where they are too short."""
+        found: npt.NDArray[np.uint8] = self._buffer[np.minimum(self.starts[index] + column, self._size - 1)]
+        return found
+
+    def fields(
+        self, positions: npt.NDArray[np.int64], width: int, stops: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.uint8]:
+        """Return pieces of the text, filled with blanks from where their lines stop.
+
+        Parameters
+        ----------
+        positions : numpy.ndarray
+            Shape (n,), int64: where each starts; it may be beyond the stop.
+        width : int
+            Their length, at most 64.
+        stops : numpy.ndarray
+            Shape (n,), int64.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n, width), uint8, contiguous.
+        """
+        pieces = _windows(self.data, width, positions)
+        late = np.flatnonzero(positions + width > self._size)
+        if len(late):
+            at = np.minimum(positions[late] - self._tail_at, _PAD)
+            pieces[late] = _windows(self._tail, width, at)
+        short = np.flatnonzero(stops - positions < width)
+        if len(short):
+            left = (stops - positions)[short]
+            pieces[short] = np.where(np.arange(width) < left[:, None], pieces[short], 32)
+        return pieces
+
+    def is_blank(
+        self, positions: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether there are but blanks, at most 64, from positions to stops; shape (n,)."""
+        blank = stops - positions <= _PAD
+        there = np.flatnonzero(blank & (stops > positions))
+        if len(there):
+            blank[there] = (self.fields(positions[there], _PAD, stops[there]) == 32).all(axis=1)
+        return blank
+
+    def labelled(self) -> list[int]:
+        """Return the indices of the lines with a letter where header records have their labels, column 61."""
+        long = np.flatnonzero(self.ends - self.starts > LABEL)
+        found: list[int] = long[_STARTS_LABEL[self.byte(long, LABEL)]].tolist()
+        return found
