@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from canvod.launch import DaskClusterManager, IngestJob, load_settings, open_group, open_store
+from canvod.launch import DaskClusterManager, ingest_files, open_group, open_store
 from canvod.launch.errors import InputError
 from ingest_files import assert_holds, run_inline, write_window, write_windows
 
@@ -199,11 +199,32 @@ def test_an_ingest_takes_files_and_a_store_under_names_with_links(images: object
     """Files are found through links below what was named; they are known by the names that were given."""
     del images
     store = lab / "data" / "stores" / "new"
-    job = IngestJob([lab / "data" / "in"], store, GROUP, load_settings(SETTINGS))
-    report = job.run()
-    paths = {file.path for file in report.files}
-    named, real = {lab / "data" / "in" / f"{n:05d}.rnx" for n in (0, 10)}, lab / "disks" / "ssd"
-    assert paths == {*map(str, named), str(real / "late" / "late.rnx"), str(real / "later.rnx")}
-    assert len(report.stored) == 4
-    assert_holds(open_group(store, GROUP).compute(scheduler="sync"), sorted(paths))
+    assert_ingests(lab, store, config=SETTINGS)
     assert (lab / "disks" / "ssd" / "stores" / "new").is_dir()
+
+
+def assert_ingests(lab: Path, store: Path, **options: Any) -> None:
+    """Ingest the files of the lab, and assert which they are."""
+    report = ingest_files(lab / "data" / "in", store, GROUP, **options)
+    named, real = {lab / "data" / "in" / f"{n:05d}.rnx" for n in (0, 10)}, lab / "disks" / "ssd"
+    paths = [*sorted(map(str, named)), str(real / "late" / "late.rnx"), str(real / "later.rnx")]
+    assert sorted(file.path for file in report.stored) == paths
+    assert_holds(open_group(store, GROUP).compute(scheduler="sync"), paths)
+
+
+def test_an_ingest_on_a_managers_cluster(images: object, lab: Path) -> None:
+    """What its workers do not see, or may not write, is refused at once; the rest is stored and read back."""
+    del images
+    inputs, stores = lab / "disks" / "raid" / "in", lab / "disks" / "ssd"
+    with DaskClusterManager(SETTINGS, read_only=[inputs, lab / "disks"], writable=[stores]) as manager:
+        with pytest.raises(InputError, match="cannot see") as caught:
+            ingest_files(lab / "data" / "in", stores / "x", GROUP, cluster=manager)
+        assert f"name it {inputs}, as they see it; or start it with DaskClusterManager(" in str(caught.value)
+        with pytest.raises(InputError, match="cannot write") as caught:
+            ingest_files(inputs, lab / "disks" / "x", GROUP, cluster=manager)
+        assert f'DaskClusterManager(writable=["{lab}/disks"])' in str(caught.value)
+        report = ingest_files(inputs, stores / "mine", GROUP, cluster=manager)
+        assert len(report.stored) == 4
+        found = open_group(stores / "mine", GROUP).SNR.mean().compute()
+        assert found == open_group(stores / "mine", GROUP).SNR.mean().compute(scheduler="sync")
+        assert manager.task_client.status == "running"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from canvod.launch.config import Settings, load_settings
     from canvod.launch.errors import LaunchError
-    from canvod.launch.ingest.job import IngestJob
+    from canvod.launch.ingest.job import IngestJob, ingest_files
     from canvod.launch.ingest.read import open_group, open_store
     from canvod.launch.manager import DaskClusterManager
     from canvod.launch.memory import MemoryMonitor
@@ -30,6 +30,7 @@ _HOMES = {
     "MemoryMonitor": "memory",
     "ResourceInitPlugin": "runtime.plugin",
     "Settings": "config",
+    "ingest_files": "ingest.job",
     "load_settings": "config",
     "open_group": "ingest.read",
     "open_store": "ingest.read",
@@ -42,6 +43,7 @@ __all__ = [
     "MemoryMonitor",
     "ResourceInitPlugin",
     "Settings",
+    "ingest_files",
     "load_settings",
     "open_group",
     "open_store",

@@ -35,8 +35,8 @@ def register(app: typer.Typer) -> None:
         "run",
         help="Start a cluster, run a command with its address and keys in the environment, so that a bare "
         "distributed.Client() connects, and remove the cluster. The exit status is the command's; 128 + n if "
-        "signal n killed it. What is not there (127) or cannot be executed (126) is refused at once. Workers see "
-        "the current folder, read only, unless it is, or holds, a home.",
+        "signal n killed it. What is not there (127) or cannot be executed (126) is refused at once. Workers "
+        "see the current folder, read only, unless it is, or holds, a home.",
         epilog=examples(
             "canvod-launch run -- python analysis.py --year 2025",
             "canvod-launch run --read-only /data --writable /data/stores -- python ingest.py",

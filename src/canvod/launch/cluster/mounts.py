@@ -128,7 +128,7 @@ def require_mounts(plan: ClusterPlan) -> None:
 
 
 def require_visible(plan: ClusterPlan, read: Iterable[Path], write: Iterable[Path]) -> None:
-    """Refuse a job whose files the workers of a cluster that stands already do not see.
+    """Refuse a job whose files the workers of a cluster that is up already do not see.
 
     Parameters
     ----------
@@ -153,13 +153,20 @@ def require_visible(plan: ClusterPlan, read: Iterable[Path], write: Iterable[Pat
     for paths, writes in ((read, False), (write, True)):
         for path in paths:
             if not sees(path, writes=writes):
-                option = "--writable" if writes else "--read-only"
                 shown = path if exists(path) else path.parent
                 real = Path(os.path.realpath(path))
                 other = f"name it {real}, as they see it; or " if sees(real, writes=writes) else ""
+                mend = (
+                    f'start it with DaskClusterManager({"writable" if writes else "read_only"}=["{shown}"])'
+                )
+                if plan.standing:
+                    option = "--writable" if writes else "--read-only"
+                    mend = (
+                        f"start it with it: canvod-launch down {plan.name}, then canvod-launch up "
+                        f"--name {plan.name} {option} {shown}; or leave --cluster out"
+                    )
                 raise InputError(
                     f"The workers of cluster {plan.name} cannot {'write' if writes else 'see'} {path}; "
                     f"they see {describe_mounts(plan)}.",
-                    hint=f"{other}start it with it: canvod-launch down {plan.name}, then canvod-launch up "
-                    f"--name {plan.name} {option} {shown}; or leave --cluster out",
+                    hint=other + mend,
                 )

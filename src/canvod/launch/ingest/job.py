@@ -24,8 +24,60 @@ if TYPE_CHECKING:
     from canvod.launch.ingest.progress import IngestProgress
     from canvod.launch.ingest.report import IngestReport
     from canvod.launch.ingest.runner import TaskRunner
-    from canvod.launch.manager import BuildProgress, Progress
+    from canvod.launch.manager import BuildProgress, DaskClusterManager, Progress, Source
     from canvod.launch.plan.model import ClusterPlan
+
+
+def ingest_files(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    store: str | os.PathLike[str],
+    group: str,
+    config: Source = None,
+    *,
+    cluster: DaskClusterManager | str | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Store observation files in a group of a store, on a new cluster or on one that is there.
+
+    Parameters
+    ----------
+    inputs : path, or sequence of path
+        Observation files, and folders that hold some.
+    store : path
+        Folder of the store; made where there is none.
+    group : str
+        Group of one receiver, such as ``rosalia/reference_01``.
+    config : Settings, mapping, str or Path, optional
+        As in `canvod.launch.manager.DaskClusterManager`; by default the settings of the cluster's manager.
+    cluster : DaskClusterManager or str, optional
+        Use this manager's cluster, or the one of this name, which ``canvod-launch up`` has started. Its
+        workers have to see the files, and the folder of the store as a writable one. By default a new
+        cluster, which is shown just that and is gone when the function returns.
+    progress : callable, optional
+        Called with a line of text for each step that takes time.
+
+    Returns
+    -------
+    IngestReport
+        What became of every file; a file that cannot be read raises nothing.
+
+    Raises
+    ------
+    LaunchError
+        If anything but single files fails; nothing was committed then.
+
+    Examples
+    --------
+    >>> report = ingest_files("data", "stores/lab", "site/canopy_01")  # doctest: +SKIP
+    >>> len(report.stored), len(report.failed)  # doctest: +SKIP
+    (24, 0)
+    """
+    from canvod.launch.config import load_settings
+
+    if config is None and cluster is not None and not isinstance(cluster, str):
+        config = cluster.settings
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    return IngestJob(given, store, group, load_settings(config), cluster).run(progress=progress)
 
 
 class IngestJob:
@@ -41,8 +93,9 @@ class IngestJob:
         Group of one receiver, such as ``rosalia/reference_01``.
     settings : Settings
         Resources, backend, reader and variables.
-    cluster : str, optional
-        Use the cluster of this name, which ``canvod-launch up`` has started; a new one by default.
+    cluster : DaskClusterManager or str, optional
+        Use this manager's cluster, or the one of this name, which ``canvod-launch up`` has started; a new one
+        by default.
 
     Attributes
     ----------
@@ -67,10 +120,11 @@ class IngestJob:
         store: str | os.PathLike[str],
         group: str,
         settings: Settings,
-        cluster: str | None = None,
+        cluster: DaskClusterManager | str | None = None,
     ) -> None:
         self.settings = settings
-        self.cluster = cluster
+        self._manager = None if isinstance(cluster, str) else cluster
+        self.cluster = cluster if isinstance(cluster, str) else None
         self.group = check_group_name(group)
         self.store = store_path(store)
         self._new = not store_exists(self.store)
@@ -126,7 +180,10 @@ class IngestJob:
             with self._pool(progress) as runner:
                 yield runner
             return
-        from canvod.launch.ingest.runner import DaskRunner
+        if self._manager is not None:
+            self._before_start(self._manager.plan)
+            yield _dask_runner(self._manager)
+            return
         from canvod.launch.manager import DaskClusterManager
 
         with DaskClusterManager(
@@ -141,10 +198,7 @@ class IngestJob:
         ) as manager:
             if manager.dashboard_link:
                 progress(f"dashboard: {manager.dashboard_link}")
-            cluster = manager.cluster
-            yield DaskRunner(
-                manager.task_client, explain_death=None if cluster is None else cluster.explain_death
-            )
+            yield _dask_runner(manager)
 
     @contextmanager
     def _pool(self, progress: Progress) -> Iterator[TaskRunner]:
@@ -182,7 +236,7 @@ class IngestJob:
 
     def _before_start(self, plan: ClusterPlan) -> None:
         """Refuse what the workers could not read or write, and make the store that they will be shown."""
-        if plan.standing:
+        if plan.backend == "docker" and (plan.standing or self._manager is not None):
             from canvod.launch.cluster.mounts import require_visible
 
             require_visible(plan, self._folders_to_read(), [self.store])
@@ -208,3 +262,10 @@ class IngestJob:
             new = self._new and store_exists(self.store)
             if new and len(open_repository(self.store).snapshots(limit=2)) < 2:
                 shutil.rmtree(self.store, ignore_errors=True)
+
+
+def _dask_runner(manager: DaskClusterManager) -> TaskRunner:
+    from canvod.launch.ingest.runner import DaskRunner
+
+    cluster = manager.cluster
+    return DaskRunner(manager.task_client, explain_death=None if cluster is None else cluster.explain_death)
