@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install a C compiler and Python's headers: sbf-parser, which canvod-readers needs, comes as source only.
+# Install a C compiler and Python's headers, for packages that a lab adds and that come as source only.
 # Works on the official Python images, which hold the headers, and on Debian's own Python, which does not.
 set -eu
 . /build/docker/site.sh

@@ -57,9 +57,12 @@ def images_of(engine: Client) -> Callable[[str], dict[str, BuiltImage]]:
 
 
 @pytest.fixture(scope="session")
-def images(images_of: Callable[[str], dict[str, BuiltImage]]) -> dict[str, BuiltImage]:
-    """Both images for the default Python."""
-    return images_of(load_settings(None).launch.python)
+def images(engine: Client, images_of: Callable[[str], dict[str, BuiltImage]]) -> dict[str, BuiltImage]:
+    """Both images as an ingest takes them: of the tests' Python, else of the nearest."""
+    if OWN_PYTHON in SUITES:
+        return images_of(OWN_PYTHON)
+    built = build_images(engine, load_settings(None), any_python=True, progress=_tell)
+    return {image.role: image for image in built if image.role is not None}
 
 
 @pytest.fixture(scope="session")

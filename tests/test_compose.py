@@ -24,6 +24,8 @@ from canvod.launch.cluster.keys import ROLES, KeyFolder, make_keys
 from canvod.launch.config import Settings
 from canvod.launch.errors import ImageError, KeysError, PlanError
 from canvod.launch.images import compose_site
+from canvod.launch.images.base_choice import Base
+from canvod.launch.images.debian import SUITES
 from canvod.launch.images.site import Site
 from canvod.launch.plan.access import FALLBACK_USER
 from canvod.launch.plan.memory import COMFORTABLE_WORKER_BYTES
@@ -98,7 +100,8 @@ def test_the_defaults_are_the_launchers():
     assert found["CANVOD_TMP_MB"] == str(launch.tmp_mb)
     assert found["CANVOD_PIDS_LIMIT"] == str(launch.pids_limit)
     assert found["CANVOD_DASHBOARD_PORT"] == str(launch.dashboard_port)
-    assert found["CANVOD_PYTHON"] == launch.python
+    assert launch.python is None
+    assert found["CANVOD_PYTHON"] == max(SUITES, key=lambda python: int(python.split(".")[1]))
 
 
 @pytest.mark.parametrize(("mine", "planned"), [("scheduler", "scheduler"), ("worker", "worker-0")])
@@ -388,7 +391,8 @@ class TestPreparation:
     @pytest.fixture
     def checkout(self, tmp_path, monkeypatch):
         """A checkout, a base image, and a site with certificates, credentials and a proxy."""
-        (tmp_path / "docker/site").mkdir(parents=True)
+        for folder in ("docker/site", "docker/packages"):
+            (tmp_path / folder).mkdir(parents=True)
         (tmp_path / "compose.yaml").touch()
         site = Site(
             ca_bundle=b"certificates",
@@ -397,13 +401,15 @@ class TestPreparation:
             proxies={"HTTPS_PROXY": "http://me:secret@proxy.example:3128"},
         )
         monkeypatch.setattr(compose_site, "read_site", lambda _settings: site)
-        monkeypatch.setattr(compose_site, "choose_base", lambda *_arguments: "canvod-launch-base:3.14-forky")
+        base = Base("canvod-launch-base:3.14-forky", "3.14")
+        monkeypatch.setattr(compose_site, "choose_base", lambda *_arguments, **_options: base)
         return tmp_path
 
     def prepare(self, checkout: Path) -> list[Path]:
         """Run it."""
         client: Any = None
-        base, written = compose_site.prepare_compose(client, Settings(), checkout)
+        settings = Settings.model_validate({"launch": {"packages": ["numba==0.63.1"]}})
+        base, written = compose_site.prepare_compose(client, settings, checkout)
         assert base == "canvod-launch-base:3.14-forky"
         return written
 
@@ -417,6 +423,7 @@ class TestPreparation:
             "index-url",
             "netrc",
         ]
+        assert (checkout / "docker/packages/requirements.txt").read_text() == "numba==0.63.1\n"
         text = (checkout / "compose.override.yaml").read_text()
         assert "secret" not in text
         for role in ("scheduler", "worker"):

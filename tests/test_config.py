@@ -329,7 +329,8 @@ settings_values = st.fixed_dictionaries(
             {},
             optional={
                 "backend": st.sampled_from(["auto", "docker", "process"]),
-                "python": st.sampled_from(["3.12", "3.13", "3.14", "3.20"]),
+                "python": st.sampled_from([None, "3.12", "3.13", "3.14", "3.20"]),
+                "packages": st.lists(st.sampled_from(["numba", "a==1", "/lab/r.txt"]), max_size=3),
                 "user": st.tuples(st.integers(1, 2**31), st.integers(0, 2**31)).map("{0[0]}:{0[1]}".format),
                 "cpu_weight": st.none() | st.integers(1, 10000),
                 "spill_gb": amounts,

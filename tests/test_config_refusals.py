@@ -112,6 +112,18 @@ REFUSED = {
     "compression": ("ingest:\n  compression_level: 23\n", ["ingest.compression_level = 23 is above 22"]),
     "value left out": ("launch:\n  tmp_mb:\n", [":2: launch.tmp_mb = null", "leave the line out"]),
     "old Python": ("launch:\n  python: 3.10\n", ["launch.python = 3.10", '"3.14"', "3.12 or newer"]),
+    "no requirement": (
+        "launch:\n  packages: [numba=0.63]\n",
+        ["launch.packages[0] = numba=0.63 is not a requirement", "numba==0.63.1"],
+    ),
+    "option of pip": (
+        'launch:\n  packages: ["-r lab.txt"]\n',
+        ["launch.packages[0] = -r lab.txt is not", "absolute paths of requirements files"],
+    ),
+    "relative requirements": (
+        "launch:\n  packages: [lab/requirements.txt]\n",
+        ["launch.packages[0] = lab/requirements.txt is not an absolute path"],
+    ),
     "root": ('launch:\n  user: "0:0"\n', ["launch.user = 0:0 is root; containers never run as root"]),
     "user by name": ("launch:\n  user: alice\n", ["launch.user = alice", "uid:gid in numbers"]),
     "relative path": (

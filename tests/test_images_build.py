@@ -7,19 +7,24 @@ import json
 import re
 import socket
 import time
+from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 
+from canvod.launch.config import LaunchSettings, load_settings
 from canvod.launch.engine import NETWORK_ATTEMPTS, EngineError, translate
 from canvod.launch.errors import ImageError
 from canvod.launch.images import base_choice
 from canvod.launch.images import build as build_module
+from canvod.launch.images.base_choice import choose_base
 from canvod.launch.images.build import build_images
 from canvod.launch.images.cleanup import STAGE_LABEL, kept_until_built
 from canvod.launch.images.context import BuildContext, read_context
-from canvod.launch.images.identity import ROLES, out_of_date
+from canvod.launch.images.identity import ROLES
 from canvod.launch.images.pull import inspect_image, pull
 from canvod.launch.images.site import Site, read_site
+from images_fixture import OWN_PYTHON
 
 pytestmark = pytest.mark.docker
 
@@ -41,8 +46,8 @@ def run(engine, image, code, **options):
 def test_labels_tell_what_the_image_was_built_from(engine, images, image_settings, role):
     """Version, lock file, Python, revision and role can be read back, and make the image up to date."""
     config = inspect_image(engine, images[role].name)["Config"]
-    identity = read_context().identity(role, image_settings.launch.python)
-    assert out_of_date(config["Labels"], identity) == ()
+    identity = read_context().identity(role, OWN_PYTHON)
+    assert identity.is_in(config["Labels"])
     assert config["Labels"]["org.canvod.launch.version"] == identity.version
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", config["Labels"]["org.canvod.launch.revision"])
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
@@ -68,8 +73,8 @@ def test_both_images_share_their_layers(engine, images):
 def test_any_user_can_run_it_with_nothing_writable(engine, images, role):
     """Dask, the store and the readers import as an arbitrary uid on a read-only root without network."""
     code = (
-        "import os, sys, distributed, icechunk, xarray, zarr, georinex, hatanaka\n"
-        "import canvod.readers, canvod.launch\n"
+        "import os, sys, distributed, icechunk, xarray, zarr, hatanaka\n"
+        "import canvod.launch.readers\n"
         "print(os.getuid(), '%d.%d' % sys.version_info[:2], sys.prefix, sys.path[0] != '')"
     )
     output = run(engine, images[role], code, tmpfs={"/tmp": "size=64m"})
@@ -160,8 +165,8 @@ def test_no_secret_of_the_site_stays(engine, images, image_settings):
     del images  # the base image is there once they are
     context = read_context()
     files = dict(context.files) | {
-        "docker/install-compiler.sh": b"cat /build/docker/site/* > /tmp/all",
-        "docker/install-dependencies.sh": b". /build/docker/site.sh; env; mkdir /opt/venv; touch /opt/venv/x",
+        "docker/install-dependencies.sh": b". /build/docker/site.sh; env; mkdir /opt/venv\n"
+        b"touch /opt/venv/x; cat /build/docker/site/* > /tmp/all",
         "docker/install-project.sh": b"mkdir /opt/project; touch /opt/project/y",
     }
     site = Site(
@@ -172,8 +177,8 @@ def test_no_secret_of_the_site_stays(engine, images, image_settings):
         proxies={"https_proxy": "http://THEPROXY.example:3128"},
     )
     stubbed = BuildContext(files=files, version="0.secret", revision="unknown")
-    identity = stubbed.identity("worker", image_settings.launch.python)
-    base = inspect_image(engine, read_context().identity("worker", image_settings.launch.python).name)
+    identity = stubbed.identity("worker", OWN_PYTHON)
+    base = inspect_image(engine, read_context().identity("worker", OWN_PYTHON).name)
     base_name = base["Config"]["Labels"]["org.canvod.launch.base"]
     try:
         with kept_until_built(engine, site) as caches:
@@ -204,11 +209,11 @@ def test_a_failed_build_shows_step_and_output(engine, images, image_settings):
     del images
     context = read_context()
     files = dict(context.files) | {
-        "docker/install-compiler.sh": b"echo THE LAST WORDS; echo UnknownIssuer; exit 7"
+        "docker/install-dependencies.sh": b"echo THE LAST WORDS; echo UnknownIssuer; exit 7"
     }
     broken = BuildContext(files=files, version="0.broken", revision="unknown")
-    identity = broken.identity("worker", image_settings.launch.python)
-    current = inspect_image(engine, context.identity("worker", image_settings.launch.python).name)
+    identity = broken.identity("worker", OWN_PYTHON)
+    current = inspect_image(engine, context.identity("worker", OWN_PYTHON).name)
     base_name = current["Config"]["Labels"]["org.canvod.launch.base"]
     before = {container["Id"] for container in engine.api.containers(all=True)}
     with pytest.raises(ImageError) as caught:
@@ -216,7 +221,7 @@ def test_a_failed_build_shows_step_and_output(engine, images, image_settings):
             engine, broken, identity, base_name, Site(), [], build_module.ignore, no_cache=False
         )
     text = str(caught.value)
-    assert "RUN sh /build/docker/install-compiler.sh" in text
+    assert "RUN sh /build/docker/install-dependencies.sh" in text
     assert "THE LAST WORDS" in text
     assert "returned a non-zero code: 7" in text
     assert "--ca-bundle" in text
@@ -234,8 +239,8 @@ def test_a_lost_network_interface_is_looked_for_again(engine, images, image_sett
         b"ARG PYTHON_IMAGE\nFROM $PYTHON_IMAGE\nRUN false no such network interface\n"
     )
     broken = BuildContext(files=files, version="0.broken", revision="unknown")
-    identity = broken.identity("worker", image_settings.launch.python)
-    current = inspect_image(engine, context.identity("worker", image_settings.launch.python).name)
+    identity = broken.identity("worker", OWN_PYTHON)
+    current = inspect_image(engine, context.identity("worker", OWN_PYTHON).name)
     base_name = current["Config"]["Labels"]["org.canvod.launch.base"]
     lines = []
     with pytest.raises(ImageError, match="RUN false"):
@@ -252,21 +257,123 @@ def test_a_lost_network_interface_is_looked_for_again(engine, images, image_sett
     assert sum("lost sight of its network" in line for line in lines) == NETWORK_ATTEMPTS - 1
 
 
-def test_images_of_another_python_work(engine, images_of):
-    """Without canvod-readers, which needs 3.14: workers of 3.13 read with georinex."""
-    code = (
-        "import sys, canvod.launch.runtime.worker; from canvod.launch.runtime.tasks import worker_readers;"
-        "print(sys.version_info[:2], worker_readers())"
-    )
-    assert run(engine, images_of("3.13")["worker"], code).strip() == "(3, 13) ('georinex',)"
-
-
-def test_a_base_image_of_another_python_is_refused(engine, images, image_settings):
+def test_a_base_image_of_another_python_is_refused(engine, images):
     """The label of an image never names a Python that it does not have."""
-    name = images["worker"].name
-    with pytest.raises(ImageError, match=r"has Python 3\.14, and launch\.python is 3\.12"):
-        base_choice._require_python(engine, name, "3.12")
-    del image_settings
+    launch = LaunchSettings(python_image=images["worker"].name)
+    with pytest.raises(ImageError, match=rf"has Python {OWN_PYTHON}, and Python 3\.99 is needed"):
+        choose_base(engine, launch, "3.99", Site())
+    assert choose_base(engine, launch, "3.99", Site(), any_python=True).python == OWN_PYTHON
+
+
+def test_the_nearest_python_is_for_those_who_do_not_mind(engine, images, monkeypatch):
+    """Where no base image of a Python can be had, our own tasks get the nearest; a client is refused."""
+    del images
+    monkeypatch.setattr(base_choice, "pull", refuse_pull)
+    with pytest.raises(ImageError, match=r"No base image of Python 3\.12 can be had: no registry") as caught:
+        choose_base(engine, LaunchSettings(), "3.12", Site())
+    for way in ("use Python 3.13 or 3.14", "launch.python_image", "launch.backend: process"):
+        assert way in str(caught.value)
+    found = choose_base(engine, LaunchSettings(), "3.12", Site(), any_python=True)
+    assert found.python == next(
+        python
+        for python in base_choice.nearest_pythons("3.12")
+        if base_choice._at_hand(engine, python) is not None
+    )
+
+
+def test_an_ingest_of_another_python_takes_images_that_are_there(engine, images, monkeypatch):
+    """It asks no registry each time."""
+    if OWN_PYTHON != "3.13":
+        pytest.skip("the nearest to 3.12 is 3.13")
+    monkeypatch.setattr(base_choice, "pull", None)
+    found = build_images(engine, load_settings(None), python="3.12", any_python=True)
+    assert {image.id for image in found} == {image.id for image in images.values()}
+
+
+def refuse_pull(name, **_options):
+    """Be a host without a registry."""
+    del name
+    raise ImageError("no registry.")
+
+
+@pytest.fixture
+def with_packages(engine, own_images):
+    """Build the worker's image with packages, and remove it in the end."""
+    del own_images
+    made = []
+
+    def build(*packages):
+        settings = load_settings({"launch": {"packages": packages}})
+        (image,) = build_images(engine, settings, ["worker"])
+        made.append(image)
+        return image
+
+    yield build
+    for image in made:
+        engine.images.remove(image.name)
+
+
+def test_packages_of_a_lab_are_in_the_image(engine, with_packages, own_images):
+    """What is named is there, compiled, in an image of its own name; the locked versions are as they were."""
+    image = with_packages("colorcet==3.1.0")
+    assert image.name != own_images["worker"].name
+    code = (
+        "import colorcet, dask, os; print(colorcet.__version__, dask.__version__,"
+        " os.path.exists(colorcet.__spec__.cached))"
+    )
+    assert run(engine, image, code).split() == ["3.1.0", version("dask"), "True"]
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ("no-such-package-of-canvod==1.0", "no-such-package-of-canvod was not found"),
+        ("zarr==2.18.0", "zarr==2.18.0"),
+        (f"colorcet==3.1.0 --hash=sha256:{'0' * 64}", "hash"),
+    ],
+    ids=["unknown", "against the lock", "another hash"],
+)
+def test_packages_that_cannot_be_installed_are_told_with_the_installers_words(with_packages, package, words):
+    """One message: what was to be installed, and why it is not."""
+    with pytest.raises(ImageError, match=r"launch\.packages cannot be installed") as caught:
+        with_packages(package)
+    assert words.lower() in str(caught.value).lower()
+    assert "install-packages.sh" not in str(caught.value)
+
+
+def test_older_images_of_the_same_checkout_go(engine, own_images):
+    """A newer one of the same kind replaces them; those of another checkout, or with packages, stay."""
+    context = read_context()
+    base = inspect_image(engine, own_images["worker"].name)["Config"]["Labels"]["org.canvod.launch.base"]
+    files = {
+        "Dockerfile.worker": b"""
+ARG PYTHON_IMAGE
+FROM $PYTHON_IMAGE
+ARG CHECKOUT= PYTHON= PACKAGES= DIGEST=
+LABEL org.canvod.launch.stage=runtime org.canvod.launch.role=worker org.canvod.launch.checkout=$CHECKOUT \\
+    org.canvod.launch.python=$PYTHON org.canvod.launch.packages=$PACKAGES org.canvod.launch.digest=$DIGEST
+"""
+    }
+
+    def build(checkout, packages="", code=b""):
+        made = replace(context, files={**files, "requirements.lock": b"", "x": code}, checkout=checkout,
+                       packages=packages, version="0.test")  # fmt: skip
+        identity = made.identity("worker", OWN_PYTHON)
+        build_module._build(engine, made, identity, base, Site(), [], build_module.ignore, no_cache=False)
+        return identity.name
+
+    names = [
+        build("a", code=b"1"),
+        build("b", code=b"2"),
+        build("a", "x==1\n", code=b"3"),
+        build("a", code=b"4"),
+    ]
+    try:
+        assert [inspect_image(engine, name) is not None for name in names] == [False, True, True, True]
+        assert inspect_image(engine, own_images["worker"].name) is not None
+    finally:
+        for name in names[1:]:
+            engine.images.remove(name)
 
 
 def test_a_base_image_is_looked_at_without_a_trace(engine, images):
@@ -277,7 +384,7 @@ def test_a_base_image_is_looked_at_without_a_trace(engine, images):
     engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=tag, rm=True)
     before = {volume.name for volume in engine.volumes.list()}, len(engine.api.containers(all=True))
     try:
-        base_choice._require_python(engine, tag, "3.14")
+        assert base_choice._python_of(engine, tag) == OWN_PYTHON
     finally:
         engine.images.remove(tag)
     assert ({volume.name for volume in engine.volumes.list()}, len(engine.api.containers(all=True))) == before

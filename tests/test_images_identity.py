@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import canvod.launch
+from canvod.launch.cluster.images import image_namer
+from canvod.launch.config import load_settings
 from canvod.launch.errors import ImageError
 from canvod.launch.images.context import CARRIED, TOP_FILES, BuildContext, read_context
-from canvod.launch.images.identity import ROLES, digest, image_name, out_of_date
+from canvod.launch.images.identity import ROLES, digest, image_name
 from canvod.launch.images.site import Site
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,12 +50,12 @@ def test_names_are_valid_for_every_version(version):
     assert re.fullmatch(r"canvod-launch-worker:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", name)
 
 
-def test_default_version_is_the_contexts(context):
-    """The plan names the image that a build makes: both take the version from the same place."""
-    assert image_name("worker", "3.14") in {
-        context.identity("worker", "3.14").name,
-        image_name("worker", "3.14", "0"),
-    }
+def test_the_plan_names_the_image_that_a_build_makes(context):
+    """Plan and build take names from the same place: from what the image would be built from."""
+    settings = load_settings({"launch": {"packages": ["numba==0.63.1"]}})
+    identity = read_context(packages=["numba==0.63.1"]).identity("worker", "3.14")
+    assert image_namer(settings)("worker", "3.14") == identity.name
+    assert identity.name != context.identity("worker", "3.14").name
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -60,26 +63,33 @@ def test_an_image_with_its_own_labels_is_up_to_date(context, role):
     """What was just built needs no build, and what lacks one label or has another value does."""
     identity = context.identity(role, "3.14")
     labels = identity.labels()
-    assert out_of_date(labels, identity) == ()
-    assert out_of_date({}, identity)
-    for key, reason in (("context", "the sources"), ("lock", "the lock file"), ("python", "Python")):
-        assert out_of_date({**labels, f"org.canvod.launch.{key}": "x"}, identity) == (f"{reason} changed",)
+    assert identity.is_in(labels)
+    assert not identity.is_in({})
+    for key in ("digest", "role"):
+        assert not identity.is_in({**labels, f"org.canvod.launch.{key}": "x"})
 
 
-def test_only_a_base_image_that_is_asked_for_counts(context):
-    """Without a base image in the settings any will do; with one, an image from another is out of date."""
-    labels = {**context.identity("worker", "3.14").labels(), "org.canvod.launch.base": "python:3.14-slim"}
-    assert out_of_date(labels, context.identity("worker", "3.14")) == ()
-    assert out_of_date(labels, context.identity("worker", "3.14", "python:3.14-slim")) == ()
-    assert out_of_date(labels, context.identity("worker", "3.14", "lab/python")) == (
-        "the base image changed",
-    )
+def test_all_that_decides_what_is_in_an_image_is_in_its_name(context):
+    """Lock, code, packages, Python and a base image that is asked for: each gives a name of its own."""
+    edited = replace(context, files={**context.files, "src/canvod/launch/errors.py": b"raise SystemExit"})
+    locked = replace(context, files={**context.files, "requirements.lock": b""})
+    names = [
+        context.identity("worker", "3.14").name,
+        context.identity("worker", "3.13").name,
+        context.identity("worker", "3.14", "lab/python").name,
+        replace(context, packages="numba==0.63.1\n").identity("worker", "3.14").name,
+        edited.identity("worker", "3.14").name,
+        locked.identity("worker", "3.14").name,
+    ]
+    assert len(set(names)) == len(names)
 
 
-def test_the_revision_alone_makes_no_image_out_of_date(context):
-    """A commit that changes no file of the context needs no build."""
-    identity = context.identity("worker", "3.14")
-    assert out_of_date({**identity.labels(), "org.canvod.launch.revision": "other"}, identity) == ()
+def test_what_is_in_no_container_makes_no_image_out_of_date(context):
+    """Neither a commit that changes no file of the context, nor an edited README, needs a build."""
+    name = context.identity("worker", "3.14").name
+    assert replace(context, revision="other", checkout="other").identity("worker", "3.14").name == name
+    edited = replace(context, files={**context.files, "README.md": b"new words"})
+    assert edited.identity("worker", "3.14").name == name
 
 
 def test_the_archive_is_deterministic(context):
@@ -98,6 +108,31 @@ def test_site_files_travel_and_are_not_hashed(context):
         names = set(archive.getnames())
     assert {"docker/site/ca-bundle.pem", "docker/site/index-url", "docker/site/netrc"} <= names
     assert not any("ca-bundle" in name for name in context.files)
+
+
+def test_packages_of_a_lab_are_one_file(context, tmp_path):
+    """Requirements and files of them travel as one file, in whatever order they were named."""
+    file = tmp_path / "lab.txt"
+    digits = "0" * 64
+    file.write_text(f"# ours\nscipy==1.17.0 \\\n    --hash=sha256:{digits}  # checked\n\nnumba>=0.60\n")
+    found = read_context(packages=[str(file), "attrs==25.4.0"])
+    assert found.packages == (f"attrs==25.4.0\nnumba>=0.60\nscipy==1.17.0 --hash=sha256:{digits}\n")
+    with tarfile.open(fileobj=io.BytesIO(found.tar())) as archive:
+        assert archive.extractfile("docker/packages/requirements.txt").read() == found.packages.encode()
+    assert context.packages == ""
+    assert read_context(packages=["attrs==25.4.0", str(file)]).packages == found.packages
+
+
+@pytest.mark.parametrize("line", ["-r other.txt", "--index-url https://pypi.lab.example", "./wheel.whl"])
+def test_a_requirements_file_that_needs_this_host_is_refused(tmp_path, line):
+    """What an image build cannot see is refused with its place, before anything is built."""
+    file = tmp_path / "lab.txt"
+    file.write_text(f"numba\n{line}\n")
+    with pytest.raises(ImageError, match="names an option or a file") as caught:
+        read_context(packages=[str(file)])
+    assert f"{file}:2: {line}" in str(caught.value)
+    with pytest.raises(ImageError, match="cannot be read: No such file"):
+        read_context(packages=[str(tmp_path / "absent.txt")])
 
 
 def test_nothing_that_was_made_from_sources_is_in_the_context(context):

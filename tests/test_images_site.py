@@ -92,9 +92,21 @@ def test_credentials_come_from_netrc(environ, tmp_path):
 def test_nothing_set_gives_nothing(environ, monkeypatch):
     """On a machine without any setting the build takes the usual addresses."""
     monkeypatch.setattr(site_module, "read_mirror", lambda: None)
+    monkeypatch.setattr(site_module, "SYSTEM_BUNDLES", ())
     site = read_site(BuildSettings(), environ)
     assert site.files() == {}
     assert not site.has_credentials
+
+
+def test_what_the_system_trusts_is_the_last_resort(environ, tmp_path, monkeypatch):
+    """An authority that only the system's store knows serves pip on the host, so it serves the build too."""
+    system = write(tmp_path / "etc/ca-certificates.crt", PEM + b"system")
+    monkeypatch.setattr(site_module, "SYSTEM_BUNDLES", (tmp_path / "absent", system))
+    site = read_site(BuildSettings(), environ)
+    assert (site.ca_bundle, site.ca_origin) == (PEM + b"system", str(system))
+    assert site.files()["ca-bundle.pem"] == PEM + b"system"
+    environ["PIP_CERT"] = str(write(tmp_path / "own.pem", PEM))
+    assert read_site(BuildSettings(), environ).ca_origin == environ["PIP_CERT"]
 
 
 @pytest.mark.parametrize(

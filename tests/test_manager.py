@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -17,11 +18,19 @@ import pytest
 from canvod.launch.cluster.keys import keys_folder
 from canvod.launch.cluster.launcher import SCRATCH_PREFIX, launcher_mark
 from canvod.launch.cluster.sweep import sweep_keys, sweep_scratch
-from canvod.launch.config import load_settings
 from canvod.launch.engine import connect
-from canvod.launch.errors import ClusterError, ConfigError, LaunchError, PlanError, VersionMismatchError
+from canvod.launch.errors import (
+    ClusterError,
+    ConfigError,
+    ImageError,
+    LaunchError,
+    PlanError,
+    VersionMismatchError,
+)
+from canvod.launch.images.events import BuildEvent
 from canvod.launch.manager import DaskClusterManager
 from canvod.launch.memory import MemoryMonitor
+from canvod.launch.plan.naming import own_python
 from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY
 from canvod.launch.runtime.plugin import ResourceInitPlugin
 from leftovers import engine_leftovers, keys_of, processes_with
@@ -354,20 +363,81 @@ def test_a_scheduler_that_is_not_there_is_reported_with_its_address() -> None:
 
 
 @pytest.mark.docker
-def test_a_client_needs_the_clusters_python_and_our_tasks_do_not(images: object) -> None:
-    """With another Python than the images' a client is refused, with the remedy; the ingest's is not."""
-    del images
-    settings = load_settings({"launch": {"backend": "docker", "dashboard_port": 0}})
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    with DaskClusterManager(settings, n_workers=1, memory_limit_per_worker="1GiB") as manager:
-        assert manager.task_client.submit(sum, [1, 2]).result(timeout=60) == 3
-        if python == settings.launch.python:
-            assert manager.client is manager.task_client
-            return
+def test_images_of_another_python_are_refused_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who would get a client of workers that cannot run its functions is told so first, with ways out."""
+    monkeypatch.setattr("canvod.launch.cluster.images.build_images", None)
+    other = "3.13" if sys.version_info[:2] != (3, 13) else "3.14"
+    for backend in ("docker", "auto"):
         with pytest.raises(VersionMismatchError) as caught:
-            _ = manager.client
-        assert f"python: client {python}, scheduler {settings.launch.python}" in str(caught.value)
-        assert f"CANVOD_LAUNCH__PYTHON={python}" in str(caught.value)
+            DaskClusterManager({"launch": {"backend": backend, "python": other}}, n_workers=1)
+        text = str(caught.value)
+        assert f"launch.python = {other}" in text
+        assert f"Python {own_python()}" in text
+        for way in ("leave launch.python out", f"use Python {other}", "launch.backend: process"):
+            assert way in text
+
+
+@pytest.mark.docker
+def test_packages_of_other_versions_are_refused_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An environment that was not made from the lock file is compared with it, package by package."""
+    monkeypatch.setattr("canvod.launch.cluster.images.build_images", None)
+    versions = {"zarr": "1.0", "numpy": "1.0"}
+    monkeypatch.setattr(
+        "canvod.launch.cluster.versions.version", lambda name: versions.get(name) or version(name)
+    )
+    with pytest.raises(VersionMismatchError, match="nothing was started") as caught:
+        DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1)
+    assert f"zarr: here 1.0, images {version('zarr')}" in str(caught.value)
+    assert f"numpy=={version('numpy')}" in str(caught.value)
+    with pytest.raises(VersionMismatchError) as caught:
+        DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1, own_tasks_only=True)
+    assert "zarr" in str(caught.value)
+    assert "numpy" not in str(caught.value)
+
+
+@pytest.mark.docker
+def test_no_base_image_of_this_python_is_told_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Containers that are asked for are refused with the ways out; auto takes processes, and says why."""
+
+    def refused(*_arguments: object, **_options: object) -> None:
+        raise ImageError("No base image of Python 3.12 can be had.", hint="use Python 3.13 or 3.14")
+
+    monkeypatch.setattr("canvod.launch.images.build.choose_base", refused)
+    monkeypatch.setattr("canvod.launch.images.build._up_to_date", lambda *_arguments: None)
+    with pytest.raises(ImageError, match=r"use Python 3\.13 or 3\.14"):
+        DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1)
+    told: list[str] = []
+    with DaskClusterManager({}, n_workers=1, memory_limit_per_worker="1GiB", progress=told.append) as manager:
+        assert manager.plan.backend == "process"
+        assert manager.client.submit(sum, [1, 2]).result(timeout=60) == 3
+    (line,) = (line for line in told if "images cannot be had" in line)
+    assert "No base image of Python 3.12" in line
+    assert "To have containers: use Python 3.13 or 3.14" in line
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("options", [{}, {"build_progress": False}], ids=["default", "quiet"])
+def test_a_build_is_told_on_stderr_unless_it_is_to_be_quiet(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a program, and in a notebook, which would else be silent for minutes."""
+
+    def build(*_arguments: object, progress: Any, **_options: object) -> None:
+        progress(BuildEvent("image", "Step 1/2 : RUN", 1, 2))
+        raise ImageError("stopped")
+
+    monkeypatch.setattr("canvod.launch.cluster.images.build_images", build)
+    with pytest.raises(ImageError, match="stopped"):
+        DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1, **options)
+    out, errors = capsys.readouterr()
+    assert out == ""
+    assert ("image: step 1 of 2: RUN" in errors) is not bool(options)
 
 
 def test_memory_is_seen_against_the_limit() -> None:

@@ -11,6 +11,7 @@ from canvod.launch.errors import PlanError
 from canvod.launch.plan.containers import PROCESS_VARIABLES
 from canvod.launch.plan.cores import slice_cores
 from canvod.launch.plan.model import ClusterPlan, Cpu, HostInventory, Mount
+from canvod.launch.plan.naming import own_python
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.memory_cap import NANNY_BYTES
 from canvod.launch.units import GIB, MIB
@@ -284,7 +285,7 @@ def test_a_worker_of_a_plan():
     )
     worker = plan.workers[1]
     assert worker.name == "canvod-launch-test-worker-1"
-    assert worker.image == "canvod-launch-worker:1.0-py3.14"
+    assert worker.image == f"canvod-launch-worker:1.0-py{own_python()}"
     assert worker.cpuset_cpus == (2, 3)
     assert worker.memory_bytes == 4 * GIB
     assert (worker.nice, worker.cpu_weight, worker.nthreads, worker.user) == (10, 11, 2, "1000:1000")
@@ -360,9 +361,11 @@ def test_containers_never_run_as_root(uid, user, environ, expected):
 
 
 def test_a_plan_takes_the_names_of_images_from_its_caller():
-    """Whoever calls says how images are called."""
+    """Whoever calls says how images are called, and which Python they have where the settings do not."""
     plan = plan_for(image_for=lambda role, python: f"{role}-{python}", python="3.12")
     assert (plan.scheduler.image, plan.workers[0].image) == ("scheduler-3.12", "worker-3.12")
+    plan = plan_for(launch={"python": "3.14"}, image_for=lambda _role, python: python, python="3.12")
+    assert (plan.python, plan.workers[0].image) == ("3.14", "3.14")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,6 +27,7 @@ from canvod.launch.errors import ClusterError, ImageError
 from canvod.launch.logs import get_logger
 from canvod.launch.memory import MemoryMonitor
 from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory
+from canvod.launch.plan.naming import own_python
 from canvod.launch.signals import exit_on_signals, shielded
 from canvod.launch.units import GIB
 
@@ -96,11 +98,17 @@ class DaskClusterManager:
         Name of the cluster that is started; a random one by default.
     progress : callable, optional
         Called with a line of text for each step that takes time.
-    build_progress : callable, optional
-        Called with a `canvod.launch.images.events.BuildEvent` for each step of making an image.
+    build_progress : callable or bool, default: True
+        Called with a `canvod.launch.images.events.BuildEvent` for each step of making an image, which may
+        take minutes. True shows them on stderr, False shows nothing.
     before_start : callable, optional
         Called with the plan before anything is started, again with another plan if ``auto`` falls back from
         containers to processes. An error that it raises refuses the start.
+    client_python : str, optional
+        Python of who will use the cluster, such as ``3.13``, where it is not this program.
+    own_tasks_only : bool, default: False
+        Whether only `task_client` will be used: then images of another Python will do where none of this
+        one can be had.
 
     Raises
     ------
@@ -108,6 +116,8 @@ class DaskClusterManager:
         If the settings cannot be used; nothing has been started then.
     EngineError, ImageError
         If containers are asked for and cannot be had.
+    VersionMismatchError
+        If the images cannot go with this environment; nothing has been started then.
     ClusterNotFoundError
         If there is no cluster with the name to use.
     ClusterExistsError
@@ -141,8 +151,10 @@ class DaskClusterManager:
         name: str | None = None,
         cluster_name: str | None = None,
         progress: Progress | None = None,
-        build_progress: BuildProgress | None = None,
+        build_progress: BuildProgress | bool = True,
         before_start: BeforeStart | None = None,
+        client_python: str | None = None,
+        own_tasks_only: bool = False,
     ) -> None:
         require_dask()
         keywords = settings_fields(
@@ -176,7 +188,9 @@ class DaskClusterManager:
         self._mounts = make_mounts(read_only, writable)
         self._current_folder = current_folder
         self._progress = progress or _ignore
-        self._build_progress = build_progress or _ignore
+        self._build_progress = build_progress
+        self._python = client_python or own_python()
+        self._own_tasks_only = own_tasks_only
         self._before_start = before_start or _ignore
         exit_on_signals()
         atexit.register(self.close)
@@ -226,7 +240,8 @@ class DaskClusterManager:
             except ImageError as error:
                 if self.settings.launch.backend == "docker":
                     raise
-                self._progress(f"worker processes: the images cannot be had. {error.message}")
+                way = f"\n  To have containers: {error.hint}" if error.hint else ""
+                self._progress(f"worker processes: the images cannot be had. {error.message}{way}")
                 log.warning("docker_backend_not_used", reason=error.message, hint=error.hint)
         plan = self._make_plan("remote" if choice.backend == "remote" else "process")
         if plan.backend == "process":
@@ -242,15 +257,24 @@ class DaskClusterManager:
     def _start_containers(self, engine: EngineInventory | None) -> ClusterPlan:
         from canvod.launch.cluster.fleet import ContainerFleet
         from canvod.launch.cluster.found import refuse_second
+        from canvod.launch.cluster.images import require_same_versions, use_images
         from canvod.launch.engine import connect
-        from canvod.launch.images.build import ensure_images
 
         plan = self._make_plan("docker", engine)
+        require_same_versions(plan, self.settings, python=self._python, own_tasks_only=self._own_tasks_only)
         self._engine = connect(timeout_s=REQUEST_TIMEOUT_S)
         sweep_quietly(self._engine)
         if self._may_be_taken:
             refuse_second(self._engine, plan.name)
-        ensure_images(self._engine, self.settings, progress=self._build_progress)
+        with _shown(self._build_progress) as build_progress:
+            plan = use_images(
+                self._engine,
+                plan,
+                self.settings,
+                own_tasks_only=self._own_tasks_only,
+                progress=self._progress,
+                build_progress=build_progress,
+            )
         count = "1 worker" if len(plan.workers) == 1 else f"{len(plan.workers)} workers"
         self._progress(f"starting {count} in containers, which see {describe_mounts(plan)}")
         self._reaper = Reaper(plan.name, keys_folder(plan.name, launcher_mark()))
@@ -272,6 +296,7 @@ class DaskClusterManager:
             engine=engine,
             mounts=self._mounts,
             current_folder=self._current_folder,
+            python=self._python,
         )
         log_warnings(plan)
         self._before_start(plan)
@@ -318,7 +343,13 @@ class DaskClusterManager:
                 self._client = open_client(self.cluster or address, address, security)
             # Worker processes of this host are of this environment.
             if self.plan.backend != "process" and own_tasks_only not in self._checked:
-                check_versions(self._client, own_tasks_only=own_tasks_only)
+                attached = self._attached
+                check_versions(
+                    self._client,
+                    own_tasks_only=own_tasks_only,
+                    standing=None if attached is None else attached.name,
+                    compose=attached is not None and attached.plan is None,
+                )
                 self._checked.add(own_tasks_only)
             return self._client
 
@@ -428,6 +459,21 @@ def _workers_of(plan: ClusterPlan) -> dict[str, Any]:
         "cpu_affinity": sorted({cpu for worker in plan.workers for cpu in worker.cpuset_cpus}),
         "nice_priority": first.nice,
     }
+
+
+@contextmanager
+def _shown(progress: BuildProgress | bool) -> Iterator[BuildProgress]:  # noqa: FBT001 - or a callable
+    """Give what is called with the steps of a build: the caller's own, or lines on stderr."""
+    if progress is not True:
+        yield progress or _ignore
+        return
+    from rich.console import Console
+
+    from canvod.launch.images.progress import shown
+
+    # In a notebook too: rich's own way there would mix with what the cell shows.
+    with shown(Console(stderr=True, highlight=False, force_jupyter=False)) as lines:
+        yield lines
 
 
 def _ignore(_what: object) -> None:

@@ -140,7 +140,9 @@ def _print(images: Sequence[BuiltImage]) -> None:
 
     table = Table(box=None, header_style="bold")
     for heading in ("Image", "Python", "Size", "State", "Seconds"):
-        table.add_column(heading, justify="right" if heading in {"Size", "Seconds"} else "left")
+        table.add_column(
+            heading, justify="right" if heading in {"Size", "Seconds"} else "left", overflow="fold"
+        )
     for image in images:
         state = "built" if image.built else "up to date"
         size = format_bytes(image.size_bytes)

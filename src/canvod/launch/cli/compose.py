@@ -44,6 +44,7 @@ def compose(
 
     from canvod.launch.cli.session import read_settings, warn
     from canvod.launch.cluster.compose import compose_notes, compose_text
+    from canvod.launch.cluster.images import image_namer
     from canvod.launch.cluster.mounts import make_mounts
     from canvod.launch.engine import probe_engine
     from canvod.launch.plan.inventory import read_inventory
@@ -57,6 +58,7 @@ def compose(
         name=name,
         engine=probe_engine(),
         mounts=make_mounts(settings.launch.read_only, settings.launch.writable),
+        image_for=image_namer(settings),
         environ=os.environ,
         standing=True,
     )

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from canvod.launch.plan.model import ClusterPlan
 
 
+OLDEST_PYTHON = (3, 12)
+"""Of which there can be images."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the application.
 
@@ -61,12 +65,13 @@ def run(
     """Run a command with a cluster."""
     from rich.console import Console
 
-    from canvod.launch.child import find_program, run_child
+    from canvod.launch.child import find_program, python_of, run_child
     from canvod.launch.cli.session import read_settings, say, workers_fields
     from canvod.launch.images.progress import shown
     from canvod.launch.manager import DaskClusterManager
 
     program = find_program(command[0])
+    found = python_of(program)
     settings = read_settings(config, {"launch.backend": backend} | workers_fields(workers))
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with shown(console) as build_progress:
@@ -76,25 +81,30 @@ def run(
             writable=writable or (),
             progress=lambda line: say(console, line),
             build_progress=build_progress,
-            before_start=lambda plan: _compare_pythons(console, plan, program),
+            before_start=lambda plan: _compare_pythons(console, plan, program, found),
+            client_python=found if found is not None and _is_supported(found) else None,
         )
     with manager:
         say(console, f"dashboard: {manager.dashboard_link}")
         return run_child([program, *command[1:]], os.environ | manager.environment())
 
 
-def _compare_pythons(console: Console, plan: ClusterPlan, program: str) -> None:
-    """Warn before the start of what would fail later, and not say why."""
-    from canvod.launch.child import python_of
-    from canvod.launch.cli.session import warn
+def _is_supported(python: str) -> bool:
+    """Tell whether images can have a Python."""
+    return tuple(map(int, python.split("."))) >= OLDEST_PYTHON
 
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    theirs, found = plan.python if plan.backend == "docker" else own, python_of(program)
+
+def _compare_pythons(console: Console, plan: ClusterPlan, program: str, found: str | None) -> None:
+    """Warn before the start of what would fail later, and not say why."""
+    from canvod.launch.cli.session import warn
+    from canvod.launch.plan.naming import own_python
+
+    theirs = plan.python if plan.backend == "docker" else own_python()
     if plan.backend == "remote" or found in {None, theirs}:
         return
-    remedy = f"set CANVOD_LAUNCH__PYTHON={found}" if plan.backend == "docker" else f"use {sys.executable}"
-    warning = (
+    warn(
+        console,
         f"{program} is Python {found}, and the workers have {theirs}: they run functions that they can "
-        f"import, and die of those that your program defines itself. To have the same Python, {remedy}."
+        f"import, and die of those that your program defines itself. To have the same Python, use "
+        f"{sys.executable}.",
     )
-    warn(console, warning)

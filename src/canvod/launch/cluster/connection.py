@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from canvod.launch.cluster.versions import CLIENT_PACKAGES, version_differences
+from canvod.launch.cluster.versions import CLIENT_PACKAGES, install_command, version_differences
 from canvod.launch.errors import ClusterError, ConfigError, VersionMismatchError
+from canvod.launch.plan.naming import own_python
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -111,7 +111,9 @@ def _require_keys(known: Security, address: str) -> None:
         )
 
 
-def check_versions(client: Client, *, own_tasks_only: bool) -> None:
+def check_versions(
+    client: Client, *, own_tasks_only: bool, standing: str | None = None, compose: bool = False
+) -> None:
     """Refuse a client whose environment differs from the cluster's.
 
     Parameters
@@ -120,6 +122,10 @@ def check_versions(client: Client, *, own_tasks_only: bool) -> None:
         The client.
     own_tasks_only : bool
         Compare only what the tasks of canvod-launch need.
+    standing : str, optional
+        Name of the cluster, where it is one of this host that stands.
+    compose : bool, default: False
+        Whether ``docker compose`` has started it.
 
     Raises
     ------
@@ -130,14 +136,24 @@ def check_versions(client: Client, *, own_tasks_only: bool) -> None:
     found = version_differences(answer, own_tasks_only=own_tasks_only)
     if not found:
         return
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    install = "install the versions of requirements.lock here (uv pip install -r requirements.lock)"
-    hints = []
-    if any(line.startswith("python:") for line in found):
-        hints.append(f'set launch.python: "{python}" (CANVOD_LAUNCH__PYTHON={python})')
-    if any(not line.startswith("python:") for line in found):
-        hints.append(install)
+    theirs = answer["scheduler"]["packages"]
+    names = dict.fromkeys(line.partition(":")[0] for line in found)
+    versions = {name: theirs[name] for name in names if name != "python" and theirs.get(name)}
+    steps = [] if "python" not in names else [f"use Python {'.'.join(theirs['python'].split('.')[:2])} here"]
+    if versions:
+        steps.append(install_command(versions))
+    hint = f"to go with the cluster: {'; '.join(steps)}"
+    if compose:
+        hint += (
+            f"; or make its images anew: CANVOD_PYTHON={own_python()} in .env, docker compose build, "
+            "docker compose up --detach"
+        )
+    elif standing is not None:
+        hint += (
+            "; or start it anew from this environment: "
+            f"canvod-launch down {standing} && canvod-launch up --name {standing}"
+        )
     raise VersionMismatchError(
         "This environment and the cluster differ:\n" + "\n".join(f"    {line}" for line in found),
-        hint="; ".join(hints),
+        hint=hint,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from canvod.launch.cluster.images import image_namer
 from canvod.launch.cluster.launcher import own_labels
 from canvod.launch.cluster.mounts import describe_mounts, make_mounts, show_current_folder
 from canvod.launch.logs import get_logger
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 log = get_logger("canvod.launch")
 
 
-def plan_here(
+def plan_here(  # noqa: PLR0913 - what `make_plan` is told, and what this host adds
     settings: Settings,
     name: str,
     *,
@@ -30,6 +31,7 @@ def plan_here(
     engine: EngineInventory | None = None,
     mounts: Sequence[Mount] = (),
     current_folder: bool = False,
+    python: str | None = None,
     standing: bool = False,
     idle_timeout_s: float | None = None,
 ) -> ClusterPlan:
@@ -43,7 +45,7 @@ def plan_here(
         Name of the cluster.
     backend : {"docker", "process", "remote", "pool"}
         What carries it out.
-    engine, mounts, standing, idle_timeout_s
+    engine, mounts, python, standing, idle_timeout_s
         As in `canvod.launch.plan.planner.make_plan`.
     current_folder : bool
         Whether workers in containers see the current folder too, read only; never a home.
@@ -57,6 +59,8 @@ def plan_here(
     ------
     PlanError
         If the settings do not fit this host.
+    ImageError
+        If files are missing that the images are built from.
     """
     # Those of the settings once more, for what links in them lead to.
     mounts = [*make_mounts(settings.launch.read_only, settings.launch.writable), *mounts]
@@ -71,6 +75,8 @@ def plan_here(
         name=name,
         engine=engine,
         mounts=mounts,
+        image_for=image_namer(settings) if backend == "docker" else None,
+        python=python,
         environ=os.environ,
         version=installed_version(),
         labels=own_labels(standing=standing) if backend == "docker" else None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from canvod.launch.cluster.bringup import bring_up
 from canvod.launch.cluster.contact import scheduler_mark
 from canvod.launch.cluster.found import choose_cluster, find_clusters, refuse_second
+from canvod.launch.cluster.images import require_same_versions, use_images
 from canvod.launch.cluster.keys import keys_folder
 from canvod.launch.cluster.mounts import require_mounts
 from canvod.launch.cluster.planning import log_warnings, plan_here
@@ -15,7 +16,7 @@ from canvod.launch.cluster.removal import cluster_label, list_labelled, remedy, 
 from canvod.launch.cluster.sweep import sweep_keys, sweep_quietly
 from canvod.launch.engine import require_engine
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, ConfigError
-from canvod.launch.images.build import ensure_images
+from canvod.launch.plan.naming import own_python
 from canvod.launch.signals import exit_on_signals, shielded
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def start_standing(
     refuse_second(client, name)
     plan = plan_standing(settings, name, idle_timeout_s=idle_timeout_s, mounts=mounts)
     log_warnings(plan)
-    ensure_images(client, settings, progress=build_progress)
+    require_same_versions(plan, settings, python=own_python(), own_tasks_only=False)
+    plan = use_images(client, plan, settings, progress=progress, build_progress=build_progress)
     count = len(plan.workers)
     progress(f"starting {count} worker{'s' if count != 1 else ''} in containers")
     return bring_up(client, plan)

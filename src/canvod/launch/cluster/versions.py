@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
+
+from packaging.markers import Marker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TASK_PACKAGES: Final = ("dask", "distributed", "icechunk", "zarr")
+OWN: Final = "canvod.launch"
+"""This package, whose functions are sent by their names."""
+
+TASK_PACKAGES: Final = (OWN, "dask", "distributed", "icechunk", "zarr")
 """What the tasks of canvod-launch itself depend on: Dask's protocol, and Icechunk's forked sessions."""
+
+ABSENT: Final = "not installed"
 
 CLIENT_PACKAGES: Final = (
     *TASK_PACKAGES,
@@ -61,6 +70,76 @@ def version_differences(answer: Mapping[str, Any], *, own_tasks_only: bool) -> l
     return list(dict.fromkeys(found))
 
 
+def locked_versions(lock: str, python: str) -> dict[str, str]:
+    r"""Read a lock file.
+
+    Parameters
+    ----------
+    lock : str
+        Its text.
+    python : str
+        Minor version of the Python that it is read for.
+
+    Returns
+    -------
+    dict of str to str
+        Versions by name.
+
+    Examples
+    --------
+    >>> locked_versions("dask==1.0 ; python_full_version < '3.13'\ndask==2.0", "3.14")
+    {'dask': '2.0'}
+    """
+    environment = {"python_version": python, "python_full_version": f"{python}.0"}
+    return {
+        match[1]: match[2]
+        for match in _PIN.finditer(lock)
+        if match[3] is None or Marker(match[3]).evaluate(environment)
+    }
+
+
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\\n]+)(?: ; ([^\\\n]+?))?(?: *\\)?$", re.MULTILINE)
+
+
+def installed_differences(wanted: Mapping[str, str], *, own_tasks_only: bool) -> list[tuple[str, str, str]]:
+    """Compare what is installed here with a lock file.
+
+    Parameters
+    ----------
+    wanted : mapping of str to str
+        Versions by name.
+    own_tasks_only : bool
+        Compare only what the tasks of canvod-launch need.
+
+    Returns
+    -------
+    list of tuple
+        Name, version here, and version wanted, of each package that differs.
+    """
+    names = TASK_PACKAGES if own_tasks_only else CLIENT_PACKAGES
+    pairs = ((name, _installed(name), wanted[name]) for name in names if name in wanted)
+    return [(name, own, theirs) for name, own, theirs in pairs if own != theirs]
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ABSENT
+
+
+def install_command(versions: Mapping[str, str]) -> str:
+    """Write the command that installs some versions; of this package, what is known of it.
+
+    Examples
+    --------
+    >>> install_command({"dask": "1.0", "zarr": "3.0"})
+    'uv pip install dask==1.0 zarr==3.0'
+    """
+    pins = (f"{'canvod-launch' if name == OWN else name}=={number}" for name, number in versions.items())
+    return f"uv pip install {' '.join(pins)}"
+
+
 def _version(packages: Mapping[str, str | None], package: str) -> str:
-    version = packages.get(package) or "not installed"
+    version = packages.get(package) or ABSENT
     return ".".join(version.split(".")[:2]) if package == "python" else version

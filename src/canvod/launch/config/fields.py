@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -55,6 +56,29 @@ def _not_the_root(path: Path) -> Path:
     return path
 
 
+def _package(text: str) -> str:
+    """Accept a requirement, with hashes maybe, or the path of a file."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    if text.startswith(("/", "~")):
+        return str(_absolute(Path(text)))
+    requirement, *hashes = text.split(" --hash=")
+    if requirement.endswith((".txt", ".lock", ".in")):
+        raise PydanticCustomError("not_absolute", "is not an absolute path")
+    if requirement.lstrip().startswith("-") or not all(_HASH.fullmatch(each.strip()) for each in hashes):
+        raise PydanticCustomError("not_a_requirement", "is not a requirement")
+    try:
+        Requirement(requirement)
+    except InvalidRequirement as exc:
+        reason = str(exc).splitlines()[0]
+        raise PydanticCustomError(
+            "not_a_requirement", "is not a requirement: {reason}", {"reason": reason}
+        ) from exc
+    return " ".join(text.split())
+
+
+_HASH = re.compile(r"sha(256|384|512):[0-9a-f]{64,128}")
+
 Whole = Annotated[int, BeforeValidator(_not_a_truth_value)]
 """A whole number; ``true`` is not 1."""
 
@@ -69,6 +93,9 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 MountPath = Annotated[AbsolutePath, AfterValidator(_not_the_root)]
 """A path of the host that containers see under the same name."""
+
+Package = Annotated[str, AfterValidator(_package)]
+"""A requirement of pip, or the absolute path of a file of requirements."""
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """Name of an environment variable."""

@@ -12,6 +12,7 @@ from canvod.launch.config.fields import (
     AbsolutePath,
     Amount,
     MountPath,
+    Package,
     Rule,
     Text,
     VariableName,
@@ -152,12 +153,27 @@ class LaunchSettings(BaseModel):
         description="docker: containers. process: host processes. auto: docker where an engine answers.",
     )
     python: Annotated[
-        str, Rule('a Python version such as "3.14", 3.12 or newer', 'write "3.14", in quotes')
-    ] = Field("3.14", pattern=r"^3\.(1[2-9]|[2-9][0-9])$", description="Python minor version of the images.")
+        str | None,
+        Rule(
+            'a Python version such as "3.14", 3.12 or newer',
+            'write "3.14", in quotes, or leave the line out to have that of whoever starts the cluster',
+        ),
+    ] = Field(
+        None,
+        pattern=r"^3\.(1[2-9]|[2-9][0-9])$",
+        description="Python minor version of the images; null takes that of whoever starts the cluster.",
+    )
     python_image: Annotated[
         Text | None,
         Rule("the name of an image", "write a name such as python:3.14-slim, or leave the line out"),
     ] = Field(None, description="Base image; null takes the official python:{python}-slim.")
+    packages: Annotated[
+        tuple[Package, ...],
+        Rule(
+            "a list of requirements as pip reads them, and of absolute paths of requirements files",
+            'write a name with its version, such as "numba==0.63.1", or the path of a file',
+        ),
+    ] = Field((), description="Packages that the images have besides the locked ones.")
     user: Annotated[
         str | None,
         Rule(

@@ -64,6 +64,16 @@ def base_name(python: str) -> str:
     return f"{REPOSITORY}:{python}-{suite_for(python)}"
 
 
+def can_make_base(python: str) -> bool:
+    """Tell whether `make_base` would be refused here before anything is downloaded."""
+    try:
+        base_name(python)
+        _require_tools(python)
+    except ImageError:
+        return False
+    return True
+
+
 def make_base(client: Client, python: str, *, mirror: str | None = None, progress: Progress = ignore) -> str:
     """Make the base image for a Python version from Debian's packages.
 

@@ -17,23 +17,28 @@ import filelock
 from canvod.launch.engine import NETWORK_ATTEMPTS, Client, lost_interface, translate
 from canvod.launch.errors import ImageError
 from canvod.launch.images.base import base_name, make_base
-from canvod.launch.images.base_choice import choose_base
+from canvod.launch.images.base_choice import base_is_near, choose_base, nearest_pythons
 from canvod.launch.images.cleanup import (
     kept_until_built,
     remove_builders,
     remove_nameless,
     remove_replaced,
+    remove_superseded,
 )
 from canvod.launch.images.context import BuildContext, read_context
 from canvod.launch.images.events import BuildEvent, Progress, ignore
-from canvod.launch.images.identity import ROLES, ImageIdentity, Role, out_of_date
-from canvod.launch.images.lines import BuildLog, remedy
+from canvod.launch.images.identity import ROLES, ImageIdentity
+from canvod.launch.images.lines import LOOK, BuildLog, installer_error, remedy
 from canvod.launch.images.pull import has_image, inspect_image
 from canvod.launch.images.site import Site, read_site
+from canvod.launch.plan.naming import Role, own_python
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
+
+PACKAGES_STEP = "install-packages.sh"
+"""Script of the step that installs `launch.packages`."""
 
 LOCK_TIMEOUT_S = 3600.0
 """How long to wait for another launcher that builds."""
@@ -59,43 +64,13 @@ class BuiltImage:
     """How long that took, including whatever had to be waited for."""
 
 
-def ensure_images(
-    client: Client, settings: Settings, roles: Iterable[Role] = ROLES, *, progress: Progress = ignore
-) -> dict[Role, str]:
-    """Build what is missing or out of date, and tell the images' IDs.
-
-    Parameters
-    ----------
-    client : docker.DockerClient
-        The engine.
-    settings : Settings
-        Their section ``launch`` says which Python, which base image and what the network needs.
-    roles : iterable of {"scheduler", "worker"}, optional
-        The images that are needed; both by default.
-    progress : callable, optional
-        Called with what is happening.
-
-    Returns
-    -------
-    dict of str to str
-        ID of the image for each role.
-
-    Raises
-    ------
-    ImageError
-        If an image cannot be built; the message ends with the last lines of the build's output.
-    EngineError
-        If the engine fails.
-    """
-    images = build_images(client, settings, roles, progress=progress)
-    return {image.role: image.id for image in images if image.role is not None}
-
-
 def build_images(
     client: Client,
     settings: Settings,
     roles: Iterable[Role] = ROLES,
     *,
+    python: str | None = None,
+    any_python: bool = False,
     force: bool = False,
     progress: Progress = ignore,
 ) -> tuple[BuiltImage, ...]:
@@ -106,9 +81,14 @@ def build_images(
     client : docker.DockerClient
         The engine.
     settings : Settings
-        Their section ``launch`` says which Python, which base image and what the network needs.
+        Their section ``launch`` says which base image and packages, and what the network needs.
     roles : iterable of {"scheduler", "worker"}, optional
         The images that are needed; both by default.
+    python : str, optional
+        Minor version of Python of who will use them, where ``launch.python`` names none; by default the one
+        that is running.
+    any_python : bool, default: False
+        Where no base image of that Python can be had, and ``launch.python`` names none, take the nearest.
     force : bool, default: False
         Build without the cache, even what is up to date.
     progress : callable, optional
@@ -126,24 +106,40 @@ def build_images(
     EngineError
         If the engine fails.
     """
-    launch = settings.launch
-    context = read_context()
-    wanted = [context.identity(role, launch.python, launch.python_image) for role in roles]
+    launch, roles = settings.launch, tuple(roles)
+    context = read_context(packages=launch.packages)
+    any_python = any_python and launch.python is None
+    python = launch.python or python or own_python()
+
+    def identities(of_python: str) -> list[ImageIdentity]:
+        return [context.identity(role, of_python, launch.python_image) for role in roles]
+
     started = time.monotonic()
-    found = [None if force else _up_to_date(client, identity, started) for identity in wanted]
-    if all(found):
-        return tuple(image for image in found if image is not None)
+    if not force:
+        # Another Python only where that one cannot be had anyway: not each start is to ask the registry.
+        others = any_python and not base_is_near(client, python)
+        for candidate in (python, *(nearest_pythons(python) if others else ())):
+            found = [_up_to_date(client, identity, started) for identity in identities(candidate)]
+            if all(found):
+                return tuple(image for image in found if image is not None)
     site = read_site(launch.build)
     images: list[BuiltImage] = []
-    with _one_builder(progress, wanted[0].name), kept_until_built(client, site) as caches:
-        base = choose_base(client, settings, site, progress)
-        for number, identity in enumerate(wanted):
+    with _one_builder(progress, identities(python)[0].name), kept_until_built(client, site) as caches:
+        base = choose_base(client, launch, python, site, any_python=any_python, progress=progress)
+        for number, identity in enumerate(identities(base.python)):
             started = time.monotonic()
             # Another launcher may have built it while this one waited.
             image = None if force else _up_to_date(client, identity, started)
             # Both images share their layers, so that only the first one is built anew.
             image = image or _build(
-                client, context, identity, base, site, caches, progress, no_cache=force and number == 0
+                client,
+                context,
+                identity,
+                base.name,
+                site,
+                caches,
+                progress,
+                no_cache=force and number == 0,
             )
             images.append(image)
     return tuple(images)
@@ -175,7 +171,8 @@ def build_base(
     ImageError
         If it cannot be made; see `canvod.launch.images.base.make_base`.
     """
-    python, name = settings.launch.python, base_name(settings.launch.python)
+    python = settings.launch.python or own_python()
+    name = base_name(python)
     started = time.monotonic()
     with _one_builder(progress, name):
         built = force or not has_image(client, name)
@@ -192,7 +189,7 @@ def build_base(
 def _up_to_date(client: Client, identity: ImageIdentity, started: float) -> BuiltImage | None:
     """Look for an image that is what would be built."""
     image = inspect_image(client, identity.name)
-    if image is None or out_of_date((image.get("Config") or {}).get("Labels") or {}, identity):
+    if image is None or not identity.is_in((image.get("Config") or {}).get("Labels") or {}):
         return None
     return _built(identity.role, identity.name, identity.python, image, started, built=False)
 
@@ -225,9 +222,10 @@ def _build(
         progress(BuildEvent(identity.name, "the engine lost sight of its network; once more"))
         log = build(no_cache=False)
     if log.error is not None:
-        raise _failure(log)
+        raise _failure(log, site)
     image = inspect_image(client, identity.name) or {}
     remove_nameless(client)
+    remove_superseded(client, identity)
     if not site.has_credentials:
         remove_builders(client, keep=log.builder_id, like=image)
     result = _built(identity.role, identity.name, identity.python, image, started, built=True)
@@ -272,14 +270,19 @@ def _run_build(
     return log
 
 
-def _failure(log: BuildLog) -> ImageError:
+def _failure(log: BuildLog, site: Site) -> ImageError:
     """Say which step of a build failed, and with which words."""
     lines = "\n  ".join(log.last)
     where = f"step {log.step} of {log.steps}, {log.instruction}" if log.step else "the start"
-    return ImageError(
-        f"Building {log.image} failed at {where}:\n  {lines}\n  {log.error}",
-        hint=remedy(f"{lines}\n{log.error}"),
-    )
+    text = f"Building {log.image} failed at {where}:\n  {lines}\n  {log.error}"
+    hint = remedy(f"{lines}\n{log.error}", site.ca_origin)
+    if PACKAGES_STEP in log.instruction:
+        reason = "\n  ".join(installer_error(log.last))
+        text = f"launch.packages cannot be installed into {log.image}:\n  {reason}"
+        hint = (
+            hint or "correct launch.packages: what it names has to go with the versions of requirements.lock"
+        )
+    return ImageError(text, hint=hint or LOOK)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from canvod.launch.plan.model import LABEL_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from canvod.launch.images.identity import ImageIdentity
     from canvod.launch.images.site import Site
 
 STAGE_LABEL = f"{LABEL_PREFIX}.stage=builder"
@@ -33,6 +34,22 @@ def remove_nameless(client: Client) -> None:
         images = client.api.images(filters={"dangling": True, "label": f"{LABEL_PREFIX}.stage=runtime"})
     for image in images:
         _remove_image(client, image["Id"])
+
+
+def remove_superseded(client: Client, identity: ImageIdentity) -> None:
+    """Remove the images that a newer one replaces: of the same checkout, role, Python and packages.
+
+    Those of another checkout, and those in use, stay.
+    """
+    keys = ("role", "checkout", "python", "packages")
+    own = identity.labels()
+    same = [f"{LABEL_PREFIX}.{key}={own[f'{LABEL_PREFIX}.{key}']}" for key in keys]
+    with translate("list the images that were replaced"):
+        images = client.api.images(filters={"label": [f"{LABEL_PREFIX}.stage=runtime", *same]})
+    for image in images:
+        if not identity.is_in(image.get("Labels") or {}):
+            for name in image.get("RepoTags") or [image["Id"]]:
+                _remove_image(client, name)
 
 
 def remove_builders(client: Client, *, keep: str | None, like: dict[str, Any]) -> None:

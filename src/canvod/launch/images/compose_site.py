@@ -14,9 +14,11 @@ import yaml
 
 from canvod.launch.errors import ImageError
 from canvod.launch.images.base_choice import choose_base
-from canvod.launch.images.context import SITE_FOLDER
+from canvod.launch.images.context import PACKAGES_FILE, SITE_FOLDER
 from canvod.launch.images.events import Progress, ignore
+from canvod.launch.images.packages import packages_text
 from canvod.launch.images.site import read_site
+from canvod.launch.plan.naming import own_python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,9 +74,19 @@ def prepare_compose(
             hint="move it away, or write build.args.PYTHON_IMAGE into it yourself",
         )
     site = read_site(settings.launch.build)
-    base = choose_base(client, settings, site, progress)
+    launch = settings.launch
+    base = choose_base(
+        client,
+        launch,
+        launch.python or own_python(),
+        site,
+        # An ingest runs in a container of the same image.
+        any_python=launch.python is None,
+        progress=progress,
+    )
     files = {top / SITE_FOLDER / name: content for name, content in site.files().items()}
-    files[override] = override_text(base, settings.launch.python, tuple(site.proxies)).encode()
+    files[top / PACKAGES_FILE] = packages_text(launch.packages).encode()
+    files[override] = override_text(base.name, base.python, tuple(site.proxies)).encode()
     owner = top.stat()
     for path, content in files.items():
         # Credentials of an index may be among them.
@@ -84,7 +96,7 @@ def prepare_compose(
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-    return base, list(files)
+    return base.name, list(files)
 
 
 def override_text(base: str, python: str, proxies: Sequence[str] = ()) -> str:

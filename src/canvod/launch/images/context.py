@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import canvod.launch
 from canvod.launch.errors import ImageError
-from canvod.launch.images.identity import LOCK_FILE, ImageIdentity, Role, digest
+from canvod.launch.images.identity import LOCK_FILE, ImageIdentity, digest
+from canvod.launch.images.packages import packages_text
+
+if TYPE_CHECKING:
+    from canvod.launch.plan.naming import Role
 
 TOP_FILES = (
     ".dockerignore",
@@ -21,6 +27,8 @@ TOP_FILES = (
     "LICENSE",
     "README.md",
     "config/processing.yaml",
+    "docker/packages/.gitignore",
+    "docker/packages/README.md",
     "docker/site/.gitignore",
     "docker/site/README.md",
     "pyproject.toml",
@@ -29,11 +37,22 @@ TOP_FILES = (
 )
 """Files of the context beside the scripts in ``docker/`` and the package itself."""
 
-UNHASHED = frozenset({"LICENSE", "README.md", "config/processing.yaml", "docker/site/README.md"})
+UNHASHED = frozenset(
+    {
+        "LICENSE",
+        "README.md",
+        "config/processing.yaml",
+        "docker/packages/README.md",
+        "docker/site/README.md",
+    }
+)
 """Files that what runs in a container never reads: an edit of them makes no image out of date."""
 
 SITE_FOLDER = "docker/site"
 """Where what a site's network needs goes; what a checkout has there is neither read nor hashed."""
+
+PACKAGES_FILE = "docker/packages/requirements.txt"
+"""Where `launch.packages` goes; what a checkout has there is neither read nor hashed."""
 
 CARRIED = "_build"
 """Folder inside an installed package that holds what a checkout has at its top."""
@@ -49,6 +68,10 @@ class BuildContext:
     """Version of canvod-launch, as its ``pyproject.toml`` has it."""
     revision: str
     """Revision of the sources, or ``unknown``."""
+    checkout: str = ""
+    """Digest of the folder that they are in."""
+    packages: str = ""
+    """Requirements of what is installed besides the lock file."""
 
     def identity(self, role: Role, python: str, base: str | None = None) -> ImageIdentity:
         """Tell what an image that is built from here would be.
@@ -73,7 +96,9 @@ class BuildContext:
             python=python,
             lock=digest({LOCK_FILE: self.files[LOCK_FILE]}),
             context=digest({name: held for name, held in self.files.items() if name not in UNHASHED}),
+            packages=digest({PACKAGES_FILE: self.packages.encode()}) if self.packages else "",
             revision=self.revision,
+            checkout=self.checkout,
             base=base,
         )
 
@@ -91,6 +116,8 @@ class BuildContext:
             An uncompressed tar archive.
         """
         extra = {f"{SITE_FOLDER}/{name}": content for name, content in (site or {}).items()}
+        if self.packages:
+            extra[PACKAGES_FILE] = self.packages.encode()
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             for name, content in sorted({**self.files, **extra}.items()):
@@ -101,13 +128,15 @@ class BuildContext:
         return buffer.getvalue()
 
 
-def read_context(package: Path | None = None) -> BuildContext:
+def read_context(package: Path | None = None, *, packages: Sequence[str] = ()) -> BuildContext:
     """Read the build context of the canvod-launch that is running.
 
     Parameters
     ----------
     package : pathlib.Path, optional
         Folder of the package ``canvod.launch``; by default the running one.
+    packages : sequence of str, optional
+        As ``launch.packages``.
 
     Returns
     -------
@@ -117,7 +146,7 @@ def read_context(package: Path | None = None) -> BuildContext:
     Raises
     ------
     ImageError
-        If files that the images need are missing.
+        If files that the images need are missing, or a file of `packages` cannot be used.
     """
     package = package or Path(next(iter(canvod.launch.__path__)))
     carried = package / CARRIED
@@ -138,7 +167,14 @@ def read_context(package: Path | None = None) -> BuildContext:
         if path.is_file() and _belongs(relative):
             files[f"src/canvod/launch/{relative.as_posix()}"] = path.read_bytes()
     version = str(tomllib.loads(files["pyproject.toml"].decode())["project"]["version"])
-    return BuildContext(files=files, version=version, revision=_revision(top))
+    checkout = digest({"path": os.fsencode(top.resolve())})
+    return BuildContext(
+        files=files,
+        version=version,
+        revision=_revision(top),
+        checkout=checkout,
+        packages=packages_text(packages),
+    )
 
 
 def _belongs(relative: Path) -> bool:

@@ -50,8 +50,8 @@ def suite_for(python: str) -> str:
         raise ImageError(
             f"Debian has no Python {python}, so no base image can be made from its packages; "
             f"it has {' and '.join(sorted(SUITES))}.",
-            hint=f"set launch.python to {max(SUITES)}, or load an image with Python {python} into the engine "
-            "(docker load) and name it in launch.python_image",
+            hint=f"make one of another Python: canvod-launch build --base --python {max(SUITES)}; or load an "
+            f"image of Python {python} into the engine (docker load) and name it in launch.python_image",
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What an image is: its name, its labels, and whether it is out of date. Pure."""
+"""What an image is: its name and its labels. Pure."""
 
 from __future__ import annotations
 
@@ -6,18 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from canvod.launch.plan.model import LABEL_PREFIX, Frozen
-from canvod.launch.plan.naming import Role, image_name, installed_version
-
-__all__ = [
-    "LOCK_FILE",
-    "ROLES",
-    "ImageIdentity",
-    "Role",
-    "digest",
-    "image_name",
-    "installed_version",
-    "out_of_date",
-]
+from canvod.launch.plan.naming import Role, image_name
 
 ROLES: tuple[Role, ...] = ("worker", "scheduler")
 """Both images, in the order in which they are built."""
@@ -58,18 +47,28 @@ class ImageIdentity(Frozen):
     """Digest of the lock file."""
     context: str
     """Digest of what the image is built from: lock file, Dockerfiles and sources; not texts for people."""
+    packages: str = ""
+    """Digest of ``launch.packages``; empty where there are none."""
     revision: str = "unknown"
     """Revision of the sources, for people; two revisions may have the same content."""
+    checkout: str = ""
+    """Digest of the path of the sources: whose older images a newer one replaces."""
     base: str | None = None
     """Base image that is asked for, or None where any of the right Python will do."""
 
     @property
+    def digest(self) -> str:
+        """Digest of all that decides what is in the image."""
+        parts = (self.context, self.packages, self.python, self.base or "")
+        return f"sha256:{hashlib.sha256(' '.join(parts).encode()).hexdigest()}"
+
+    @property
     def name(self) -> str:
         """Name and tag of the image."""
-        return image_name(self.role, self.python, self.version)
+        return image_name(self.role, self.python, self.version, self.digest)
 
     def labels(self) -> dict[str, str]:
-        """Give the labels by which `out_of_date` knows the image.
+        """Give the labels of the image, except that of its base.
 
         Returns
         -------
@@ -81,11 +80,28 @@ class ImageIdentity(Frozen):
             "version": self.version,
             "python": self.python,
             "lock": self.lock,
-            "context": self.context,
+            "packages": self.packages,
+            "digest": self.digest,
             "revision": self.revision,
-            "base": self.base or "",
+            "checkout": self.checkout,
         }
         return {f"{LABEL_PREFIX}.{key}": value for key, value in values.items()}
+
+    def is_in(self, labels: Mapping[str, str]) -> bool:
+        """Tell by its labels whether an image is this one.
+
+        Parameters
+        ----------
+        labels : mapping of str to str
+            Labels of an image.
+
+        Returns
+        -------
+        bool
+            True where it was built from the same.
+        """
+        own = self.labels()
+        return all(labels.get(key) == own[key] for key in (f"{LABEL_PREFIX}.role", f"{LABEL_PREFIX}.digest"))
 
     def build_args(self, base: str) -> dict[str, str]:
         """Give the arguments of the Dockerfile.
@@ -104,34 +120,10 @@ class ImageIdentity(Frozen):
             "PYTHON_IMAGE": base,
             "VERSION": self.version,
             "REVISION": self.revision,
+            "CHECKOUT": self.checkout,
             "PYTHON": self.python,
             "BASE": base,
             "LOCK": self.lock,
-            "CONTEXT": self.context,
+            "PACKAGES": self.packages,
+            "DIGEST": self.digest,
         }
-
-
-def out_of_date(labels: Mapping[str, str], wanted: ImageIdentity) -> tuple[str, ...]:
-    """Tell why an image is not what would be built now.
-
-    Parameters
-    ----------
-    labels : mapping of str to str
-        Labels of the image at hand.
-    wanted : ImageIdentity
-        What would be built.
-
-    Returns
-    -------
-    tuple of str
-        The reasons, in words; empty where the image is up to date.
-    """
-    asked = wanted.labels()
-    checks = {"role": "its role", "python": "Python", "lock": "the lock file", "context": "the sources"}
-    if wanted.base is not None:
-        checks["base"] = "the base image"
-    # A changed lock file changes the context too; saying both would suggest two reasons.
-    keys = [key for key in checks if labels.get(f"{LABEL_PREFIX}.{key}") != asked[f"{LABEL_PREFIX}.{key}"]]
-    if "lock" in keys and "context" in keys:
-        keys.remove("context")
-    return tuple(f"{checks[key]} changed" for key in keys)

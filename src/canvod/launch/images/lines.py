@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,18 +76,48 @@ class BuildLog:
             self.last.append(line)
 
 
-def remedy(output: str) -> str:
+LOOK = "look at the lines above; canvod-launch build tries again, and takes up where the cache ends"
+"""What to do where nothing better is known."""
+
+
+def installer_error(lines: Iterable[str]) -> list[str]:
+    """Find what an installer says of its failure among the last lines of its output.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        The lines.
+
+    Returns
+    -------
+    list of str
+        From its error on; all of them where there is none.
+
+    Examples
+    --------
+    >>> installer_error(["Resolving", "error: no such package"])
+    ['error: no such package']
+    """
+    found = list(lines)
+    marks = ("error:", "ERROR:", "\u00d7")
+    first = next((number for number, line in enumerate(found) if line.startswith(marks)), 0)
+    return found[first:]
+
+
+def remedy(output: str, trusted: str | None = None) -> str | None:
     """Say what to do about a build that failed.
 
     Parameters
     ----------
     output : str
         The last lines of its output.
+    trusted : str, optional
+        File of the certificates that the build trusted.
 
     Returns
     -------
-    str
-        A hint.
+    str or None
+        A hint; None where nothing is known of such a failure.
 
     Examples
     --------
@@ -97,14 +127,17 @@ def remedy(output: str) -> str:
     text = output.lower()
     for patterns, hint in _REMEDIES:
         if any(pattern in text for pattern in patterns):
-            return hint
-    return "look at the lines above; canvod-launch build tries again, and takes up where the cache ends"
+            return hint.format(trusted=f", which {trusted} has not" if trusted else "")
+    return None
 
 
 _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("certificate", "unknownissuer", "ssl:"),
-        "the network has a certificate authority of its own: --ca-bundle FILE, launch.build.ca_bundle",
+        (
+            "the network has a certificate authority of its own{trusted}: name the file of its certificate "
+            "(PEM) with --ca-bundle FILE or launch.build.ca_bundle"
+        ),
     ),
     (("no space left",), "make room on the engine's disk (docker system df shows who takes it)"),
     (

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
 """Environment variables that name a CA bundle; the first that is set counts."""
 
+SYSTEM_BUNDLES = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/ca-bundle.pem"),
+)
+"""What the system trusts (Debian, Red Hat, SUSE): pip and uv on the host follow it, so a build does too."""
+
 INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 """Environment variables that name a package index; the first that is set counts."""
 
@@ -36,6 +43,8 @@ class Site:
 
     ca_bundle: bytes | None = field(default=None, repr=False)
     """Certificates in PEM format."""
+    ca_origin: str | None = None
+    """File that they are from."""
     index_url: str | None = field(default=None, repr=False)
     """Package index, without credentials."""
     credentials: str | None = field(default=None, repr=False)
@@ -89,8 +98,10 @@ def read_site(settings: BuildSettings, environ: Mapping[str, str] = os.environ) 
     pip = _pip_settings(_pip_files(environ))
     index = settings.index_url or _first(environ, INDEX_VARIABLES) or pip.get("index-url")
     plain, credentials = _split_credentials(index, environ) if index else (None, None)
+    bundle, origin = _read_bundle(settings, environ, pip.get("cert"))
     return Site(
-        ca_bundle=_read_bundle(settings, environ, pip.get("cert")),
+        ca_bundle=bundle,
+        ca_origin=origin,
         index_url=plain,
         credentials=credentials,
         debian_mirror=settings.debian_mirror or read_mirror(),
@@ -102,15 +113,18 @@ def _first(environ: Mapping[str, str], names: Iterable[str]) -> str | None:
     return next((environ[name] for name in names if environ.get(name)), None)
 
 
-def _read_bundle(settings: BuildSettings, environ: Mapping[str, str], pip_cert: str | None) -> bytes | None:
-    """Read the CA bundle, wherever it is named."""
+def _read_bundle(
+    settings: BuildSettings, environ: Mapping[str, str], pip_cert: str | None
+) -> tuple[bytes | None, str | None]:
+    """Read the CA bundle, wherever it is named, else the system's, and tell the file."""
     if settings.ca_bundle is not None:
         origin, path = "launch.build.ca_bundle", str(settings.ca_bundle)
     else:
         origin = next((name for name in CA_VARIABLES if environ.get(name)), "pip's setting cert")
         path = environ.get(origin) or pip_cert or ""
     if not path:
-        return None
+        system = next((file for file in SYSTEM_BUNDLES if os.access(file, os.R_OK)), None)
+        return (None, None) if system is None else (system.read_bytes(), str(system))
     hint = f"correct {origin}, or give another with --ca-bundle"
     try:
         content = Path(path).read_bytes()
@@ -123,7 +137,7 @@ def _read_bundle(settings: BuildSettings, environ: Mapping[str, str], pip_cert: 
         and b"-----BEGIN TRUSTED CERTIFICATE-----" not in content
     ):
         raise ImageError(f"The CA bundle {path} ({origin}) holds no certificate in PEM format.", hint=hint)
-    return content
+    return content, path
 
 
 def _pip_files(environ: Mapping[str, str]) -> list[Path]:

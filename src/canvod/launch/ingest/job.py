@@ -136,7 +136,7 @@ class IngestJob:
         self,
         *,
         progress: Progress | None = None,
-        build_progress: BuildProgress | None = None,
+        build_progress: BuildProgress | bool = True,
         ingest_progress: Callable[[], IngestProgress] | None = None,
         lock_timeout_s: float | None = None,
     ) -> IngestReport:
@@ -175,7 +175,11 @@ class IngestJob:
             )
 
     @contextmanager
-    def _runner(self, progress: Progress, build_progress: BuildProgress | None) -> Iterator[TaskRunner]:
+    def _runner(
+        self,
+        progress: Progress,
+        build_progress: BuildProgress | bool,  # noqa: FBT001 - or a callable
+    ) -> Iterator[TaskRunner]:
         if find_spec("distributed") is None or find_spec("dask") is None:
             with self._pool(progress) as runner:
                 yield runner
@@ -195,6 +199,7 @@ class IngestJob:
             progress=progress,
             build_progress=build_progress,
             before_start=self._before_start,
+            own_tasks_only=True,
         ) as manager:
             if manager.dashboard_link:
                 progress(f"dashboard: {manager.dashboard_link}")

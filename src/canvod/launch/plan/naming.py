@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sys
 from typing import Literal
 
 type Role = Literal["scheduler", "worker"]
@@ -12,8 +13,16 @@ type Role = Literal["scheduler", "worker"]
 LONGEST_TAG = 128
 """Characters that a tag may have (OCI distribution specification 1.1)."""
 
+DIGEST_LENGTH = 12
+"""Digits of a digest that a tag has, as many as Docker shows of an ID."""
 
-def image_name(role: Role, python: str, version: str | None = None) -> str:
+
+def own_python() -> str:
+    """Minor version of the Python that is running, such as ``3.14``: by default the images' one too."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def image_name(role: Role, python: str, version: str | None = None, digest: str = "") -> str:
     """Name the image of a role.
 
     Parameters
@@ -24,6 +33,8 @@ def image_name(role: Role, python: str, version: str | None = None) -> str:
         Minor version of its Python, such as ``3.14``.
     version : str, optional
         Version of canvod-launch; by default the one that is running.
+    digest : str, optional
+        Digest of all that the image is built from, so that two checkouts never have one name for two images.
 
     Returns
     -------
@@ -32,10 +43,12 @@ def image_name(role: Role, python: str, version: str | None = None) -> str:
 
     Examples
     --------
-    >>> image_name("worker", "3.14", "0.1.0")
-    'canvod-launch-worker:0.1.0-py3.14'
+    >>> image_name("worker", "3.14", "0.1.0", "sha256:8d969eef6ecad3c29a3a")
+    'canvod-launch-worker:0.1.0-py3.14-8d969eef6eca'
     """
     suffix = f"-py{python}"
+    if digest:
+        suffix += f"-{digest.removeprefix('sha256:')[:DIGEST_LENGTH]}"
     tag = (version or installed_version())[: LONGEST_TAG - len(suffix)] + suffix
     # A local version (1.0+lab) has a plus sign, which tags may not have.
     return f"canvod-launch-{role}:{re.sub(r'[^A-Za-z0-9_.-]', '-', tag)}"

@@ -9,7 +9,7 @@ from canvod.launch.errors import PlanError
 from canvod.launch.plan.access import container_groups, container_user, worker_mounts
 from canvod.launch.plan.containers import ContainerMaker, nothing_to_start
 from canvod.launch.plan.model import CLUSTER_LABEL, LABEL_PREFIX, ClusterPlan, NetworkPlan, Note
-from canvod.launch.plan.naming import image_name, installed_version
+from canvod.launch.plan.naming import image_name, installed_version, own_python
 from canvod.launch.plan.numa import crowded_nodes
 from canvod.launch.plan.priority import CpuPriority, cpu_priority, normal_weight
 from canvod.launch.plan.protection import (
@@ -67,7 +67,8 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     image_for : callable, optional
         Gives the image of a role (``scheduler``, ``worker``) and a Python version; `image_name` by default.
     python : str, optional
-        Python minor version of the images in place of the settings' one.
+        Python minor version of who will use the cluster, which its images have where the settings name none;
+        by default the one that is running.
     environ : mapping, optional
         Environment of the caller; only ``SUDO_UID`` and ``SUDO_GID`` are looked at.
     labels : mapping, optional
@@ -102,7 +103,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
             f"{name!r} cannot be the name of a cluster.",
             hint="use up to 40 lower-case letters, digits, '-', '_' and '.', a letter or digit first",
         )
-    python = python or settings.launch.python
+    python = settings.launch.python or python or own_python()
     version = version or installed_version()
     own_labels = {CLUSTER_LABEL: name, f"{LABEL_PREFIX}.version": version}
     all_labels = {**(labels or {}), **own_labels}
