@@ -300,11 +300,12 @@ class Parser(ABC):
 
 def repeated(epoch: Integers, system: npt.NDArray[np.uint8], number: Integers) -> Flags:
     """Whether a satellite is there again in its epoch."""
-    key = (epoch * 256 + system) * SATELLITES + np.minimum(number, SATELLITES - 1)
-    repeated = np.zeros(len(key), dtype=bool)
-    order = np.argsort(key, kind="stable")
-    repeated[order[1:]] = np.diff(key[order]) == 0
-    return repeated
+    key = (epoch * 256 + system) * SATELLITES + number % SATELLITES
+    again = np.zeros(len(key), dtype=bool)
+    if (np.diff(np.sort(key)) == 0).any():
+        order = np.argsort(key, kind="stable")
+        again[order[1:]] = np.diff(key[order]) == 0
+    return again
 
 
 def integer(text: str, what: str) -> int:
