@@ -48,7 +48,7 @@ FEW: Final = 4
 """So many records are read line by line at the cost of all at once."""
 
 _DIGITS: Final = re.compile(r" *[0-9]* *")
-_SECONDS: Final = re.compile(r" *([0-9]{0,3})\.([0-9]*) *")
+_SECONDS: Final = re.compile(r" *(0 *|[0-9]{0,3})\.([0-9]*) *")
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ class Parser(ABC):
         match = _SECONDS.fullmatch(seconds)
         if seconds.strip() and match is None:
             raise DamagedError(f"not a time: second {one_line(seconds, 20)!r}")
-        whole, part = (int(match[1] or 0), match[2]) if match is not None else (0, "")
+        whole, part = (int(match[1].strip() or 0), match[2]) if match is not None else (0, "")
         try:
             minute_ns = moment_ns(year, month, day, hour, minute)
         except ValueError as exc:

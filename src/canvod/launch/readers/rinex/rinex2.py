@@ -52,7 +52,7 @@ _USUAL: Final = re.compile(rb"(?: [ \d]\d){6}\.\d{7}  [01](?:  [1-9]| [1-9]\d|[1
 """An epoch line of observations, up to its first satellite."""
 
 _DATE: Final = re.compile(r"([ 0-9][0-9]|  ){5}")
-_SECONDS: Final = re.compile(r" *[0-9]{1,3}\.[0-9]* *")
+_SECONDS: Final = re.compile(r" *(0 *|[0-9]{1,3})\.[0-9]* *")
 _COUNT: Final = re.compile(r" *[0-9]{0,3} *")
 _SATELLITE: Final = re.compile(rf"[{SYSTEMS}][0-9][0-9]")
 _LETTERS: Final = np.frombuffer(SYSTEMS.encode(), np.uint8)
