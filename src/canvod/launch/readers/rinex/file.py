@@ -91,6 +91,8 @@ def _header(data: bytes, *, is_last: bool) -> tuple[Header | None, int, int]:
     end = data.find(END.encode())
     while end >= 0:
         start, stop = data.rfind(b"\n", 0, end) + 1, data.find(b"\n", end)
+        if stop < 0 and not is_last:
+            return None, 0, 0
         stop = stop if stop >= 0 else len(data)
         if label_of(data[start:stop].decode("latin-1")) == END:
             lines = data[:stop].decode("latin-1").split("\n")
