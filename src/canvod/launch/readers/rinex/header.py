@@ -12,13 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from canvod.launch.readers.observations import UnreadableFileError, one_line
-from canvod.launch.readers.rinex.times import DAY_NS, SYSTEM_OF, TIME_SYSTEMS, moment_ns
+from canvod.launch.readers.rinex.times import SYSTEM_OF, TIME_SYSTEMS, moment_ns
 
 SYSTEMS: Final = "GRESJCI"
 """Satellite systems. RINEX 2.11 has the first four, 2.12 the first six."""
-
-MAX_DISTANCE_NS: Final = 400 * DAY_NS
-"""An epoch further from TIME OF FIRST OBS than about a year is taken for damaged."""
 
 VERSION: Final = "RINEX VERSION / TYPE"
 END: Final = "END OF HEADER"
@@ -92,13 +89,6 @@ class Header:
     def is_rinex2(self) -> bool:
         """Whether the records are those of RINEX 2."""
         return self.version < 3
-
-    @property
-    def span_ns(self) -> tuple[int, int]:
-        """First and last time that an epoch may have, in ns since 1970-01-01, as written."""
-        if self.first_ns is None:
-            return moment_ns(1980, 1, 1, 0, 0), moment_ns(2100, 1, 1, 0, 0)
-        return self.first_ns - MAX_DISTANCE_NS, self.first_ns + MAX_DISTANCE_NS
 
     def updated(self, found: Mapping[str, list[Line]]) -> Header:
         """Return the header that holds from some header records, by label, on (RINEX 3.04, section 6.6).
