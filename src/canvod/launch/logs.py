@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 LogFormat = Literal["auto", "console", "json"]
@@ -22,6 +25,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 """The least important lines to show."""
 
 _OURS = "canvod"
+_TALKATIVE = ("asyncio", "distributed", "tornado")
 _FOREIGN = ("bokeh", "distributed", "docker", "tornado", "urllib3")
 
 
@@ -119,6 +123,20 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
         A logger; it looks at the set-up anew for each line.
     """
     return cast("structlog.stdlib.BoundLogger", _Logger(name))
+
+
+@contextmanager
+def quiet_dask() -> Iterator[None]:
+    """Keep Dask from telling how a cluster ends: what went wrong with that, its owner says."""
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _TALKATIVE]
+    before = {logger: logger.disabled for logger in map(logging.getLogger, names)}
+    try:
+        for logger in before:
+            logger.disabled = True
+        yield
+    finally:
+        for logger, disabled in before.items():
+            logger.disabled = disabled
 
 
 class _Logger:

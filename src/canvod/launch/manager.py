@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from canvod.launch.cluster.choice import choose_backend
 from canvod.launch.cluster.connection import check_versions, close_client, open_client
+from canvod.launch.cluster.dask_settings import DaskDefaults
 from canvod.launch.cluster.keys import ROLES, KeyFolder, keys_folder, make_keys
 from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
 from canvod.launch.cluster.launcher import launcher_mark
@@ -21,10 +22,10 @@ from canvod.launch.cluster.mounts import describe_mounts, make_mounts, require_m
 from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.reaper import Reaper
 from canvod.launch.cluster.removal import remedy
-from canvod.launch.cluster.sweep import sweep_keys, sweep_quietly, sweep_scratch
+from canvod.launch.cluster.sweep import sweep_host, sweep_quietly
 from canvod.launch.config import Settings, load_settings
 from canvod.launch.errors import ClusterError, ImageError
-from canvod.launch.logs import get_logger
+from canvod.launch.logs import get_logger, quiet_dask
 from canvod.launch.memory import MemoryMonitor
 from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory
 from canvod.launch.plan.naming import own_python
@@ -178,6 +179,7 @@ class DaskClusterManager:
         self._attached: Attachment | None = None
         self._attach_to = name
         self._reaper: Reaper | None = None
+        self._dask: DaskDefaults | None = None
         self._checked: set[bool] = set()
         self._lock = threading.RLock()
         self._closed = False
@@ -218,9 +220,11 @@ class DaskClusterManager:
         self.memory.log_memory_stats("cluster start")
 
     def _start(self) -> ClusterPlan:
+        address = self.settings.processing.scheduler_address
+        # Before anything of Dask but its settings is imported.
+        self._dask = DaskDefaults(certificates=address is not None)
         from canvod.launch.cluster.attach import attach_by_address, attach_by_name
 
-        address = self.settings.processing.scheduler_address
         if self._attach_to is not None:
             self._attached = attach_by_name(self._attach_to)
         elif address is not None:
@@ -247,11 +251,10 @@ class DaskClusterManager:
         if plan.backend == "process":
             from canvod.launch.cluster.process import ProcessCluster
 
-            sweep_keys()
-            sweep_scratch(plan.workers[0].spill_path)
+            sweep_host(plan.workers[0].spill_path)
             self._progress(f"starting {len(plan.workers)} worker processes")
             self._keys = KeyFolder(plan.name, make_keys(plan.name), ROLES)
-            self.cluster = ProcessCluster(plan, self._keys.security())
+            self.cluster = ProcessCluster(plan, self._keys)
         return plan
 
     def _start_containers(self, engine: EngineInventory | None) -> ClusterPlan:
@@ -398,7 +401,7 @@ class DaskClusterManager:
         """
         if os.getpid() != self._process:
             return
-        with self._lock, shielded():
+        with self._lock, shielded(), quiet_dask():
             if self._closed:
                 return
             self._closed = True
@@ -413,6 +416,8 @@ class DaskClusterManager:
                 if self.cluster is not None:
                     self.cluster.close()
             finally:
+                if self._dask is not None:
+                    self._dask.end()
                 self._remove_the_rest()
             if name is not None:
                 log.info("dask_cluster_stopped", cluster=name, seconds=round(time.monotonic() - started, 2))

@@ -30,8 +30,11 @@ def report(error: Exception, *, as_json: bool, debug: bool) -> int:
     int
         The exit status.
     """
+    from canvod.launch.cluster.dask_settings import refusal
+
     if debug:
         traceback.print_exception(error)
+    error = refusal(error) or error
     if isinstance(error, LaunchError):
         return _show(kind_of(error), error.message, _hint(error), error.exit_status, error, as_json=as_json)
     return _show(

@@ -29,11 +29,11 @@ def register(app: typer.Typer) -> None:
 def prune(json_output: JsonOption = False) -> None:
     """Remove what is left of dead clusters."""
     from canvod.launch.cli.session import engine
-    from canvod.launch.cluster.sweep import sweep_engine, sweep_keys, sweep_scratch
+    from canvod.launch.cluster.sweep import sweep_engine, sweep_host
     from canvod.launch.engine import EngineAbsentError
     from canvod.launch.errors import LaunchError
 
-    removed = [*sweep_keys(), *sweep_scratch()]
+    removed = sweep_host()
     try:
         with engine() as client:
             removed += sweep_engine(client)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +12,19 @@ from distributed.deploy.spec import ProcessInterface
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from canvod.launch.cluster.removal import remedy
-from canvod.launch.cluster.slots import SlotCluster
-from canvod.launch.errors import ClusterError, EngineError
+from canvod.launch.cluster.slots import SlotCluster, in_thread
+from canvod.launch.errors import ClusterError
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_PORT
 from canvod.launch.runtime.lease import OPERATION
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from distributed.security import Security
 
     from canvod.launch.cluster.container import Container
     from canvod.launch.cluster.fleet import ContainerFleet
     from canvod.launch.plan.model import ClusterPlan
-
-RESTARTS = 5
-"""How often a worker's container is started again after it has ended by itself."""
 
 RECONNECT_INTERVAL_S = 1.0
 """How long to wait before the lease is taken again, where its connection broke."""
@@ -38,27 +32,6 @@ RECONNECT_INTERVAL_S = 1.0
 _POLL_S = 0.02
 
 log = get_logger("canvod.launch")
-
-
-async def in_thread[T](function: Callable[[], T]) -> T:
-    """Run a blocking function in a plain thread, which also works while the interpreter is going down."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(setter: Callable[[Any], None], value: object) -> None:
-        if not future.done():
-            setter(value)
-
-    def run() -> None:
-        try:
-            result = function()
-        except BaseException as error:  # noqa: BLE001 - handed to the one who awaits
-            loop.call_soon_threadsafe(settle, future.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(settle, future.set_result, result)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await future
 
 
 class SchedulerContainer(ProcessInterface):
@@ -182,7 +155,6 @@ class DockerCluster(SlotCluster):
         self.container_plan = plan
         self.fleet = fleet
         self.fleet.on_end = self._container_ended
-        self._restarts: dict[str, int] = {}
         self._deaths: dict[str, Container] = {}
         self._lease: asyncio.Task[None] | None = None
         try:
@@ -250,43 +222,8 @@ class DockerCluster(SlotCluster):
             self.loop.add_callback(self._replace, container)
 
     async def _replace(self, container: Container) -> None:
-        name = container.plan.dask_name
-        self._deaths[name] = container
-        if self.status != Status.running:
-            return
-        async with self._lock:
-            pass  # a start that is under way takes this one for a worker that is there
-        worker = self.workers.get(name)
-        # Of one that never came, the one who waits for it raises the error.
-        if worker is None or worker.status != Status.running or not self._wanted(name):
-            return
-        await self.workers.pop(name).close()
-        while self._wanted(name):
-            self._restarts[name] = self._restarts.get(name, 0) + 1
-            if self._restarts[name] > RESTARTS:
-                log.error("worker_given_up", worker=name, restarts=RESTARTS)
-                self.worker_spec.pop(name, None)
-                return
-            try:
-                await self._correct_state()
-            except Exception as error:  # noqa: BLE001 - of whichever worker, and maybe of another one
-                log.warning("worker_restart_failed", worker=name, reason=str(error))
-            if name in self.workers:
-                log.info("worker_restarted", worker=name, restarts=self._restarts[name])
-                return
-
-    def _wanted(self, name: str) -> bool:
-        return self.status == Status.running and name in self.worker_spec
-
-    async def _correct_state_internal(self) -> None:
-        """Start and stop workers; one that does not come leaves its place to the next attempt."""
-        try:
-            await super()._correct_state_internal()
-        except Exception:
-            for name in [name for name, worker in self.workers.items() if worker.status != Status.running]:
-                with suppress(EngineError):
-                    await self.workers.pop(name).close()
-            raise
+        self._deaths[container.plan.dask_name] = container
+        await self.replace(container.plan.dask_name)
 
     def hold_lease(self, address: str) -> None:
         """Be connected to the scheduler for as long as this process lives: without that it would end.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from canvod.launch.cluster.dask_settings import import_settings
 from canvod.launch.errors import ConfigError, DependencyError
 from canvod.launch.units import GIB
 
@@ -20,12 +21,15 @@ def require_dask() -> None:
     ------
     DependencyError
         If it is not installed.
+    ConfigError
+        If it cannot be imported with the user's settings.
     """
     if find_spec("distributed") is None or find_spec("dask") is None:
         raise DependencyError(
             "DaskClusterManager needs the packages dask and distributed, which are not installed here.",
             hint="pip install dask distributed; canvod-launch ingest works without them, without limits",
         )
+    import_settings()
 
 
 def settings_fields(**given: Any) -> dict[str, Any]:

@@ -63,6 +63,35 @@ def launcher_lives(mark: str) -> bool:
         return False
 
 
+SEMAPHORE_PREFIX: Final = "canvod-launch."
+
+
+def semaphore_name(cluster: str, worker: str) -> str:
+    """Name the semaphores of a worker process, so that they tell whose they are.
+
+    Parameters
+    ----------
+    cluster, worker : str
+        Names of the cluster and of the worker.
+    """
+    _, namespace, pid, ticks = launcher_mark().split("/")
+    return f"{SEMAPHORE_PREFIX}{namespace}.{pid}.{ticks}.{cluster}.{worker}"
+
+
+def launcher_of_semaphore(name: str) -> str | None:
+    """Return the mark of the process that a semaphore belongs to; None where it is no semaphore of ours.
+
+    Parameters
+    ----------
+    name : str
+        As `semaphore_name` gave it, whatever follows.
+    """
+    fields = name.removeprefix(SEMAPHORE_PREFIX).split(".")
+    if not name.startswith(SEMAPHORE_PREFIX) or len(fields) < 4:
+        return None
+    return "/".join((_boot(), *fields[:3]))
+
+
 def launcher_of(folder: Path) -> str | None:
     """Read whose a folder is, as `launcher_mark` gave it; None where it is none, or not complete."""
     try:

@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from distributed.core import Status
 from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 
-from canvod.launch.errors import PlanError
+from canvod.launch.errors import EngineError, PlanError
+from canvod.launch.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from canvod.launch.plan.model import ClusterPlan, ContainerPlan
+
+
+RESTARTS = 5
+"""How often a worker is started again after its container or process has ended by itself."""
+
+log = get_logger("canvod.launch")
+
+
+async def in_thread[T](function: Callable[[], T]) -> T:
+    """Run a blocking function in a plain thread, which also works while the interpreter is going down."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(setter: Callable[[Any], None], value: object) -> None:
+        if not future.done():
+            setter(value)
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - handed to the one who awaits
+            loop.call_soon_threadsafe(settle, future.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(settle, future.set_result, result)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await future
 
 
 class SlotCluster(SpecCluster):
@@ -25,6 +60,11 @@ class SlotCluster(SpecCluster):
     """
 
     container_plan: ClusterPlan
+
+    @cached_property
+    def restarts(self) -> dict[str, int]:
+        """How often each worker has been started again after it had ended by itself."""
+        return {}
 
     @property
     def slots(self) -> dict[str, ContainerPlan]:
@@ -111,6 +151,51 @@ class SlotCluster(SpecCluster):
         # SpecCluster gives up a worker that is gone for 15 s. A nanny on a busy machine may need longer to
         # restart it, and who ends for good is told otherwise: by the engine, or by the nanny.
         Cluster._update_worker_status(self, op, msg)  # noqa: SLF001
+
+    async def replace(self, name: str) -> None:
+        """Start a worker anew whose container or process has ended by itself.
+
+        Parameters
+        ----------
+        name : str
+            Its name in Dask.
+        """
+        if self.status != Status.running:
+            return
+        async with self._lock:
+            pass  # a start that is under way takes this one for a worker that is there
+        worker = self.workers.get(name)
+        # Of one that never came, the one who waits for it raises the error.
+        if worker is None or worker.status != Status.running or not self._wanted(name):
+            return
+        await self.workers.pop(name).close()
+        restarts = self.restarts
+        while self._wanted(name):
+            restarts[name] = restarts.get(name, 0) + 1
+            if restarts[name] > RESTARTS:
+                log.error("worker_given_up", worker=name, restarts=RESTARTS)
+                self.worker_spec.pop(name, None)
+                return
+            try:
+                await self._correct_state()
+            except Exception as error:  # noqa: BLE001 - of whichever worker, and maybe of another one
+                log.warning("worker_restart_failed", worker=name, reason=str(error))
+            if name in self.workers:
+                log.info("worker_restarted", worker=name, restarts=restarts[name])
+                return
+
+    def _wanted(self, name: str) -> bool:
+        return self.status == Status.running and name in self.worker_spec
+
+    async def _correct_state_internal(self) -> None:
+        """Start and stop workers; one that does not come leaves its place to the next attempt."""
+        try:
+            await super()._correct_state_internal()
+        except Exception:
+            for name in [name for name, worker in self.workers.items() if worker.status != Status.running]:
+                with suppress(EngineError):
+                    await self.workers.pop(name).close()
+            raise
 
     def _threads_per_worker(self) -> int:
         return self.container_plan.workers[0].nthreads

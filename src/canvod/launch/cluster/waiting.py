@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from canvod.launch.cluster.dask_settings import dask_defaults
 from canvod.launch.errors import ClusterError
 from canvod.launch.plan.command import SCHEDULER_PORT
 from canvod.launch.runtime.status import STATUS
@@ -60,7 +61,8 @@ def ask_scheduler(
         If there is no answer in time.
     """
     try:
-        return asyncio.run(_ask(address, security, operation, timeout_s, arguments))
+        with dask_defaults():
+            return asyncio.run(_ask(address, security, operation, timeout_s, arguments))
     except (OSError, TimeoutError, ValueError) as error:
         reason = str(error) or f"none within {timeout_s:g} s"
         raise ClusterError(
@@ -107,7 +109,8 @@ def wait_until_up(
     EngineError
         If the engine refuses a request.
     """
-    return asyncio.run(_wait_until_up(fleet, workers, security, scheduler))
+    with dask_defaults():
+        return asyncio.run(_wait_until_up(fleet, workers, security, scheduler))
 
 
 async def _wait_until_up(

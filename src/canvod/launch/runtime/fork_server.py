@@ -11,17 +11,24 @@ from __future__ import annotations
 import os
 import socket
 from multiprocessing import connection, forkserver, resource_tracker
+from pathlib import Path
 from typing import Any
 
 AUTHKEY_BYTES = 32
 """Length of the key that clients of the server show it."""
 
 
-def share_imports() -> bool:
+def share_imports(folder: Path | None = None) -> bool:
     """Make a fork of this process the server that `multiprocessing` forks new processes from.
 
     To be called once, before any thread is started. `multiprocessing` has no interface for it: where its
     inner workings are not the known ones (Python 3.12 to 3.14), it is left to start a server of its own.
+
+    Parameters
+    ----------
+    folder : pathlib.Path, optional
+        Where the server's socket is to be, a folder of this user's alone with a short name; by default among
+        the temporary files.
 
     Returns
     -------
@@ -33,7 +40,11 @@ def share_imports() -> bool:
     if server is None or not all(hasattr(server, name) for name in known):
         return False
     resource_tracker.ensure_running()
-    address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
+    address = (
+        connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
+        if folder is None
+        else str(folder / f"fork-{os.getpid()}")
+    )
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     os.chmod(address, 0o600)  # noqa: PTH101 - an address is no Path

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,25 +161,3 @@ class ResourceInitPlugin(WorkerPlugin):
             except OSError as error:
                 problems.append(f"nice {self.nice_value} refused ({error.strerror}); it is {thread.nice}")
         return problems
-
-
-class LeaveInterruptsPlugin(WorkerPlugin):
-    """Leave Ctrl-C to the program that started the worker.
-
-    A terminal sends it to all processes in the foreground. The program ends its workers itself; a worker that
-    ends first only adds a traceback to what the program says.
-    """
-
-    name = "leave-interrupts"
-
-    def setup(self, worker: Worker) -> None:
-        """Ignore SIGINT in the worker's process.
-
-        Parameters
-        ----------
-        worker : distributed.Worker
-            The worker that has just started.
-        """
-        del worker
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)

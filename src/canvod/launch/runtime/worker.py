@@ -1,9 +1,10 @@
-"""Entry point of a worker container: one nanny, and the worker process that it watches."""
+"""Entry point of a worker, in a container or a process of the host: a nanny, and what it watches."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from canvod.launch.runtime import health
+from canvod.launch.runtime import health, host
 from canvod.launch.runtime.fork_server import share_imports
 from canvod.launch.runtime.keys import KeysMissingError, obtain_keys, security
 from canvod.launch.runtime.memory_cap import own_limit_bytes
@@ -22,6 +23,8 @@ from canvod.launch.runtime.memory_cap import own_limit_bytes
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
+
+    from distributed import Nanny
 
 PRELOADED = ("distributed", "canvod.launch.runtime.plugin")
 """What the nanny and the worker both import."""
@@ -69,6 +72,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--spill-path", default="/tmp", help="folder for spilled data")  # noqa: S108
     parser.add_argument("--max-spill", type=int, default=0, help="most bytes to spill; 0 for no limit")
     parser.add_argument("--start-timeout", type=float, default=60.0, help="seconds to wait for the scheduler")
+    parser.add_argument("--host", help="own address; the container's without it")
+    parser.add_argument(
+        "--launcher", type=int, help="on a host: the process ID of the parent, without which this one ends"
+    )
+    parser.add_argument("--semaphores", default="", help="with --launcher: what semaphores are called")
     return parser.parse_args(arguments)
 
 
@@ -84,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     # First of all, so that whatever this process starts inherits both.
     affinity = [int(core) for core in options.cpu_affinity.split(",") if core]
+    if options.launcher is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        host.name_semaphores(options.semaphores)
     _lower_priority(affinity, options.nice)
     try:
         obtain_keys(options.keys)
@@ -93,12 +104,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Files are unpacked where there is room for them: /tmp is memory, and counts against the cap.
     os.environ["TMPDIR"] = options.spill_path
     _carry_font_list(Path(options.spill_path, "matplotlib"))
+    _forget_files_of_settings()
     for module in PRELOADED:
         import_module(module)
-    if share_imports():
+    if options.launcher is not None:
+        host.be_quiet()
+    if share_imports(None if options.launcher is None else options.keys):
         # Dask would now import pandas and others here, for a server that it starts itself.
         sys.modules["distributed.utils"]._forkserver_preload_set = True  # type: ignore[attr-defined]  # noqa: SLF001
     return asyncio.run(_run(options, affinity))
+
+
+def _forget_files_of_settings() -> None:
+    """Take Dask's defaults and this process's environment: a user's own files are for other clusters.
+
+    The nanny and its worker read the files again at every start, from where this list says.
+    """
+    import dask.config
+
+    dask.config.paths.clear()
+    dask.config.refresh()
 
 
 def _carry_font_list(folder: Path) -> None:
@@ -135,7 +160,9 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
     )
     keys = security(options.keys)
     connection_args = keys.get_connection_args("worker")
-    if not await _listens(options.scheduler, connection_args["ssl_context"], options.start_timeout):
+    on_host = options.launcher is not None
+    tls = connection_args["ssl_context"]
+    if not on_host and not await _listens(options.scheduler, tls, options.start_timeout):
         sys.stderr.write(
             f"worker: nothing listens at {options.scheduler} after {options.start_timeout:g} s; leaving\n"
         )
@@ -158,10 +185,13 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
         nthreads=options.nthreads,
         memory_limit=own_limit_bytes() if options.memory_limit is None else options.memory_limit,
         local_directory=options.spill_path,
-        host=socket.gethostbyname(socket.gethostname()),
+        host=options.host or socket.gethostbyname(socket.gethostname()),
         dashboard=False,
+        silence_logs=logging.WARNING if on_host else None,
         plugins=[ResourceInitPlugin(affinity or None, options.nice)],
     )
+    if on_host:
+        await _run_on_host(options, nanny)
     checks = await health.serve(lambda: health.check_worker(nanny, connection_args), options.keys)
     await nanny
     terminated = asyncio.Event()
@@ -181,6 +211,26 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
         # Unless it said goodbye, and the worker is still on its way out.
         _leave(1 if lost or not nanny.reason else 0)
     return 0 if nanny.status == Status.closed and not lost else 1
+
+
+async def _run_on_host(options: argparse.Namespace, nanny: Nanny) -> NoReturn:
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
+    started = asyncio.ensure_future(nanny)
+    told = asyncio.create_task(terminated.wait())
+    gone = asyncio.create_task(host.launcher_gone(options.launcher))
+    await asyncio.wait((started, told, gone), return_when=asyncio.FIRST_COMPLETED)
+    problem = started.exception() if started.done() else None
+    if problem is not None:
+        sys.stderr.write(f"{options.name}: {type(problem).__name__}: {problem}\n")
+    elif started.done():
+        ended = asyncio.create_task(nanny.finished())
+        await asyncio.wait((ended, told, gone), return_when=asyncio.FIRST_COMPLETED)
+    host.be_quiet(logging.CRITICAL + 1)
+    if told.done() and started.done():
+        with suppress(Exception):
+            await asyncio.wait_for(nanny.close(timeout=STOP_TIMEOUT_S), 2 * STOP_TIMEOUT_S)
+    host.end_group(options.spill_path, options.semaphores, status=0 if problem is None else 1)
 
 
 def _leave(status: int) -> NoReturn:

@@ -1,0 +1,115 @@
+"""What a worker does for itself that is a process of the host: in a container the kernel does it.
+
+It leaves nothing behind, however its launcher ends: it notices that, ends all processes of its group, and
+removes its folder and its semaphores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where the kernel has semaphores, not a folder of ours
+
+POLL_S: Final = 1.0
+"""How often to look whether the launcher is there: whatever else would tell, its forks may hold open."""
+
+
+def name_semaphores(prefix: str) -> None:
+    """Let the semaphores of this process, and of those that it starts, begin with a name.
+
+    `multiprocessing` removes them at its end; what a kill leaves can be told from others' by the name.
+
+    Parameters
+    ----------
+    prefix : str
+        The name.
+    """
+    settings: Any = vars(multiprocessing.current_process()).get("_config")
+    if isinstance(settings, dict):
+        settings["semprefix"] = f"/{prefix}"
+
+
+def remove_semaphores(prefix: str) -> list[str]:
+    """Remove the semaphores of this user that begin with a name.
+
+    Parameters
+    ----------
+    prefix : str
+        As `name_semaphores` has it.
+
+    Returns
+    -------
+    list of str
+        What was removed.
+    """
+    removed = []
+    for path in SHARED_MEMORY.glob(f"sem.{prefix}-*"):
+        try:
+            if path.lstat().st_uid == os.getuid():
+                path.unlink()
+                removed.append(str(path))
+        except OSError:
+            continue
+    return removed
+
+
+def be_quiet(level: int = logging.WARNING) -> None:
+    """Let Dask say only what matters: its output is its launcher's."""
+    logging.getLogger("distributed").setLevel(level)
+
+
+async def launcher_gone(launcher: int) -> None:
+    """Return when this process is not the launcher's child any more.
+
+    Parameters
+    ----------
+    launcher : int
+        Its process ID.
+    """
+    while True:
+        if os.getppid() != launcher:
+            return
+        await asyncio.sleep(POLL_S)
+
+
+def end_group(folder: str, semaphores: str, *, status: int) -> NoReturn:
+    """Remove what is this worker's own, and end it with all processes that it has started.
+
+    Parameters
+    ----------
+    folder : str
+        Its folder of spilled data and temporary files.
+    semaphores : str
+        Name of its semaphores.
+    status : int
+        Its exit status.
+    """
+    own = os.getpid()
+    if os.getpgrp() == own:
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and int(entry.name) != own and _group(int(entry.name)) == own:
+                _kill(int(entry.name))
+    shutil.rmtree(folder, ignore_errors=True)
+    remove_semaphores(semaphores)
+    os._exit(status)
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,227 @@
+"""Workers that are processes of this host: they begin as programs of their own, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from canvod.launch.cluster.launcher import SCRATCH_PREFIX, launcher_mark, semaphore_name
+from canvod.launch.cluster.sweep import sweep_scratch, sweep_semaphores
+from leftovers import processes_with
+
+PROGRAM = """
+from canvod.launch import DaskClusterManager
+
+class Number:
+    value = 3
+
+def value_of(number):
+    import sys
+    print("a task prints")
+    import ctypes
+    ctypes.CDLL(None).puts(b"so does C")
+    ctypes.CDLL(None).fflush(None)
+    return number.value, sorted(set(sys.modules) & {"numpy", "trap"})
+
+manager = DaskClusterManager(
+    n_workers=1, memory_limit_per_worker="1GiB", backend="process", cluster_name=NAME
+)
+print(manager.client.submit(value_of, Number()).result()[0])
+manager.close()
+"""
+
+TRAP = "raise SystemExit('a module of the current folder was imported')\n"
+
+
+def shared_memory() -> set[str]:
+    """Names of the semaphores of this host that are ours."""
+    return {entry.name for entry in Path("/dev/shm").glob("sem.canvod-launch.*")}
+
+
+def run(folder: Path, arguments: list[str], program: str, **options: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder with traps, with temporary files of its own."""
+    here, temporary = folder / "here", folder / "tmp"
+    here.mkdir()
+    temporary.mkdir()
+    for name in ("signal", "types", "numpy", "struct", "multiprocessing"):
+        (here / f"{name}.py").write_text(TRAP)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=here,
+        env=os.environ | {"TMPDIR": str(temporary)} | options,
+        input=program,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert list(temporary.iterdir()) == []
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["script", "standard input", "argument"])
+def test_a_program_needs_no_guard_wherever_it_is_read_from(tmp_path: Path, how: str) -> None:
+    """Workers import neither the program nor what lies in the current folder; only it writes to stdout."""
+    before = shared_memory()
+    program = PROGRAM.replace("NAME", repr(f"guard-{os.getpid()}"))
+    (tmp_path / "program.py").write_text(program)
+    arguments = {"script": ["../program.py"], "standard input": ["-P"], "argument": ["-P", "-c", program]}[
+        how
+    ]
+    done = run(tmp_path, arguments, program if how == "standard input" else "")
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+    assert "a task prints\nso does C\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "distributed" not in done.stderr
+    assert shared_memory() <= before
+
+
+@pytest.mark.slow
+def test_workers_import_what_the_program_can(tmp_path: Path) -> None:
+    """A module beside the script is found by its name; a function of it is no copy."""
+    (tmp_path / "beside.py").write_text("def name(): return __name__\n")
+    (tmp_path / "program.py").write_text(
+        "import beside\n"
+        + PROGRAM.replace("NAME", repr(f"beside-{os.getpid()}")).replace(
+            "submit(value_of, Number()).result()[0]", "submit(beside.name).result()"
+        )
+    )
+    done = run(tmp_path, ["../program.py"], "")
+    assert (done.returncode, done.stdout) == (0, "beside\n"), done.stderr
+
+
+KILLED = """
+import time
+from canvod.launch import DaskClusterManager
+manager = DaskClusterManager(
+    n_workers=2, memory_limit_per_worker="1GiB", backend="process", cluster_name=NAME
+)
+def greedy():
+    import subprocess, tempfile
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(1000_000))
+        file.flush()
+        print(file.name, flush=True)
+        subprocess.run(["sleep", "600.25"])
+future = manager.client.submit(greedy)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start(tmp_path: Path) -> None:
+    """Its workers go, with what they have started, their temporary files and their semaphores."""
+    before, name = shared_memory(), f"killed-{os.getpid()}"
+    program = subprocess.Popen(
+        [sys.executable, "-c", KILLED.replace("NAME", repr(name))],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stderr is not None
+    temporary = Path(next(line for line in program.stderr if line.startswith("/")).strip())
+    assert temporary.is_relative_to(tmp_path)
+    assert temporary.exists()
+    program.kill()
+    program.wait()
+    deadline = time.monotonic() + 20
+    while processes_with("--name=worker-0") and time.monotonic() < deadline:
+        if not processes_with(name):
+            break
+        time.sleep(0.1)
+    assert processes_with(name) == []
+    assert processes_with("sleep 600.25") == []
+    assert shared_memory() <= before
+    assert not temporary.exists()
+    (scratch,) = tmp_path.iterdir()
+    assert sweep_scratch(tmp_path) == [f"scratch {scratch}"]
+    program.stderr.close()
+
+
+@pytest.mark.slow
+def test_an_interrupt_is_the_programs_alone(tmp_path: Path) -> None:
+    """Ctrl-C ends the program with its own traceback; Dask and the workers add nothing."""
+    script = PROGRAM.replace("NAME", repr(f"interrupt-{os.getpid()}")).replace(
+        "print(manager.client.submit(value_of, Number()).result()[0])",
+        "import time; task = manager.client.submit(time.sleep, 1.5)\nprint('up', flush=True); time.sleep(60)",
+    )
+    program = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "up\n"
+    os.killpg(program.pid, signal.SIGINT)
+    _, err = program.communicate(timeout=60)
+    assert err.count("Traceback") == 1, err
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    assert "distributed" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_worker_whose_nanny_dies_is_replaced(tmp_path: Path) -> None:
+    """The cluster has it again soon, under the same name."""
+    from canvod.launch import DaskClusterManager
+
+    with DaskClusterManager(
+        {"launch": {"spill_dir": str(tmp_path)}},
+        n_workers=1,
+        memory_limit_per_worker="1GiB",
+        backend="process",
+    ) as manager:
+        first = manager.client.submit(os.getppid).result()
+        nanny = manager.cluster.workers["worker-0"].process.pid
+        assert first != os.getpid()
+        os.kill(nanny, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while manager.client.submit(os.getppid, pure=False).result(timeout=30) == first:
+            assert time.monotonic() < deadline
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_semaphores_of_dead_processes_are_swept() -> None:
+    """What belongs to a process that lives, and what is not ours, stays."""
+    dead = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from canvod.launch.cluster.launcher import semaphore_name; print(semaphore_name('dead', 'w'))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    folder = Path("/dev/shm")
+    swept, kept = folder / f"sem.{dead}-abc", folder / f"sem.{semaphore_name('alive', 'worker-0')}-abc"
+    foreign = folder / f"sem.canvod-launch.{os.getpid()}"
+    try:
+        for path in (swept, kept, foreign):
+            path.touch()
+        assert f"semaphore {swept}" in sweep_semaphores()
+        assert not swept.exists()
+        assert kept.exists()
+        assert foreign.exists()
+    finally:
+        for path in (swept, kept, foreign):
+            path.unlink(missing_ok=True)
+
+
+def test_a_folder_of_a_process_that_lives_stays(tmp_path: Path) -> None:
+    """Its mark tells."""
+    scratch = tmp_path / f"{SCRATCH_PREFIX}mine"
+    scratch.mkdir()
+    (scratch / "launcher").write_text(launcher_mark())
+    assert sweep_scratch(tmp_path) == []
+    assert scratch.exists()
