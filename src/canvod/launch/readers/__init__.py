@@ -12,7 +12,14 @@ from canvod.launch.readers.observations import (
     Reader,
     UnreadableFileError,
 )
-from canvod.launch.readers.registry import DEFAULT, GROUP, find_reader, read_observations, reader_names
+from canvod.launch.readers.registry import (
+    DEFAULT,
+    GROUP,
+    find_reader,
+    read_observations,
+    reader_names,
+    reader_version,
+)
 
 __all__ = [
     "DEFAULT",
@@ -25,4 +32,5 @@ __all__ = [
     "find_reader",
     "read_observations",
     "reader_names",
+    "reader_version",
 ]

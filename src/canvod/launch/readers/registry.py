@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.util import find_spec
 from typing import Final
 
 from canvod.launch.readers.observations import (
@@ -20,9 +22,16 @@ GROUP: Final = "canvod.launch.readers"
 
 DEFAULT: Final = "rinex"
 
+_CANVOD: Final = "canvod"
+"""Our own interface to canvod-readers, which need not be installed."""
 
+
+@cache
 def _offered() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if find_spec("canvod.readers") is None:
+        points.pop(_CANVOD, None)
+    return points
 
 
 def reader_names() -> tuple[str, ...]:
@@ -54,9 +63,10 @@ def find_reader(name: str = DEFAULT) -> Reader:
         return read
     point = _offered().get(name)
     if point is None:
+        package = "canvod-readers (Python 3.14 or newer)" if name == _CANVOD else "the package that offers it"
         raise NoReaderError(
             f"no reader {name!r} is installed here; there are: {', '.join(reader_names())}. "
-            "Install the package that offers it where the files are read."
+            f"Install {package} where the files are read."
         )
     try:
         reader: Reader = point.load()
@@ -66,6 +76,17 @@ def find_reader(name: str = DEFAULT) -> Reader:
             f"{one_line(str(exc))}. Install what it needs where the files are read."
         ) from exc
     return reader
+
+
+def reader_version(name: str) -> str:
+    """Name and version of the package that a reader comes from, such as ``canvod-launch 0.1.0``."""
+    package = "canvod-readers" if name == _CANVOD else "canvod-launch"
+    if name not in (_CANVOD, DEFAULT) and (point := _offered().get(name)) and point.dist is not None:
+        package = point.dist.name
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:  # the project is on the path, and not installed
+        return package
 
 
 def read_observations(path: str, variables: Sequence[str] = ("SNR",), reader: str = DEFAULT) -> Observations:

@@ -195,7 +195,7 @@ class Parser(ABC):
         is_possible &= (hour < 24) & (minute < 60) & (second < 60)
         months = np.where(is_possible, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
         first = months.astype("datetime64[D]").astype(np.int64)
-        length = (months + 1).astype("datetime64[D]").astype(np.int64) - first
+        length = (months + np.timedelta64(1, "M")).astype("datetime64[D]").astype(np.int64) - first
         is_possible &= (day >= 1) & (day <= length)
         days = np.where(is_possible, first + day - 1, 0)
         minute_ns = days * DAY_NS + (hour * 60 + minute) * 60 * SECOND_NS
