@@ -6,9 +6,9 @@ from pathlib import Path
 
 SITECUSTOMIZE = """
 import os, signal, time
-from canvod.launch.runtime import observations
+from canvod.launch import readers
 
-read = observations.read_observations
+read = readers.read_observations
 
 def read_observations(path, *arguments, **options):
     name = os.path.basename(path)
@@ -24,7 +24,7 @@ def read_observations(path, *arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return read(path, *arguments, **options)
 
-observations.read_observations = read_observations
+readers.read_observations = read_observations
 """
 
 

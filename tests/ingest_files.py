@@ -11,8 +11,8 @@ import numpy as np
 from zarr.storage import WrapperStore
 
 from canvod.launch.ingest.run import ingest
+from canvod.launch.readers import read_observations
 from canvod.launch.runtime import tasks
-from canvod.launch.runtime.observations import read_observations
 from canvod.launch.simulate.rinex import RinexHeader, write_rinex
 
 START = np.datetime64("2025-01-01T00:00:00", "ns")
@@ -26,7 +26,8 @@ class Options:
     """The section ``ingest`` of the settings."""
 
     variables: tuple[str, ...] = ("SNR",)
-    reader: str = "georinex"
+    reader: str = "rinex"
+    mixed_stations: bool = False
     chunk_epochs: int | None = None
     compression_level: int = 3
 
@@ -49,12 +50,14 @@ def true_snr(satellite: str, rows: np.ndarray) -> np.ndarray:
     return np.where((rows // 7 + index) % 5 == 0, np.nan, values)
 
 
-def write_window(path: Path, first: int, count: int = 10, *, satellites=SATELLITES, off=0.0) -> Path:
+def write_window(
+    path: Path, first: int, count: int = 10, *, satellites=SATELLITES, off=0.0, marker="SIMULATED"
+) -> Path:
     """Write a window of the one truth, so that files that overlap agree where none is ``off``."""
     rows = np.arange(first, first + count)
     observations = {name: {TYPES[name[0]]: true_snr(name, rows) + off} for name in satellites}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_rinex(path, RinexHeader(interval_s=5.0), START + rows * STEP, observations)
+    write_rinex(path, RinexHeader(interval_s=5.0, marker_name=marker), START + rows * STEP, observations)
     return path
 
 
@@ -73,8 +76,8 @@ class InlineRunner:
         self.data = {}
         self.reads = 0
 
-    def readers(self):
-        return tasks.worker_readers()
+    def reader_problem(self, reader):
+        return tasks.reader_problem(reader)
 
     def read(self, paths, reader, variables):
         for number, path in enumerate(paths):
@@ -107,9 +110,9 @@ def run_inline(files, store, group="site/receiver", **options):
     )
 
 
-def assert_holds(dataset, files, reader="georinex", variables=("SNR",)):
+def assert_holds(dataset, files, reader="rinex", variables=("SNR",)):
     """Assert that a dataset holds what a serial read of the files gives, bit by bit, and nothing else."""
-    read = [read_observations(str(file), reader, variables) for file in files]
+    read = [read_observations(str(file), variables, reader) for file in files]
     epochs = np.unique(np.concatenate([one.epoch for one in read]))
     assert np.array_equal(dataset.epoch.values, epochs.astype("datetime64[ns]"))
     assert set(dataset.sid.values.tolist()) == set(itertools.chain.from_iterable(one.sid for one in read))

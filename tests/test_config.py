@@ -268,10 +268,10 @@ def test_misspelt_names_among_foreign_ones_are_warned_of(write, text, found):
 
 def test_values_given_in_python_may_be_sections():
     """A mapping may hold plain values or sections that are ready; the environment still goes before them."""
-    source = {"launch": LaunchSettings(tmp_mb=5, pids_limit=99), "ingest": {"reader": "georinex"}}
+    source = {"launch": LaunchSettings(tmp_mb=5, pids_limit=99), "ingest": {"reader": "canvod"}}
     settings = load(source, {"CANVOD_LAUNCH__TMP_MB": "6"})
     assert (settings.launch.tmp_mb, settings.launch.pids_limit) == (6, 99)
-    assert settings.ingest == IngestSettings(reader="georinex")
+    assert settings.ingest == IngestSettings(reader="canvod")
     assert settings.locate("launch.pids_limit") == "settings given in Python"
 
 

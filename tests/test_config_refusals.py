@@ -107,6 +107,19 @@ REFUSED = {
         [":2: launch.nice_priority = 4 is not a field of launch", "move it to the section processing:"],
     ),
     "unknown key of ingest": ("ingest:\n  redaer: auto\n", ["ingest.redaer = auto", "did you mean reader?"]),
+    "former reader": (
+        "ingest:\n  reader: auto\n",
+        [":2: ingest.reader = auto is no reader any more", "write rinex, which reads RINEX 2, 3 and 4"],
+    ),
+    "other former reader": (
+        "ingest:\n  reader: georinex\n",
+        ["ingest.reader = georinex is no reader any more"],
+    ),
+    "no name of a reader": ("ingest:\n  reader: a/b\n", ["ingest.reader = a/b does not have the form"]),
+    "neither true nor false": (
+        "ingest:\n  mixed_stations: maybe\n",
+        ["ingest.mixed_stations = maybe is neither true nor false", "allowed: true or false"],
+    ),
     "unknown variable": ("ingest:\n  variables: [snr]\n", ["ingest.variables[0] = snr", "did you mean SNR?"]),
     "repeated variable": ("ingest:\n  variables: [SNR, SNR]\n", ["names variable SNR more than once"]),
     "compression": ("ingest:\n  compression_level: 23\n", ["ingest.compression_level = 23 is above 22"]),
@@ -181,7 +194,7 @@ def test_all_problems_are_told_at_once(refuse):
     """File and environment are refused together, in the order of the file, each problem once."""
     message, path = refuse(
         "launch:\n  bakend: docker\n  tmp_mb: 0\nprocessing:\n  resource_mode: manual\n  nice_priority: 99\n",
-        {"CANVOD_INGEST__READER": "x", "CANVOD_LAUNCH__BAKEND": "process"},
+        {"CANVOD_INGEST__READER": "auto", "CANVOD_LAUNCH__BAKEND": "process"},
     )
     assert message.startswith("These settings cannot be used (6 problems).")
     places = [line.split(": ")[0] for line in message.splitlines()[1:] if not line.startswith(" ")]

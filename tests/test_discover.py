@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,15 +28,24 @@ OBSERVATIONS = [
     "rosa0040.25d.Z",
     "rosa0050.25o.gz",
     "rosa006a15.25o.Z",
+    "rosa0070.25D",
+    "rosa0080.25O.bz2",
+    "rosa0090.25d.zip",
+    "ROSA00AUT_R_20250060000_01D_30S_MO.CRX.GZ",
+    "ROSA00AUT_R_20250070000_01D_30S_MO.rnx.bz2",
+    "ROSA00AUT_R_20250080000_01D_30S_MO.zip",
+    "ROSA00AUT_S_20250090000_01H_01S_MO.crx.Z",
     "campaign.obs",
     "campaign.rnx",
 ]
+CANVOD = ["campaign.sbf", "rosa0010.25_", "rosa0020.25_.gz", "campaign.nmea", "OTHER.SBF.Z"]
 OTHERS = {
     "ROSA00AUT_R_20250010000_01D_MN.rnx": discovery.OTHER_RINEX,
     "ROSA00AUT_R_20250010000_01D_GN.rnx.gz": discovery.OTHER_RINEX,
     "ROSA00AUT_R_20250010000_01D_30S_MM.rnx": discovery.OTHER_RINEX,
     "rosa0010.25n": discovery.OTHER_RINEX,
     "rosa0010.25m.gz": discovery.OTHER_RINEX,
+    "ROSA00AUT_R_20250010000_01D_MN.zip": discovery.OTHER_RINEX,
     "notes.txt": discovery.NOT_OBSERVATIONS,
     "ROSA00AUT.zip": discovery.NOT_OBSERVATIONS,
     ".hidden.rnx": discovery.HIDDEN,
@@ -51,7 +61,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
     return paths
 
 
-def names(*inputs: Path, **options: Path) -> list[str]:
+def names(*inputs: Path, **options: Any) -> list[str]:
     """Return the names of what is found."""
     return [file.path.name for file in discover(inputs, **options).files]
 
@@ -63,7 +73,20 @@ def test_names_decide_in_folders(tmp_path):
     found = discover([tmp_path])
     assert {file.path.name for file in found.files} == {*OBSERVATIONS, "deep0010.25o"}
     assert all(file.path.is_absolute() and file.size_bytes == 1 for file in found.files)
-    assert found.ignored == {discovery.HIDDEN: 2, discovery.OTHER_RINEX: 5, discovery.NOT_OBSERVATIONS: 2}
+    assert found.ignored == {discovery.HIDDEN: 2, discovery.OTHER_RINEX: 6, discovery.NOT_OBSERVATIONS: 2}
+
+
+def test_what_canvod_readers_alone_reads_is_looked_for_with_it_alone(tmp_path):
+    """SBF and NMEA are observation files where ``ingest.reader`` is canvod, and else are not."""
+    touch(tmp_path, *CANVOD, "rosa0010.25o")
+    assert names(tmp_path) == ["rosa0010.25o"]
+    assert set(names(tmp_path, reader="canvod")) == {*CANVOD, "rosa0010.25o"}
+    assert discover([tmp_path]).ignored == {discovery.NOT_OBSERVATIONS: 5}
+    file = discover([tmp_path / "rosa0010.25_"], reader="canvod").files[0]
+    assert (file.station, file.start) == ("rosa", np.datetime64("2025-01-01T00:00"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"\*\.sbf and ssssdddf\.YY_ \(SBF\)"):
+        discover([tmp_path / "empty"], reader="canvod")
 
 
 def test_real_files_are_found_in_the_order_of_time(rosalia):

@@ -30,7 +30,7 @@ def main():
     from canvod.launch.ingest.read import open_group
 
     class Options:
-        variables, reader, chunk_epochs, compression_level = ("SNR",), "georinex", None, 3
+        variables, reader, mixed_stations, chunk_epochs, compression_level = ("SNR",), "rinex", False, None, 3
 
     store, *files = sys.argv[1:]
     with PoolRunner(2) as runner:

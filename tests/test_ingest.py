@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from canvod.launch.errors import DependencyError, ExitStatus, InputError
 from canvod.launch.ingest.read import open_group, open_store
+from canvod.launch.ingest.report import FileOutcome, IngestReport
 from canvod.launch.ingest.store import open_repository
 from canvod.launch.runtime import tasks
 from hypothesis_profiles import EXAMPLES
@@ -46,7 +48,7 @@ def test_what_is_stored_is_what_a_serial_read_gives(tmp_path):
     newest = open_repository(tmp_path / "store").snapshots(1)[0]
     assert newest.id == report.snapshot_id
     assert newest.metadata["files"] == 5
-    assert newest.metadata["reader"] == "georinex"
+    assert newest.metadata["reader"] == "rinex"
 
 
 def test_a_group_opens_with_two_dims_and_their_coordinates_only(tmp_path):
@@ -274,19 +276,15 @@ def test_other_variables_than_the_groups_are_refused(tmp_path):
 
 
 def test_a_reader_that_the_workers_lack_is_refused(tmp_path):
-    """A reader that is not installed is named together with those that are."""
-
-    class Bare(InlineRunner):
-        def readers(self):
-            return ("georinex",)
-
-    files = write_windows(tmp_path / "in", [0])
-    with pytest.raises(DependencyError, match="no reader 'canvod'; they have georinex"):
-        run_inline(files, tmp_path / "store", settings=Options(reader="canvod"), runner=Bare())
-    assert (
-        run_inline(files, tmp_path / "store", settings=Options(reader="auto"), runner=Bare()).reader
-        == "georinex"
+    """A reader that is not installed is told once, with what is there, and no file is read."""
+    files = write_windows(tmp_path / "in", [0, 10])
+    runner = InlineRunner()
+    with pytest.raises(DependencyError) as caught:
+        run_inline(files, tmp_path / "store", settings=Options(reader="ours"), runner=runner)
+    assert str(caught.value).startswith(
+        "the workers cannot read with ingest.reader 'ours': no reader 'ours' is installed here; there are: "
     )
+    assert runner.reads == 0
 
 
 def test_no_files_are_refused(tmp_path):
@@ -319,7 +317,7 @@ def test_a_file_that_changes_between_reading_and_writing_is_left_out(tmp_path):
     class Forgetful(InlineRunner):
         def write(self, fork, batches):
             os.truncate(files[1], 100)
-            self.data[1] = tasks.read_file(str(files[1]), "georinex", ("SNR",))
+            self.data[1] = tasks.read_file(str(files[1]), "rinex", ("SNR",))
             return super().write(fork, batches)
 
     files = write_windows(tmp_path / "in", [0, 10, 20])
@@ -357,6 +355,43 @@ def test_the_report_is_json_and_a_table(tmp_path, invalid):
     assert "2 stored, 0 skipped, 1 failed" in text
     assert "20 epochs × 5 signals, 2025-01-01T00:00:00 to 2025-01-01T00:01:35 GPS time" in text  # noqa: RUF001
     assert f"failed: {invalid / 'binary_garbage.25o'}: " in text
+
+
+def test_notes_are_counted_by_kind():
+    """What was left out of all files is summed up, whatever the lines, and whether it was one or several."""
+    files = [
+        FileOutcome("a", "stored", notes=("left out 1 damaged epoch, at line 33: satellite G01: no number",)),
+        FileOutcome(
+            "b", "stored", notes=("left out 1,200 damaged epochs, the first at line 5", "the file has no S1")
+        ),
+        FileOutcome("c", "failed", "no epochs"),
+    ]
+    report = IngestReport(store="s", group="g", reader="rinex", files=tuple(files))
+    counts = {
+        "left out damaged epochs": {"count": 1201, "files": 2},
+        "the file has no S1": {"count": 1, "files": 1},
+    }
+    assert json.loads(report.to_json())["notes_by_kind"] == counts
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(report)
+    text = console.export_text()
+    assert "left out damaged epochs: 1,201 in 2 files" in text
+    assert "stored: a: left out 1 damaged epoch, at line 33: satellite G01: no number" in text
+
+
+def test_a_group_whose_record_has_fewer_columns_is_added_to(tmp_path):
+    """Groups that were made before readers and stations were recorded go on, with blanks for old files."""
+    files = write_windows(tmp_path / "in", [0, 10])
+    run_inline(files[:1], tmp_path / "store")
+    repository = open_repository(tmp_path / "store")
+    session = repository.writer()
+    group = zarr.open_group(session.store, path=GROUP, mode="r+")
+    del group["files/reader"], group["files/station"], group.attrs["stations"]
+    repository.commit(session, "as it was made before", {})
+    assert len(run_inline(files, tmp_path / "store").skipped) == 1
+    group = zarr.open_group(open_store(tmp_path / "store"), path=GROUP, mode="r")
+    assert group["files/station"][:].tolist() == ["", "SIMULATED"]
+    assert_holds(open_group(tmp_path / "store", GROUP), files)
 
 
 def test_a_store_can_be_copied_and_added_to(tmp_path):

@@ -15,7 +15,6 @@ from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.read import open_group, open_store
 from canvod.launch.ingest.run import ingest
 from canvod.launch.ingest.runner import DaskRunner
-from canvod.launch.runtime import tasks
 from deadly_reader import make_deadly
 from ingest_files import CountingStore, Options, assert_holds, run_inline, write_window, write_windows
 
@@ -232,11 +231,10 @@ def test_reading_on_the_cluster_loads_only_the_chunks_it_needs(tmp_path, client)
 @pytest.mark.slow
 def test_real_files_are_bit_identical_to_a_serial_read(tmp_path, rosalia, runner):
     """The 48 real files of two receivers, on two workers, give what a serial read gives."""
-    reader = tasks.worker_readers()[0]
     for folder, group in (("01_reference", "rosalia/reference_01"), ("02_canopy", "rosalia/canopy_01")):
         files = sorted((rosalia / folder).rglob("*.rnx"))
-        report = ingest(files, tmp_path / "store", group, runner=runner, settings=Options(reader="auto"))
-        assert (len(report.stored), report.epochs, report.reader) == (24, 4320, reader)
+        report = ingest(files, tmp_path / "store", group, runner=runner, settings=Options())
+        assert (len(report.stored), report.epochs, report.reader) == (24, 4320, "rinex")
         dataset = open_group(tmp_path / "store", group)
         assert dataset.SNR.chunks[0] == (180,) * 24
-        assert_holds(dataset.compute(scheduler="sync"), files, reader)
+        assert_holds(dataset.compute(scheduler="sync"), files)

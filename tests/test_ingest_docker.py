@@ -21,7 +21,7 @@ from canvod.launch.cluster.launcher import LAUNCHER_LABEL, launcher_mark
 from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.store import open_repository
 from canvod.launch.plan.model import LABEL_PREFIX
-from canvod.launch.runtime.observations import available_readers, read_observations
+from canvod.launch.readers import read_observations
 from leftovers import SEED, assert_gone, engine_leftovers, volumes
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def serial(files: Sequence[Path]) -> dict[tuple[int, str], float]:
     """What a plain loop over the files reads: finite SNR by epoch and signal."""
     values: dict[tuple[int, str], float] = {}
     for file in files:
-        found = read_observations(str(file), available_readers()[0], ("SNR",))
+        found = read_observations(str(file))
         snr = found.variables["SNR"]
         for row, column in np.argwhere(np.isfinite(snr)):
             values[int(found.epoch[row]), found.sid[column]] = float(snr[row, column])

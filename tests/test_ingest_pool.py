@@ -106,7 +106,7 @@ def test_processes_end_with_a_killed_parent(tmp_path):
         "from canvod.launch.cluster.pool import PoolRunner\n"
         "if __name__ == '__main__':\n"
         "    runner = PoolRunner(2)\n"
-        "    runner.readers()\n"
+        "    runner.reader_problem('rinex')\n"
         "    print(*(name.split('-')[1] for name in runner.memory()), flush=True)\n"
         "    import time; time.sleep(60)\n"
     )

@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
     app.command(
         "ingest",
         help="Read observation files on a cluster of this host, one file a task, and store them in an "
-        "Icechunk store in one commit. RINEX 2.11 and 3.0x, also .gz, .Z and Hatanaka (.crx). What is stored "
-        "already is skipped; a file that cannot be read never costs another file. The cluster is gone when "
+        "Icechunk store in one commit. RINEX 2, 3 and 4, also Hatanaka (.crx), .gz, .Z, .bz2, .zip. What is "
+        "stored already is skipped; a file that cannot be read never costs another. The cluster is gone when "
         "the command ends, unless --cluster names one that stands.",
         epilog=examples(
             "canvod-launch ingest /data/rosalia/01_reference --store /data/store --group rosalia/ref_01",
@@ -54,7 +54,14 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     backend: BackendOption = None,
     workers: WorkersOption = None,
     reader: Annotated[
-        str | None, typer.Option(metavar="auto|canvod|georinex", help="Reader.", show_default=False)
+        str | None,
+        typer.Option(metavar="rinex|canvod|NAME", help="Reader; else rinex, our own.", show_default=False),
+    ] = None,
+    mixed_stations: Annotated[
+        bool | None,
+        typer.Option(
+            "--mixed-stations", help="Store files of several stations in the group.", show_default=False
+        ),
     ] = None,
     cluster: Annotated[
         str | None,
@@ -84,7 +91,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             f"--cluster {cluster} uses a cluster as it is: --backend and --workers cannot be set.",
             hint=f"leave them out; or canvod-launch scale N --name {cluster}",
         )
-    overrides = {"launch.backend": backend, "ingest.reader": reader}
+    overrides = {"launch.backend": backend, "ingest.reader": reader, "ingest.mixed_stations": mixed_stations}
     settings = read_settings(config, overrides | workers_fields(workers))
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     job = IngestJob(inputs, store, group, settings, cluster)

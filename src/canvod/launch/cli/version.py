@@ -12,7 +12,7 @@ import typer
 
 from canvod.launch.cli.options import JsonOption, examples
 
-PACKAGES = ("dask", "distributed", "icechunk", "zarr", "xarray", "docker", "canvod-readers", "georinex")
+PACKAGES = ("dask", "distributed", "icechunk", "zarr", "xarray", "docker", "canvod-readers")
 """Distributions whose versions are shown; ``docker`` is the SDK."""
 
 _ABSENT = "not installed"

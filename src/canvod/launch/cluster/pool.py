@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty
 from types import TracebackType
@@ -96,7 +97,7 @@ class PoolRunner:
         )
         self._executor: ProcessPoolExecutor | None = None
         self._paths: list[str] = []
-        self._options: tuple[str, tuple[str, ...]] = ("auto", ())
+        self._options: tuple[str, tuple[str, ...]] = ("", ())
         self._peaks: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -139,11 +140,11 @@ class PoolRunner:
         for process in processes:
             process.join(START_TIMEOUT_S)
 
-    def readers(self) -> tuple[str, ...]:
-        """Readers that a process can import, in order of preference."""
+    def reader_problem(self, reader: str) -> str | None:
+        """Why a process cannot use a reader; None if it can."""
         from canvod.launch.runtime import tasks
 
-        return self._pool().submit(tasks.worker_readers).result()
+        return self._pool().submit(tasks.reader_problem, reader).result()
 
     def _target(self, number: int) -> str:
         return str(Path(self._spool.name) / f"{number}.pickle")
@@ -278,6 +279,8 @@ def _start_process(slots: Any, nice: int, threads: int) -> None:
     """Set up one process of the pool."""
     # Ctrl-C reaches the whole group; the host alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):  # there may be no standard error
+        os.dup2(2, 1)  # what a reader prints must not mix with this program's output
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))

@@ -344,11 +344,20 @@ class IngestSettings(BaseModel):
         json_schema_extra={"uniqueItems": True},
     )
     reader: Annotated[
-        Literal["auto", "canvod", "georinex"],
-        Rule("auto, canvod or georinex", "write auto to take the first reader that the workers have"),
+        str,
+        Rule(
+            "rinex, canvod, or the name of another reader that is installed where the files are read",
+            "write rinex, which reads RINEX 2, 3 and 4, or leave the line out",
+        ),
     ] = Field(
-        "auto", description="Reader of observation files; auto takes the first that the workers can import."
+        "rinex",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="Reader of observation files: rinex, canvod (canvod-readers: SBF, NMEA, RINEX), or the "
+        "name of another that is installed.",
     )
+    mixed_stations: Annotated[
+        bool, Rule("true or false", "write true to store files of several stations in one group")
+    ] = Field(default=False, description="Whether one group may hold files of several stations.")
     chunk_epochs: Annotated[
         Whole | None,
         Rule("a whole number of at least 1", "leave the line out to have it taken from the files"),
@@ -356,6 +365,13 @@ class IngestSettings(BaseModel):
     compression_level: Annotated[Whole, Rule("a whole number from 1 (fast) to 22 (small)", "write 3")] = (
         Field(3, ge=1, le=22, description="Level of the zstd compression.")
     )
+
+    @field_validator("reader")
+    @classmethod
+    def _still_a_reader(cls, value: str) -> str:
+        if value in {"auto", "georinex"}:
+            raise PydanticCustomError("former_reader", "is no reader any more")
+        return value
 
     @field_validator("variables")
     @classmethod

@@ -30,6 +30,8 @@ _REASONS = {
     "float_parsing": "is not a number",
     "float_type": "is not a number",
     "finite_number": "is not a finite number",
+    "bool_parsing": "is neither true nor false",
+    "bool_type": "is neither true nor false",
     "literal_error": "is none of the allowed words",
     "string_type": "is not text",
     "string_pattern_mismatch": "does not have the form that is needed",

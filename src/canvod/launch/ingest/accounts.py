@@ -111,7 +111,16 @@ def account(
                 kept = _names(run, (holder,), summary, state)
                 notes.append(f"{count} values differ from those of {kept}, which were kept")
         status: Status = "stored" if stored else "skipped"
-        run.outcomes[path] = FileOutcome(path, status, "; ".join(reasons), epochs, stored, tuple(notes))
+        run.outcomes[path] = FileOutcome(
+            path,
+            status,
+            "; ".join(reasons),
+            epochs,
+            stored,
+            tuple(notes),
+            station=summary.station,
+            reader=summary.reader,
+        )
 
 
 def _names(run: Run, holders: Sequence[int], summary: FileSummary, state: GroupState | None) -> str:
@@ -142,6 +151,8 @@ def file_records(run: Run, good: Mapping[int, FileSummary], written: Written) ->
             last_epoch=int(summary.epoch[-1]),
             epochs=len(summary.epoch),
             epochs_stored=written.stored[number],
+            reader=summary.reader,
+            station=summary.station,
         )
         for number, summary in ordered
     ]

@@ -56,7 +56,10 @@ class GroupInfo:
     """Number of signals of each system."""
     files: int
     """Files that were read into it."""
-    reader: str
+    readers: Mapping[str, int]
+    """What has read them, and how many of them."""
+    stations: tuple[str, ...]
+    """MARKER NAMEs of the files."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,12 @@ class StoreTree:
     """The newest commits."""
 
     def to_json(self) -> str:
-        """Everything as JSON."""
-        return json.dumps(asdict(self), indent=2, default=str)
+        """Everything as JSON; times in ISO 8601 beside the nanoseconds, as in the report of an ingest."""
+        values = asdict(self)
+        for group in values["groups"]:
+            for name in ("first_epoch", "last_epoch"):
+                group[f"{name}_gps"] = None if group[name] is None else format_epoch(group[name])
+        return json.dumps(values, indent=2, default=str)
 
     def __rich__(self) -> RenderableType:
         """The tree that ``canvod-launch store show`` prints."""
@@ -95,7 +102,11 @@ def _show_group(tree: Tree, group: GroupInfo) -> None:
         branch.add(Text(f"{group.epochs} epochs, {span}"))
         counts = ", ".join(f"{system} {count}" for system, count in group.signals.items())
         branch.add(Text(f"{sum(group.signals.values())} signals: {counts}"))
-        branch.add(Text(f"{group.files} files, read with {group.reader}"))
+        files = f"{group.files} files" + (f" of {', '.join(group.stations)}" if group.stations else "")
+        told = "; ".join(f"{count} by {name}" for name, count in group.readers.items())
+        if len(group.readers) == 1:
+            told = f"read by {next(iter(group.readers))}"
+        branch.add(Text(f"{files}, {told}" if told else files))
     for array in group.arrays:
         size = " × ".join(f"{dim} {length}" for dim, length in zip(array.dims, array.shape, strict=True))  # noqa: RUF001
         chunks = " × ".join(map(str, array.chunks))  # noqa: RUF001
@@ -148,7 +159,9 @@ def _describe(path: str, group: zarr.Group, arrays: Mapping[str, Any]) -> GroupI
     epoch: Any = arrays["epoch"] if ours else None
     filled = epoch is not None and epoch.shape[0] > 0
     signals = Counter(str(name)[:1] for name in arrays["sid"][:]) if ours else Counter[str]()
-    files: Any = group["files/path"] if ours else None
+    files: Any = group["files"] if ours else None
+    readers: Any = files.get("reader") if ours else None
+    stations: Any = group.attrs.get("stations", ()) if ours else ()
     return GroupInfo(
         path=path,
         arrays=tuple(
@@ -158,8 +171,9 @@ def _describe(path: str, group: zarr.Group, arrays: Mapping[str, Any]) -> GroupI
         first_epoch=int(epoch[0]) if filled else None,
         last_epoch=int(epoch[-1]) if filled else None,
         signals=dict(sorted(signals.items())),
-        files=files.shape[0] if files is not None else 0,
-        reader=str(group.attrs.get("reader", "")),
+        files=files["path"].shape[0] if files is not None else 0,
+        readers=dict(Counter(map(str, readers[:]))) if readers is not None else {},
+        stations=tuple(stations),
     )
 
 

@@ -17,14 +17,18 @@ from canvod.launch.errors import InputError
 from canvod.launch.paths import absolute
 
 PATTERNS: Final = (
-    "*.rnx, *.crx and *.obs (RINEX 3 names such as ROSA01TUW_R_20250010000_15M_05S_MO.rnx)",
-    "ssssdddf.YYo and ssssdddf.YYd (RINEX 2.11 names such as rosa0010.25o)",
-    "each of them also with .gz or .Z",
+    "*.rnx, *.crx, *.obs and *.YYo (RINEX 3 and 4 names such as ROSA00AUT_R_20250010000_15M_05S_MO.rnx)",
+    "ssssdddf.YYo and ssssdddf.YYd (RINEX 2 names such as rosa0010.25o)",
+    "each of them also with .gz, .Z, .bz2 or .zip",
 )
 """What is looked for in folders, in words."""
 
-_PACKED: Final = re.compile(r"\.(?:gz|z)$", re.IGNORECASE)
+CANVOD_PATTERNS: Final = ("*.sbf and ssssdddf.YY_ (SBF), *.nmea and *.nma (NMEA)",)
+"""What is looked for besides where canvod-readers reads."""
+
+_PACKED: Final = re.compile(r"\.(?:gz|z|bz2|zip)$", re.IGNORECASE)
 _SUFFIX: Final = re.compile(r"\.(?:rnx|crx|obs|\d\do|\d\dd|o)$", re.IGNORECASE)
+_CANVOD_SUFFIX: Final = re.compile(r"\.(?:sbf|\d\d_|nmea|nma)$", re.IGNORECASE)
 _OTHER_SUFFIX: Final = re.compile(r"\.(?:\d\d[nghlpqmcfij]|nav|gnav|met)$", re.IGNORECASE)
 _LONG_NAME: Final = re.compile(
     r"(?P<station>[A-Z0-9_]{4,9})_[A-Z]_(?P<year>\d{4})(?P<day>\d{3})(?P<hour>\d\d)(?P<minute>\d\d)"
@@ -32,7 +36,7 @@ _LONG_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 _SHORT_NAME: Final = re.compile(
-    r"(?P<station>[A-Z0-9]{4})(?P<day>\d{3})(?P<session>[A-X0-9])(?P<minute>\d\d)?\.(?P<year>\d\d)[a-z]",
+    r"(?P<station>[A-Z0-9]{4})(?P<day>\d{3})(?P<session>[A-X0-9])(?P<minute>\d\d)?\.(?P<year>\d\d)[a-z_]",
     re.IGNORECASE,
 )
 _OTHER_KIND: Final = re.compile(r".[NM]", re.IGNORECASE)
@@ -89,7 +93,7 @@ class Discovery:
     ignored: dict[str, int]
 
 
-def discover(inputs: Sequence[Path], *, store: Path | None = None) -> Discovery:
+def discover(inputs: Sequence[Path], *, store: Path | None = None, reader: str = "rinex") -> Discovery:
     """Find the observation files among files and, recursively, in folders.
 
     A file that is named is taken whatever its name. In folders names decide (see `PATTERNS`); hidden files
@@ -102,6 +106,8 @@ def discover(inputs: Sequence[Path], *, store: Path | None = None) -> Discovery:
         Files and folders.
     store : Path, optional
         The store that will be written; never looked into.
+    reader : str
+        With ``canvod``, files of SBF and NMEA are looked for too.
 
     Returns
     -------
@@ -120,12 +126,13 @@ def discover(inputs: Sequence[Path], *, store: Path | None = None) -> Discovery:
     canvod.launch.errors.InputError: /no/such/folder: there is no such file or folder
       What to do: Check the path; it is looked up on this machine, from the current folder.
     """
-    search = _Search(os.path.realpath(store) if store is not None else None)
+    more = reader == "canvod"
+    search = _Search(os.path.realpath(store) if store is not None else None, more=more)
     for given in inputs:
         search.add(str(absolute(given)))
     files = [_describe(path, size) for path, size in search.found.values()]
     if not files:
-        raise _nothing_found(inputs, search.ignored)
+        raise _nothing_found(inputs, search.ignored, PATTERNS + (CANVOD_PATTERNS if more else ()))
     files.sort(key=lambda file: (file.start is None, file.start or np.datetime64(0, "m"), str(file.path)))
     return Discovery(tuple(files), dict(sorted(search.ignored.items())))
 
@@ -133,7 +140,8 @@ def discover(inputs: Sequence[Path], *, store: Path | None = None) -> Discovery:
 class _Search:
     """State of one walk: what was found, what was ignored, which folders were seen."""
 
-    def __init__(self, store: str | None) -> None:
+    def __init__(self, store: str | None, *, more: bool) -> None:
+        self._more = more
         self.found: dict[str, tuple[str, int]] = {}
         """Name and size of each file, by its real path."""
         self.ignored: Counter[str] = Counter()
@@ -202,7 +210,7 @@ class _Search:
                 self.ignored[HIDDEN] += 1
             elif _is_folder(entry):
                 yield self._names(entry, folder)
-            elif (reason := _why_not(entry.name)) is not None:
+            elif (reason := _why_not(entry.name, more=self._more)) is not None:
                 self.ignored[reason] += 1
             else:
                 chosen[entry.name] = entry
@@ -249,14 +257,16 @@ def _is_store(entries: list[os.DirEntry[str]]) -> bool:
     return bool(names & {"zarr.json", ".zgroup"}) or {"snapshots", "manifests"} <= names
 
 
-def _why_not(name: str) -> str | None:
+def _why_not(name: str, *, more: bool) -> str | None:
     """Return the reason why a file of this name is none of observations, or None if it may be."""
     plain = _PACKED.sub("", name)
     if _OTHER_SUFFIX.search(plain):
         return OTHER_RINEX
-    if not _SUFFIX.search(plain):
-        return NOT_OBSERVATIONS
     match = _LONG_NAME.match(plain)
+    # Archives pack ROSA00AUT_R_20250010000_01D_30S_MO.rnx into ROSA00AUT_R_20250010000_01D_30S_MO.zip, too.
+    bare = match is not None and plain != name and match.end() == len(plain) and match["kind"]
+    if not (bare or _SUFFIX.search(plain) or (more and _CANVOD_SUFFIX.search(plain))):
+        return NOT_OBSERVATIONS
     if match is not None and match["kind"] and _OTHER_KIND.fullmatch(match["kind"]):
         return OTHER_RINEX
     return None
@@ -273,6 +283,17 @@ def _unpacked_name(name: str) -> str:
     if plain.endswith(".crx"):
         return plain.removesuffix(".crx") + ".rnx"
     return re.sub(r"\.(\d\d)d$", r".\1o", plain)
+
+
+def station_of(path: str) -> str | None:
+    """Station that the name of a file tells, where it tells one.
+
+    Examples
+    --------
+    >>> station_of("ROSA00AUT_R_20250010000_15M_05S_MO.rnx"), station_of("rosa0010.25o"), station_of("a.rnx")
+    ('ROSA00AUT', 'rosa', None)
+    """
+    return _describe(path, 0).station
 
 
 def _describe(path: str, size: int) -> ObservationFile:
@@ -306,11 +327,11 @@ def _unreadable(path: str, exc: OSError) -> InputError:
     )
 
 
-def _nothing_found(inputs: Sequence[Path], ignored: Counter[str]) -> InputError:
+def _nothing_found(inputs: Sequence[Path], ignored: Counter[str], patterns: Sequence[str]) -> InputError:
     where = ", ".join(str(path) for path in inputs) or "no input"
     passed = "; ".join(f"{count} {reason}" for reason, count in sorted(ignored.items()))
     found = f"passed over: {passed}" if passed else "there are no files at all"
     return InputError(
-        f"no observation files in {where} ({found}); looked for {'; '.join(PATTERNS)}",
+        f"no observation files in {where} ({found}); looked for {'; '.join(patterns)}",
         hint="Name the files themselves if they are called otherwise: a named file is always taken.",
     )

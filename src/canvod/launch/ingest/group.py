@@ -17,7 +17,7 @@ from zarr.codecs import ZstdCodec
 
 from canvod.launch.errors import InputError
 from canvod.launch.ingest.layout import Layout, StoredAxes
-from canvod.launch.runtime.observations import VARIABLE_DTYPES
+from canvod.launch.readers import VARIABLES
 
 FORMAT_KEY: Final = "canvod_launch_format"
 """Attribute of a group that marks it as ours, with the version of its format."""
@@ -67,6 +67,10 @@ class FileRecord:
     epochs: int
     epochs_stored: int
     """Fewer than ``epochs`` where another file had held them before."""
+    reader: str = ""
+    """What has read it, with its version and that of Python."""
+    station: str = ""
+    """MARKER NAME, as the file has it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +85,7 @@ class GroupState:
 
 def item_sizes(variables: Iterable[str]) -> dict[str, int]:
     """Bytes of one value of each variable."""
-    return {name: np.dtype(VARIABLE_DTYPES[name]).itemsize for name in variables}
+    return {name: np.dtype(VARIABLES[name]).itemsize for name in variables}
 
 
 def check_group_name(group: str) -> str:
@@ -154,7 +158,7 @@ def read_state(store: Any, group: str) -> GroupState | None:
 
 
 def _read_group(found: Any) -> GroupState:
-    variables = {name: array for name, array in found.arrays() if name in VARIABLE_DTYPES}
+    variables = {name: array for name, array in found.arrays() if name in VARIABLES}
     chunk_epochs, chunk_sids = next(iter(variables.values())).chunks
     axes = StoredAxes(
         epoch=np.asarray(found["epoch"][:], dtype=np.int64),
@@ -281,7 +285,7 @@ def _make_arrays(group: zarr.Group, layout: Layout, variables: Sequence[str], zs
         group.create_array(
             name,
             shape=(n_epochs, n_sids),
-            dtype=np.dtype(VARIABLE_DTYPES[name]),
+            dtype=np.dtype(VARIABLES[name]),
             chunks=(layout.chunk_epochs, layout.chunk_sids),
             dimension_names=["epoch", "sid"],
             fill_value=np.nan,
@@ -294,34 +298,49 @@ def _make_records(group: zarr.Group, zstd: list[ZstdCodec]) -> None:
     title = "Files that were read into the group above"
     records = group.create_group("files", attributes={"title": title})
     for column in fields(FileRecord):
-        attributes: dict[str, Any] = (
-            {"units": "nanoseconds since 1970-01-01"} if column.name in ("first_epoch", "last_epoch") else {}
-        )
-        records.create_array(
-            column.name,
-            shape=(0,),
-            dtype=str if column.type == "str" else "int64",
-            chunks=(RECORD_CHUNK,),
-            dimension_names=["file"],
-            compressors=zstd,
-            attributes=attributes,
-        )
+        _make_column(records, column.name, 0, zstd)
+
+
+def _make_column(records: zarr.Group, name: str, length: int, zstd: list[ZstdCodec]) -> Any:
+    is_time = name in ("first_epoch", "last_epoch")
+    return records.create_array(
+        name,
+        shape=(length,),
+        dtype=str if _is_text(name) else "int64",
+        chunks=(RECORD_CHUNK,),
+        dimension_names=["file"],
+        compressors=zstd,
+        attributes={"units": "nanoseconds since 1970-01-01"} if is_time else {},
+    )
+
+
+def _is_text(name: str) -> bool:
+    return any(column.type == "str" for column in fields(FileRecord) if column.name == name)
 
 
 def _read_records(records: Any) -> tuple[FileRecord, ...]:
     columns = []
+    n_files = records["path"].shape[0]
     for column in fields(FileRecord):
-        values = records[column.name][:]
+        # Groups that an older version has made lack some of the columns.
+        values = records[column.name][:] if column.name in records else np.full(n_files, column.default)
         columns.append([str(value) for value in values] if column.type == "str" else values.tolist())
     return tuple(FileRecord(*row) for row in zip(*columns, strict=True))
 
 
 def append_records(store: Any, group: str, records: Sequence[FileRecord]) -> None:
-    """Add rows to the record of files of a group."""
-    target = zarr.open_group(store, path=f"{group}/files", mode="r+")
+    """Add rows to the record of files of a group, and to its attributes the stations that they are of."""
+    parent = zarr.open_group(store, path=group, mode="r+")
+    held_stations: Any = parent.attrs.get("stations", [])
+    stations = sorted({*held_stations, *(record.station for record in records if record.station)})
+    if stations != held_stations:
+        parent.attrs["stations"] = stations
+    target: Any = parent["files"]
+    held = target["path"].shape[0]
     for column in fields(FileRecord):
-        array: Any = target[column.name]
-        held = array.shape[0]
+        if column.name not in target:
+            _make_column(target, column.name, held, [ZstdCodec()])
+        array = target[column.name]
         array.resize((held + len(records),))
         values = [getattr(record, column.name) for record in records]
         array[held:] = _strings(values) if column.type == "str" else np.array(values, dtype=np.int64)

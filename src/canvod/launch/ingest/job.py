@@ -14,8 +14,10 @@ from canvod.launch.ingest.access import check_inputs_readable, check_store_acces
 from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
 from canvod.launch.ingest.run import ingest
+from canvod.launch.ingest.stations import check_names
 from canvod.launch.ingest.store import Owner, create_store, open_repository, store_exists, store_path
 from canvod.launch.paths import absolute, is_folder
+from canvod.launch.readers import DEFAULT, reader_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +107,8 @@ class IngestJob:
     Raises
     ------
     InputError
-        If there is nothing to read, or the store or the group cannot be used.
+        If there is nothing to read, the files are of several stations by their names, or the store or the
+        group cannot be used.
 
     Examples
     --------
@@ -129,7 +132,11 @@ class IngestJob:
         self.store = store_path(store)
         self._new = not store_exists(self.store)
         self._folders = [absolute(given) for given in inputs if is_folder(given)]
-        self.found: Discovery = discover([Path(given) for given in inputs], store=self.store)
+        self.found: Discovery = discover(
+            [Path(given) for given in inputs], store=self.store, reader=settings.ingest.reader
+        )
+        if not settings.ingest.mixed_stations:
+            check_names([str(file.path) for file in self.found.files])
         self._owner: Owner | None = None
 
     def run(
@@ -245,6 +252,7 @@ class IngestJob:
             from canvod.launch.cluster.mounts import require_visible
 
             require_visible(plan, self._folders_to_read(), [self.store])
+        self._check_reader(plan)
         check_store_writable(self.store)
         if plan.backend == "docker":
             uid, gid = map(int, plan.workers[0].user.split(":"))
@@ -257,6 +265,21 @@ class IngestJob:
             self._owner = None
         if plan.backend != "remote":
             create_store(self.store, owner=self._owner)
+
+    def _check_reader(self, plan: ClusterPlan) -> None:
+        """Refuse a reader that the workers cannot have, as far as that can be told before they start."""
+        reader, launch = self.settings.ingest.reader, self.settings.launch
+        if plan.backend in {"process", "pool"} and reader not in reader_names():
+            raise DependencyError(
+                f"ingest.reader is {reader!r}, and here are {', '.join(reader_names())}",
+                hint="install the package that offers it beside canvod-launch, or write ingest.reader: rinex",
+            )
+        if plan.backend == "docker" and not plan.standing and reader != DEFAULT and not launch.packages:
+            raise DependencyError(
+                f"ingest.reader is {reader!r}, and the images have {DEFAULT} alone",
+                hint="name the package that offers it in launch.packages (canvod-readers for canvod), take "
+                "processes (launch.backend: process), or write ingest.reader: rinex",
+            )
 
     @contextmanager
     def _new_store_removed_on_failure(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -33,7 +34,20 @@ class FileOutcome:
     epochs_stored: int = 0
     """Epochs that are new, or to which it gave a value."""
     notes: tuple[str, ...] = ()
-    """What the reader left out, and what differs from values that were there before."""
+    """What the reader left out, each kind with its count and first line, and how many values differ from the
+    ones that were there."""
+    station: str = ""
+    """MARKER NAME."""
+    reader: str = ""
+    """What has read it, with its version and that of Python."""
+
+
+@dataclass(frozen=True)
+class NoteCount:
+    """How often something is told."""
+
+    count: int
+    files: int
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,17 @@ class IngestReport:
         return sum(file.epochs - file.epochs_stored for file in self.stored)
 
     @property
+    def notes_by_kind(self) -> dict[str, NoteCount]:
+        """What the notes of all files tell, by kind: how much of it there is, and in how many files."""
+        found: dict[str, NoteCount] = {}
+        for file in self.files:
+            for note in file.notes:
+                kind, count = _kind_of(note)
+                known = found.get(kind, NoteCount(0, 0))
+                found[kind] = NoteCount(known.count + count, known.files + 1)
+        return found
+
+    @property
     def exit_status(self) -> ExitStatus:
         """3 where files failed, else 0."""
         return ExitStatus.SOME_FAILED if self.failed else ExitStatus.OK
@@ -125,6 +150,7 @@ class IngestReport:
         values |= {
             "counts": {status: len(self.of(status)) for status in ("stored", "skipped", "failed")},
             "overlapping_epochs": self.overlapping_epochs,
+            "notes_by_kind": {kind: asdict(count) for kind, count in self.notes_by_kind.items()},
             "first_epoch_gps": None if self.first_epoch is None else format_epoch(self.first_epoch),
             "last_epoch_gps": None if self.last_epoch is None else format_epoch(self.last_epoch),
             "exit_status": int(self.exit_status),
@@ -154,7 +180,10 @@ class IngestReport:
             yield "Group", f"{self.epochs} epochs × {self.signals} signals, {span}"  # noqa: RUF001
         if self.overlapping_epochs:
             yield "Overlap", f"{self.overlapping_epochs} epochs were held by another file already, and kept"
-        yield "Reader", self.reader or "none"
+        for kind, found in self.notes_by_kind.items():
+            yield "Told", f"{kind}: {found.count:,} in {format_files(found.files)}"
+        readers = dict.fromkeys(file.reader for file in self.files if file.reader)
+        yield "Reader", "; ".join(readers) or self.reader or "none"
         read = sum(file.epochs > 0 or file.status == "failed" for file in self.files)
         rate = f", {read / self.seconds_read:.1f} files/s" if read and self.seconds_read > 0 else ""
         yield (
@@ -177,7 +206,9 @@ class IngestReport:
             if text:
                 by_text.setdefault(text, []).append(file.path)
         lines = [
-            Text(f"{status}: {paths[0] if len(paths) == 1 else f'{len(paths)} files'}: {text}", style=style)
+            Text(
+                f"{status}: {paths[0] if len(paths) == 1 else format_files(len(paths))}: {text}", style=style
+            )
             for text, paths in by_text.items()
         ]
         hidden = len(lines) - SHOWN_LINES
@@ -187,6 +218,23 @@ class IngestReport:
 
     def _notices(self) -> list[Text]:
         return [Text(f"note: {notice}") for notice in self.notices]
+
+
+def format_files(count: int) -> str:
+    """A number of files in words."""
+    return f"{count} file{'s' if count != 1 else ''}"
+
+
+def _kind_of(note: str) -> tuple[str, int]:
+    """Split a note into its kind, in words alike for one and several, and its count, 1 where it has none."""
+    clause = re.split(r", (?:at|the first at) line|: | \(line", note)[0]
+    number = re.search(r"(?<![\w.])\d[\d,]*(?![\w.])", clause)
+    if number is None:
+        return clause, 1
+    kind = re.sub(
+        r"\b(epoch|line|record|satellite|code|value|time)s?\b", r"\1s", clause.replace(number[0], "", 1)
+    )
+    return " ".join(kind.split()), int(number[0].replace(",", ""))
 
 
 def format_epoch(nanoseconds: int) -> str:

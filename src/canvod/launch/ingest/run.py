@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from canvod.launch.errors import DependencyError, InputError, StoreError
 from canvod.launch.ingest.accounts import Run, Written, account, file_records, skip_known
 from canvod.launch.ingest.group import (
+    FileRecord,
     GroupState,
     append_records,
     check_group_name,
@@ -24,7 +26,8 @@ from canvod.launch.ingest.group import (
 )
 from canvod.launch.ingest.layout import FileAxes, make_batches, make_layout
 from canvod.launch.ingest.progress import IngestProgress
-from canvod.launch.ingest.report import IngestReport, format_epoch
+from canvod.launch.ingest.report import IngestReport, format_epoch, format_files
+from canvod.launch.ingest.stations import check_markers, check_names
 from canvod.launch.ingest.store import (
     CommitConflictError,
     Owner,
@@ -53,7 +56,11 @@ class IngestOptions(Protocol):
 
     @property
     def reader(self) -> str:
-        """``auto``, ``canvod`` or ``georinex``."""
+        """Name of a reader that is installed where the files are read, such as ``rinex``."""
+
+    @property
+    def mixed_stations(self) -> bool:
+        """Whether files of several stations may be stored in one group."""
 
     @property
     def chunk_epochs(self) -> int | None:
@@ -120,7 +127,8 @@ def ingest(
     Raises
     ------
     InputError
-        If there are no files, or store or group cannot be used; nothing has been read then.
+        If there are no files, or these are of several stations by their names, or store or group cannot be
+        used; nothing has been read then.
     DependencyError
         If the workers do not have the reader.
     ClusterError, StoreError
@@ -142,12 +150,19 @@ def ingest(
         )
     state = _stored_state(path, group)
     check_variables(state, group, settings.variables)
+    if not settings.mixed_stations:
+        check_names(run.paths, [record.path for record in state.records] if state is not None else ())
     workers = runner.n_workers
     try:
         skip_known(run, state.records if state is not None else ())
         committed = _Committed(_extent(state))
         if run.read:
-            run.reader = _resolve_reader(settings.reader, runner.readers())
+            run.reader = settings.reader
+            if problem := runner.reader_problem(settings.reader):
+                raise DependencyError(
+                    f"the workers cannot read with ingest.reader {settings.reader!r}: {problem}",
+                    hint="install it where the workers run, or write ingest.reader: rinex",
+                )
             progress.watch(runner.memory)
             with run.timed("read"):
                 _read(run, runner, settings, progress)
@@ -169,19 +184,6 @@ def _extent(state: GroupState | None) -> tuple[int, int, int | None, int | None]
         return 0, 0, None, None
     epoch = state.axes.epoch
     return len(epoch), len(state.axes.sid), int(epoch[0]), int(epoch[-1])
-
-
-def _resolve_reader(choice: str, available: Sequence[str]) -> str:
-    if choice == "auto" and available:
-        return available[0]
-    if choice in available:
-        return choice
-    wanted = "no reader" if choice == "auto" else f"no reader {choice!r}"
-    raise DependencyError(
-        f"the workers have {wanted}; they have {', '.join(available) or 'none at all'}",
-        hint="install canvod-readers (Python 3.14 or newer) or georinex where the workers run, "
-        "or set ingest.reader to one that they have",
-    )
 
 
 def _read(run: Run, runner: TaskRunner, settings: IngestOptions, progress: IngestProgress) -> None:
@@ -244,6 +246,16 @@ def _attempt(
     good = {number: summary for number, summary in run.summaries.items() if summary.failure is None}
     state = _stored_state(path, group)  # again: another run may have committed while this one was reading
     check_variables(state, group, settings.variables)
+    if not settings.mixed_stations:
+        others = check_markers(
+            good, [record.station for record in state.records] if state is not None else ()
+        )
+        for number, reason in others.items():
+            del good[number], run.summaries[number]
+            run.fail(run.read[number], reason)
+            progress.say(f"failed: {run.read[number]}: {reason}")
+        if not good:
+            return _Committed(_extent(state))
     sizes = state.variables if state is not None else item_sizes(settings.variables)
     layout = make_layout(
         [FileAxes(number, run.read[number], summary.epoch, summary.sid) for number, summary in good.items()],
@@ -255,7 +267,7 @@ def _attempt(
     before = store.disk_bytes()
     with run.timed("write"):
         session = store.writer()
-        attributes = _attributes(group, run.reader)
+        attributes = _attributes(group)
         write_axes(
             session.store,
             group,
@@ -283,7 +295,8 @@ def _attempt(
     with run.timed("commit"):
         progress.begin("commit", 1, "commits")
         store.merge(session, forks)
-        append_records(session.store, group, file_records(run, good, written))
+        records = file_records(run, good, written)
+        append_records(session.store, group, records)
         snapshot_id = store.commit(
             session,
             f"Ingest {n_files} files into {group}: {stored} epochs",
@@ -300,15 +313,27 @@ def _attempt(
         )
         progress.advance()
     extent = len(layout.epoch), len(layout.sid), int(layout.epoch[0]), int(layout.epoch[-1])
-    notices: tuple[str, ...] = ()
+    notices = _differences([*(state.records if state is not None else ()), *records])
     if state is not None and settings.chunk_epochs not in (None, layout.chunk_epochs):
-        notices = (
-            (
-                f"ingest.chunk_epochs is {settings.chunk_epochs}; the group keeps the {layout.chunk_epochs} "
-                "epochs a chunk that it was made with"
-            ),
+        notices.append(
+            f"ingest.chunk_epochs is {settings.chunk_epochs}; the group keeps the {layout.chunk_epochs} "
+            "epochs a chunk that it was made with"
         )
-    return _Committed(extent, snapshot_id, store.disk_bytes() - before, notices)
+    return _Committed(extent, snapshot_id, store.disk_bytes() - before, tuple(notices))
+
+
+def _differences(records: Sequence[FileRecord]) -> list[str]:
+    """What is not alike in all files of a group: readers, stations."""
+    found = []
+    for what, of, values in (
+        ("were read by different readers", "by", [record.reader for record in records]),
+        ("are of different stations", "of", [record.station for record in records]),
+    ):
+        counts = Counter(filter(None, values))
+        if len(counts) > 1:
+            told = ", ".join(f"{format_files(count)} {of} {name}" for name, count in counts.most_common())
+            found.append(f"the files of this group {what}: {told}")
+    return found
 
 
 def _software() -> dict[str, str]:
@@ -321,16 +346,15 @@ def _software() -> dict[str, str]:
     return found
 
 
-def _attributes(group: str, reader: str) -> dict[str, Any]:
+def _attributes(group: str) -> dict[str, Any]:
     software = " ".join(f"{name}/{number}" for name, number in _software().items())
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "Conventions": "CF-1.11",
         "title": f"GNSS observations of {group}",
-        "source": f"observation files of a GNSS receiver, read with {reader}",
+        "source": "observation files of a GNSS receiver; the group files says what has read each of them",
         "history": f"{now} made by canvod-launch ingest; every later change is a snapshot of the store",
         "software": software,
-        "reader": reader,
     }
 
 

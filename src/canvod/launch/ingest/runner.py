@@ -47,8 +47,8 @@ class TaskRunner(Protocol):
     def n_workers(self) -> int:
         """Workers that there are now, at least 1."""
 
-    def readers(self) -> tuple[str, ...]:
-        """Readers that the workers can import, in order of preference."""
+    def reader_problem(self, reader: str) -> str | None:
+        """Why the workers cannot use a reader; None if they can."""
 
     def read(
         self, paths: Sequence[str], reader: str, variables: Sequence[str]
@@ -111,7 +111,7 @@ class DaskRunner:
         self._client: Any = client  # its methods have no types
         self._explain_death = explain_death
         self._paths: list[str] = []
-        self._options: tuple[str, tuple[str, ...]] = ("auto", ())
+        self._options: tuple[str, tuple[str, ...]] = ("", ())
         self._data: dict[int, Future[Any]] = {}
         self._alone: set[int] = set()
         self._peaks: dict[str, int] = {}
@@ -124,11 +124,12 @@ class DaskRunner:
     def _workers(self) -> list[dict[str, Any]]:
         return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
 
-    def readers(self) -> tuple[str, ...]:
-        """Readers that a worker can import, in order of preference."""
-        future = self._submit(tasks.worker_readers)
+    def reader_problem(self, reader: str) -> str | None:
+        """Why a worker cannot use a reader; None if it can."""
+        future = self._submit(tasks.reader_problem, reader)
         with self._watched([future]):
-            return tuple(self._result(future))
+            problem: str | None = self._result(future)
+        return problem
 
     @contextmanager
     def _watched(self, futures: Iterable[Future[Any]]) -> Iterator[None]:

@@ -68,6 +68,10 @@ class FileSummary:
         Where it was read, and the most resident memory that this process has had so far.
     notes : tuple of str
         What the reader left out of the file.
+    station : str
+        MARKER NAME.
+    reader : str
+        What has read it, with its version and that of Python.
     failure : Failure or None
         Why there are no data.
     """
@@ -84,6 +88,8 @@ class FileSummary:
     pid: int = 0
     peak_memory_bytes: int = 0
     notes: tuple[str, ...] = ()
+    station: str = ""
+    reader: str = ""
     failure: Failure | None = None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
@@ -23,6 +24,15 @@ from typing import Any
 
 import numpy as np
 
+from canvod.launch.readers import (
+    VARIABLES,
+    NoReaderError,
+    Observations,
+    UnreadableFileError,
+    find_reader,
+    read_observations,
+    reader_version,
+)
 from canvod.launch.runtime.merge import Columns, merge_chunk
 from canvod.launch.runtime.messages import (
     OLD,
@@ -36,14 +46,6 @@ from canvod.launch.runtime.messages import (
     WriteBatch,
     WriteFailedError,
     WriteResult,
-)
-from canvod.launch.runtime.observations import (
-    VARIABLE_DTYPES,
-    NoReaderError,
-    Observations,
-    UnreadableFileError,
-    available_readers,
-    read_observations,
 )
 
 ALONE_ATTEMPTS = 2
@@ -59,20 +61,6 @@ def worker_name() -> str:
         except ValueError:
             pass
     return f"process-{os.getpid()}"
-
-
-def scratch_dir() -> str | None:
-    """Folder for compressed files while they are read: the Dask worker's own, else the system's default.
-
-    ``/tmp`` of a container is a small tmpfs that counts against the cap.
-    """
-    distributed = sys.modules.get("distributed")
-    if distributed is not None:
-        try:
-            return str(distributed.get_worker().local_directory)
-        except ValueError:
-            pass
-    return None
 
 
 def peak_memory_bytes() -> int:
@@ -92,9 +80,13 @@ def worker_peak(dask_worker: Any) -> tuple[str, int]:
     return str(dask_worker.name), peak_memory_bytes()
 
 
-def worker_readers() -> tuple[str, ...]:
-    """Readers that this worker can import, in order of preference."""
-    return available_readers()
+def reader_problem(reader: str) -> str | None:
+    """Why this worker cannot use a reader; None if it can."""
+    try:
+        find_reader(reader)
+    except NoReaderError as exc:
+        return _one_line(exc)
+    return None
 
 
 def read_file(  # noqa: PLR0911 - one for each way to fail
@@ -107,7 +99,7 @@ def read_file(  # noqa: PLR0911 - one for each way to fail
     path : str
         The file.
     reader : str
-        ``auto``, ``canvod`` or ``georinex``.
+        Name of a reader that is installed here.
     variables : sequence of str
         Variables to read.
 
@@ -120,13 +112,11 @@ def read_file(  # noqa: PLR0911 - one for each way to fail
     try:
         # Before reading, so that a file that grows meanwhile is taken for changed by the next run.
         stat = Path(path).stat()
-        with Path(path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as exc:
         return _failed(path, "missing", f"cannot be opened: {exc.strerror or exc}", started)
-    known: dict[str, Any] = {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "digest": digest}
+    known: dict[str, Any] = {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     try:
-        observations = read_observations(path, reader, tuple(variables), scratch_dir=scratch_dir())
+        observations = read_observations(path, tuple(variables), reader)
     except UnreadableFileError as exc:
         return _failed(path, "unreadable", exc.reason, started, **known)
     except NoReaderError as exc:
@@ -139,38 +129,54 @@ def read_file(  # noqa: PLR0911 - one for each way to fail
         return _failed(
             path, "error", f"the reader failed: {type(exc).__name__}: {_one_line(exc)}", started, **known
         )
-    problem = _problem(observations, variables)
+    try:
+        problem = _problem(observations, variables)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        problem = "error", f"the reader gave no observations: {type(exc).__name__}: {_one_line(exc)}"
     if problem is not None:
         return _failed(path, *problem, started, **known)
-    data = {name: np.asarray(observations.variables[name], dtype=VARIABLE_DTYPES[name]) for name in variables}
+    data = {name: np.asarray(observations.variables[name], dtype=VARIABLES[name]) for name in variables}
     summary = FileSummary(
         path=path,
         epoch=np.asarray(observations.epoch, dtype=np.int64),
         sid=tuple(observations.sid),
         data_bytes=sum(values.nbytes for values in data.values()),
         notes=tuple(observations.notes),
+        station=" ".join(observations.station.split()),
+        reader=f"{reader} ({reader_version(reader)}, Python {'.'.join(platform.python_version_tuple()[:2])})",
+        digest=observations.digest or _digest(path, stat),
         **_where(started),
         **known,
     )
     return FileResult(summary, data)
 
 
+def _digest(path: str, stat: os.stat_result) -> str:
+    """SHA-256 of a file; empty where it is not as it was, and never taken for a known one."""
+    try:
+        with Path(path).open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        now = Path(path).stat()
+    except OSError:
+        return ""
+    return digest if (now.st_size, now.st_mtime_ns) == (stat.st_size, stat.st_mtime_ns) else ""
+
+
 def _problem(observations: Observations, variables: Sequence[str]) -> tuple[FailureKind, str] | None:
     """What makes observations unfit to be stored; a reader's fault must not damage a store."""
-    epoch = observations.epoch
+    epoch, sid = np.asarray(observations.epoch, dtype=np.int64), observations.sid
     if len(epoch) == 0:
         return "empty", "holds no epochs"
-    if len(observations.sid) == 0:
+    if len(sid) == 0:
         return "empty", f"holds no observations of {', '.join(variables)}"
     if np.any(np.diff(epoch) <= 0):
         return "error", "the reader gave epochs that do not increase"
-    shape = (len(epoch), len(observations.sid))
+    if len(set(sid)) < len(sid) or any(name.count("|") != 2 for name in sid):
+        return "error", "the reader gave signals that are not sv|band|code, each once"
+    shape = (len(epoch), len(sid))
     for name in variables:
-        if observations.variables[name].shape != shape:
-            return (
-                "error",
-                f"the reader gave {name} of shape {observations.variables[name].shape}, not {shape}",
-            )
+        if (given := np.shape(observations.variables[name])) != shape:
+            return "error", f"the reader gave {name} of shape {given}, not {shape}"
     return None
 
 
@@ -224,7 +230,7 @@ def read_file_alone(
         With a failure of the kind ``killed`` where the process died, saying by which signal.
     """
     started = time.perf_counter()
-    request = pickle.dumps((path, reader, tuple(variables), memory_limit_bytes, scratch_dir()))
+    request = pickle.dumps((path, reader, tuple(variables), memory_limit_bytes))
     # By name and not with -m, which would pickle the result as a class of __main__.
     code = "from canvod.launch.runtime.tasks import read_for_parent; read_for_parent()"
     search = [os.environ.get("PYTHONPATH", ""), *sys.path]
@@ -255,14 +261,12 @@ def read_for_parent() -> None:
     """Be the child of `read_file_alone`: request on stdin, pickled result on stdout."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a reader prints must not mix with the answer
-    path, reader, variables, memory_limit_bytes, scratch = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from our own process
+    path, reader, variables, memory_limit_bytes = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from our own process
     if memory_limit_bytes is not None and sys.platform == "linux":
         import resource
 
         # RLIMIT_DATA and not RLIMIT_AS: libraries reserve address space that they never use.
         resource.setrlimit(resource.RLIMIT_DATA, (memory_limit_bytes, memory_limit_bytes))
-    if scratch is not None:
-        os.environ["TMPDIR"] = scratch
     with answer:
         answer.write(pickle.dumps(read_file(path, reader, variables)))
 

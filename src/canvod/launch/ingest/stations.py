@@ -1,0 +1,123 @@
+"""Whose files these are: a group holds one station, unless more are wanted.
+
+Names of files tell it before anything starts: the nine characters of a long name (ROSA00AUT), the first four
+of a short one (rosa). What the file itself says, its MARKER NAME, is known when it is read. The two are never
+compared with each other, since a marker is whatever somebody has typed in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from canvod.launch.errors import InputError
+from canvod.launch.ingest.discover import station_of
+from canvod.launch.ingest.report import format_files
+
+if TYPE_CHECKING:
+    from canvod.launch.runtime.messages import FileSummary
+
+_SHORT: Final = 4
+_LONG: Final = 9
+
+WANTED: Final = "--mixed-stations (ingest.mixed_stations: true)"
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two names are those of one station.
+
+    Examples
+    --------
+    >>> is_same("rosa", "ROSA00AUT"), is_same("ROSA00AUT", "ROSA01AUT")
+    (True, False)
+    """
+    short, long = sorted((one.casefold(), other.casefold()), key=len)
+    return short == long or (len(short) == _SHORT and len(long) == _LONG and long.startswith(short))
+
+
+def check_names(paths: Iterable[str], stored: Iterable[str] = ()) -> None:
+    """Refuse files of several stations, or of another one than those that are stored, by their names.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Files to read.
+    stored : iterable of str
+        Files that the group holds.
+
+    Raises
+    ------
+    InputError
+        If names tell of several stations; names that tell of none are left alone.
+    """
+    found = _by_station(paths)
+    known = [station for station in map(station_of, stored) if station]
+    if known:
+        new = {name: files for name, files in found.items() if not any(is_same(name, old) for old in known)}
+        if new:
+            raise InputError(
+                f"by their names the files of the group are of station {_listed(dict.fromkeys(known))}, and "
+                f"these of {_told(new)}",
+                hint=f"name another group, or allow several stations with {WANTED}",
+            )
+    # Of ROSA00AUT and rosa, one is enough.
+    several = {
+        name: files
+        for name, files in found.items()
+        if len(name) == _LONG or not any(is_same(name, other) for other in found if other != name)
+    }
+    if len(several) > 1 and not known:
+        raise InputError(
+            f"these files are of {len(several)} stations by their names: {_told(several)}; a group holds one",
+            hint=f"ingest each into a group of its own, or allow several stations with {WANTED}",
+        )
+
+
+def check_markers(good: Mapping[int, FileSummary], stored: Iterable[str]) -> dict[int, str]:
+    """Find the files whose MARKER NAME is another one than the group's.
+
+    Parameters
+    ----------
+    good : mapping of int to FileSummary
+        What was read.
+    stored : iterable of str
+        Stations that the group holds. Where there are none, it is to hold that of most of the files.
+
+    Returns
+    -------
+    dict of int to str
+        Why each of these files is not stored.
+    """
+    known = [station for station in stored if station]
+    if not known:
+        in_time = sorted(good.values(), key=lambda summary: (int(summary.epoch[0]), summary.path))
+        counts = Counter(summary.station for summary in in_time if summary.station)
+        known = [counts.most_common(1)[0][0]] if counts else []
+    if not known:
+        return {}
+    return {
+        number: f"its MARKER NAME is {summary.station}, and the group's {_listed(dict.fromkeys(known))}; "
+        f"name another group, or allow several stations with {WANTED}"
+        for number, summary in good.items()
+        if summary.station and not any(is_same(summary.station, station) for station in known)
+    }
+
+
+def _by_station(paths: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        if station := station_of(path):
+            found.setdefault(station.upper(), []).append(path)
+    return dict(sorted(found.items()))
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+
+
+def _told(found: Mapping[str, Sequence[str]]) -> str:
+    return _listed(
+        f"{name} ({format_files(len(files))}, such as {files[0]})" for name, files in found.items()
+    )
