@@ -348,6 +348,7 @@ def test_the_report_is_json_and_a_table(tmp_path, invalid):
     values = json.loads(report.to_json())
     assert values["counts"] == {"stored": 2, "skipped": 0, "failed": 1}
     assert values["first_epoch_gps"] == "2025-01-01T00:00:00"
+    assert "first_epoch" not in values
     assert values["exit_status"] == 3
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(report)

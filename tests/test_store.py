@@ -178,8 +178,18 @@ def test_show_prints_a_tree_or_json(store, capsys):
     assert "20 epochs, 2025-01-01T00:00:00 to 2025-01-01T00:01:35 GPS time" in shown
     assert "5 signals: C 1, E 1, G 2, R 1" in shown
     assert main(["store", "show", str(store), "--json"]) == ExitStatus.OK
-    group = json.loads(capsys.readouterr().out)["groups"][0]
-    assert (group["path"], group["first_epoch_gps"]) == (GROUP, "2025-01-01T00:00:00")
+    values = json.loads(capsys.readouterr().out)
+    (group,) = values["groups"]
+    assert group["path"] == GROUP
+    assert (group["first_epoch_gps"], group["last_epoch_gps"]) == (
+        "2025-01-01T00:00:00",
+        "2025-01-01T00:01:35",
+    )
+    newest, oldest = values["snapshots"]
+    assert datetime.strptime(newest["written_at"], "%Y-%m-%dT%H:%M:%S%z") <= datetime.now(UTC)
+    # As the ingest says it, and nothing of what Icechunk notes for itself.
+    assert newest["metadata"].items() >= {"first_epoch_gps": "2025-01-01T00:00:00", "files": 2}.items()
+    assert not oldest["metadata"]
 
 
 def test_plot_draws_in_the_terminal_and_as_png(store, tmp_path, capsys):

@@ -13,7 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from canvod.launch.ingest.group import FORMAT_KEY
-from canvod.launch.ingest.report import format_epoch
+from canvod.launch.ingest.report import format_epoch, with_iso_epochs
 from canvod.launch.ingest.store import Snapshot, open_repository
 from canvod.launch.units import format_bytes
 
@@ -74,12 +74,12 @@ class StoreTree:
     """The newest commits."""
 
     def to_json(self) -> str:
-        """Everything as JSON; times in ISO 8601 beside the nanoseconds, as in the report of an ingest."""
+        """Everything as JSON; times in ISO 8601."""
         values = asdict(self)
-        for group in values["groups"]:
-            for name in ("first_epoch", "last_epoch"):
-                group[f"{name}_gps"] = None if group[name] is None else format_epoch(group[name])
-        return json.dumps(values, indent=2, default=str)
+        values["groups"] = [with_iso_epochs(group) for group in values["groups"]]
+        for snapshot in values["snapshots"]:
+            snapshot["written_at"] = f"{snapshot['written_at']:%Y-%m-%dT%H:%M:%SZ}"
+        return json.dumps(values, indent=2)
 
     def __rich__(self) -> RenderableType:
         """The tree that ``canvod-launch store show`` prints."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -145,14 +145,11 @@ class IngestReport:
         return ExitStatus.SOME_FAILED if self.failed else ExitStatus.OK
 
     def to_json(self) -> str:
-        """Everything, as JSON; times in ISO 8601 beside the nanoseconds."""
-        values = asdict(self)
-        values |= {
+        """Everything, as JSON; times in ISO 8601."""
+        values = with_iso_epochs(asdict(self)) | {
             "counts": {status: len(self.of(status)) for status in ("stored", "skipped", "failed")},
             "overlapping_epochs": self.overlapping_epochs,
             "notes_by_kind": {kind: asdict(count) for kind, count in self.notes_by_kind.items()},
-            "first_epoch_gps": None if self.first_epoch is None else format_epoch(self.first_epoch),
-            "last_epoch_gps": None if self.last_epoch is None else format_epoch(self.last_epoch),
             "exit_status": int(self.exit_status),
         }
         return json.dumps(values, indent=2)
@@ -235,6 +232,21 @@ def _kind_of(note: str) -> tuple[str, int]:
         r"\b(epoch|line|record|satellite|code|value|time)s?\b", r"\1s", clause.replace(number[0], "", 1)
     )
     return " ".join(kind.split()), int(number[0].replace(",", ""))
+
+
+def with_iso_epochs(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``first_epoch`` and ``last_epoch`` for JSON: in ISO 8601, and with the time scale in their names.
+
+    Examples
+    --------
+    >>> with_iso_epochs({"epochs": 1, "first_epoch": 1735689600000000000, "last_epoch": None})
+    {'epochs': 1, 'first_epoch_gps': '2025-01-01T00:00:00', 'last_epoch_gps': None}
+    """
+    written = dict(values)
+    for name in ("first_epoch", "last_epoch"):
+        epoch = written.pop(name)
+        written[f"{name}_gps"] = None if epoch is None else format_epoch(epoch)
+    return written
 
 
 def format_epoch(nanoseconds: int) -> str:

@@ -39,8 +39,10 @@ class Snapshot:
 
     id: str
     written_at: datetime
+    """UTC."""
     message: str
     metadata: Mapping[str, Any]
+    """Without what Icechunk notes there for itself."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ class Store:
             for info in self._repository.ancestry(branch=BRANCH):
                 if limit is not None and len(found) == limit:
                     break
-                found.append(Snapshot(info.id, info.written_at, info.message, dict(info.metadata)))
+                metadata = {name: value for name, value in info.metadata.items() if name[:2] != "__"}
+                found.append(Snapshot(info.id, info.written_at, info.message, metadata))
         return found
 
     def collect_garbage(self, older_than: datetime) -> Garbage:
