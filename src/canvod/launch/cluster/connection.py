@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from canvod.launch.cluster.versions import CLIENT_PACKAGES, install_command, version_differences
+from canvod.launch.cluster.versions import CLIENT_PACKAGES, install_versions, version_differences
 from canvod.launch.errors import ClusterError, ConfigError, VersionMismatchError
 from canvod.launch.plan.naming import own_python
 
@@ -141,7 +141,7 @@ def check_versions(
     versions = {name: theirs[name] for name in names if name != "python" and theirs.get(name)}
     steps = [] if "python" not in names else [f"use Python {'.'.join(theirs['python'].split('.')[:2])} here"]
     if versions:
-        steps.append(install_command(versions))
+        steps.append(install_versions(versions))
     hint = f"to go with the cluster: {'; '.join(steps)}"
     if compose:
         hint += (

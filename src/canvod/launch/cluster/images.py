@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.versions import install_command, installed_differences, locked_versions
+from canvod.launch.cluster.versions import install_versions, installed_differences, locked_versions
 from canvod.launch.errors import VersionMismatchError
 from canvod.launch.images.build import build_images
 from canvod.launch.images.context import read_context
@@ -77,7 +77,7 @@ def require_same_versions(
         raise VersionMismatchError(
             "This environment and the images of scheduler and workers differ; nothing was started:\n"
             + "\n".join(f"    {name}: here {own}, images {theirs}" for name, own, theirs in found),
-            hint=f"install the images' versions here: {install_command({name: v for name, _, v in found})}; "
+            hint=f"install the images' versions here: {install_versions({name: v for name, _, v in found})}; "
             "or set launch.backend: process",
         )
 

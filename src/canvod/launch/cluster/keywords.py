@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from canvod.launch.cluster.dask_settings import import_settings
-from canvod.launch.errors import ConfigError, DependencyError
+from canvod.launch.errors import ConfigError, DependencyError, install_command
 from canvod.launch.units import GIB
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def require_dask() -> None:
     if find_spec("distributed") is None or find_spec("dask") is None:
         raise DependencyError(
             "DaskClusterManager needs the packages dask and distributed, which are not installed here.",
-            hint="pip install dask distributed; canvod-launch ingest works without them, without limits",
+            hint=f"{install_command('dask', 'distributed')}; "
+            "canvod-launch ingest works without them, without limits",
         )
     import_settings()
 

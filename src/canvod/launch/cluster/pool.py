@@ -41,7 +41,7 @@ THREAD_VARIABLES: Final = (
 
 NOTICE: Final = (
     "Dask is not installed, so a process pool runs the tasks: memory limits, cpusets and the restart of "
-    "workers that outgrow their memory need Dask (pip install dask distributed)"
+    "workers that outgrow their memory need Dask (the packages dask and distributed)"
 )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from packaging.markers import Marker
 
+from canvod.launch.errors import install_command
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -128,16 +130,16 @@ def _installed(name: str) -> str:
         return ABSENT
 
 
-def install_command(versions: Mapping[str, str]) -> str:
+def install_versions(versions: Mapping[str, str]) -> str:
     """Write the command that installs some versions; of this package, what is known of it.
 
     Examples
     --------
-    >>> install_command({"dask": "1.0", "zarr": "3.0"})
-    'uv pip install dask==1.0 zarr==3.0'
+    >>> install_versions({"dask": "1.0", "zarr": "3.0"}).endswith(" dask==1.0 zarr==3.0")
+    True
     """
     pins = (f"{'canvod-launch' if name == OWN else name}=={number}" for name, number in versions.items())
-    return f"uv pip install {' '.join(pins)}"
+    return install_command(*pins)
 
 
 def _version(packages: Mapping[str, str | None], package: str) -> str:

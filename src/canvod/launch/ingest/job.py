@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canvod.launch.errors import DependencyError
+from canvod.launch.errors import DependencyError, install_command
 from canvod.launch.ingest.access import check_inputs_readable, check_store_access, check_store_writable
 from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
@@ -224,7 +224,8 @@ class IngestJob:
             raise DependencyError(
                 "Containers, and a scheduler of one's own, need the packages dask and distributed, which are "
                 "not installed here.",
-                hint="pip install dask distributed, or leave out launch.backend and scheduler_address",
+                hint=f"{install_command('dask', 'distributed')}, "
+                "or leave out launch.backend and scheduler_address",
             )
         plan = make_plan(self.settings, read_inventory(), backend="pool", name="pool")
         self._before_start(plan)
