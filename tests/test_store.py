@@ -9,14 +9,12 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 
 from canvod.launch.cli import main
 from canvod.launch.errors import ExitStatus, InputError, StoreError
 from canvod.launch.ingest.access import check_store_access
 from canvod.launch.ingest.contents import store_tree
-from canvod.launch.ingest.picture import make_picture, render_picture
 from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.store import (
     clean_store,
@@ -190,33 +188,6 @@ def test_show_prints_a_tree_or_json(store, capsys):
     # As the ingest says it, and nothing of what Icechunk notes for itself.
     assert newest["metadata"].items() >= {"first_epoch_gps": "2025-01-01T00:00:00", "files": 2}.items()
     assert not oldest["metadata"]
-
-
-def test_plot_draws_in_the_terminal_and_as_png(store, tmp_path, capsys):
-    """``store plot`` draws a line for each kind of signal; --output writes a PNG."""
-    assert main(["store", "plot", str(store), "--group", GROUP]) == ExitStatus.OK
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Mean SNR (dBHz) of the satellites with each signal"
-    assert [line.split(" ")[0] for line in lines[1:5]] == ["C", "E", "G", "R"]
-    pytest.importorskip("matplotlib")
-    assert (
-        main(["store", "plot", str(store), "--group", GROUP, "-o", str(tmp_path / "x.png")]) == ExitStatus.OK
-    )
-    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_picture_averages_what_was_observed(store):
-    """Each cell is the mean of its kind of signal in its bin, and NaN where nothing was seen."""
-    dataset = open_group(store, GROUP).compute(scheduler="sync")
-    picture = make_picture(dataset, bins=4)
-    row = picture.labels.index("G L1|C")
-    gps = dataset.SNR.values[:5, [str(sid).startswith("G") for sid in dataset.sid.values]]
-    assert picture.values[row, 0] == pytest.approx(np.nanmean(gps))
-    assert picture.values.shape == (4, 4)
-    assert not picture.sampled
-    assert "█" in render_picture(picture, color=True).plain
-    with pytest.raises(InputError, match="the group holds no Phase; it holds SNR"):
-        make_picture(dataset, "Phase")
 
 
 def test_gc_says_what_it_removed(store, capsys):

@@ -6,7 +6,10 @@ grouped by what a caller would do about them, and each carries the exit status t
 
 from __future__ import annotations
 
+import shlex
+import sys
 from enum import IntEnum
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -89,6 +92,31 @@ class KeysError(LaunchError):
 
 class DependencyError(LaunchError):
     """An optional package is needed and not installed."""
+
+
+def install_command(*packages: str) -> str:
+    """Give the command that installs packages where this program runs, for a hint.
+
+    Parameters
+    ----------
+    *packages : str
+        As pip takes them, such as ``canvod-launch[plot]``.
+
+    Returns
+    -------
+    str
+        With pip where this environment has it, else with uv, which needs none.
+    """
+    from importlib.util import find_spec
+    from shutil import which
+
+    if find_spec("pip") is not None:
+        return shlex.join([sys.executable, "-m", "pip", "install", *packages])
+    # In the environments of the Makefile uv is found beside Python, or where the Makefile keeps its own.
+    prefix = Path(sys.prefix)
+    kept = [*prefix.glob("bin/uv"), *prefix.parent.glob(".cache/uv-*/bin/uv")]
+    uv = "uv" if which("uv") or not kept else str(kept[0])
+    return shlex.join([uv, "pip", "install", "--python", sys.executable, *packages])
 
 
 class ClusterNotFoundError(LaunchError):

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from canvod.launch.cli.options import JsonOption, examples
+from canvod.launch.cli.progress import delayed_bar
 from canvod.launch.errors import InputError
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from canvod.launch.simulate import Position, SimulationReport
-    from canvod.launch.simulate.campaign import Progress
-
-PROGRESS_AFTER_S = 2.0
-"""A progress bar appears when the work takes longer than this."""
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +73,7 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
     from canvod.launch.simulate.campaign import DEFAULT_POSITION
     from canvod.launch.simulate.campaign import simulate as write_campaign
 
-    with _progress() as report_progress:
+    with delayed_bar("simulating", "files") as report_progress:
         report = write_campaign(
             directory,
             hours=hours,
@@ -153,35 +146,3 @@ def render_json(report: SimulationReport) -> str:
         },
         indent=2,
     )
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show a progress bar on a terminal's standard error once the work takes longer than two seconds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    bar = Bar(
-        TextColumn("simulating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("files"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("simulating", total=None)
-    began = time.monotonic()
-
-    def report_progress(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-        if time.monotonic() - began > PROGRESS_AFTER_S:
-            bar.start()
-
-    try:
-        yield report_progress
-    finally:
-        bar.stop()

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         "plot",
         help="Draw the mean SNR of each kind of signal over time, in the terminal or as a PNG file.",
         epilog=examples(
-            "canvod-launch store plot /data/store --group rosalia/reference_01",
+            "canvod-launch store plot /data/store",
             "canvod-launch store plot /data/store --group rosalia/canopy_01 --output snr.png",
         ),
     )(plot)
@@ -68,8 +68,13 @@ def show(path: StoreArgument, json_output: JsonOption = False) -> None:
 def plot(
     path: StoreArgument,
     group: Annotated[
-        str, typer.Option(metavar="GROUP", help="Group, such as rosalia/reference_01.", show_default=False)
-    ],
+        str | None,
+        typer.Option(
+            metavar="GROUP",
+            help="Group, such as rosalia/reference_01; else the only one of the store.",
+            show_default=False,
+        ),
+    ] = None,
     variable: Annotated[str, typer.Option(metavar="NAME", help="Variable to draw.")] = "SNR",
     output: Annotated[
         Path | None,
@@ -85,17 +90,20 @@ def plot(
     """Draw a variable over time."""
     from rich.console import Console
 
-    from canvod.launch.ingest.picture import make_picture, render_picture, save_png
-    from canvod.launch.ingest.read import open_group
+    from canvod.launch.cli.progress import delayed_bar
+    from canvod.launch.ingest.picture import make_picture, render_picture, require_matplotlib, save_png
+    from canvod.launch.ingest.read import open_arrays
 
-    console = Console(highlight=False, soft_wrap=True)
-    dataset = open_group(path, group)
     if output is not None:
-        console.print(f"Written: {save_png(make_picture(dataset, variable, bins=400), output)}")
-        return
-    room = max(20, min(console.width, 160) - 12)
-    picture = make_picture(dataset, variable, bins=room)
-    console.print(render_picture(picture, color=console.color_system is not None))
+        require_matplotlib()
+    console = Console(highlight=False, soft_wrap=True)
+    bins = 400 if output is not None else max(20, min(console.width, 160) - 12)
+    with delayed_bar("reading", "blocks") as progress:
+        picture = make_picture(open_arrays(path, group), variable, bins=bins, progress=progress)
+    if output is not None:
+        console.print(f"Written: {save_png(picture, output)}")
+    else:
+        console.print(render_picture(picture, color=console.color_system is not None))
 
 
 def collect(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import zarr
 
 from canvod.launch.errors import InputError
-from canvod.launch.ingest.store import open_repository
+from canvod.launch.ingest.store import open_repository, store_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,14 +94,39 @@ def open_group(path: str | os.PathLike[str], group: str) -> xr.Dataset:
     except (FileNotFoundError, zarr.errors.ContainsArrayError):
         dataset = xr.Dataset()
     if not dataset.variables:
-        raise InputError(
-            f"{repository.path} holds no group {group!r}; it holds {_groups(session.store)}",
-            hint="`canvod-launch store show PATH` shows what is in them",
-        )
+        raise _no_group(repository.path, group, group_names(session.store))
     return dataset
 
 
-def _groups(store: icechunk.IcechunkStore) -> str:
+def open_arrays(path: str | os.PathLike[str], group: str | None = None) -> zarr.Group:
+    """Open a group as zarr does, without xarray and Dask, whose import takes seconds.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    group : str, optional
+        Path of the group; by default the only one of the store.
+
+    Raises
+    ------
+    InputError
+        If there is no such store or group, or several of which none is named.
+    """
+    store = open_store(path)
+    names = group_names(store)
+    wanted = names[0] if group is None and len(names) == 1 else group
+    if wanted is None and names:
+        raise InputError(
+            f"{store_path(path)} holds {len(names)} groups: {', '.join(names)}",
+            hint=f"choose one, such as --group {names[0]}",
+        )
+    if wanted is None or wanted.strip("/") not in names:
+        raise _no_group(store_path(path), wanted, names)
+    return zarr.open_group(store, path=wanted, mode="r")
+
+
+def group_names(store: icechunk.IcechunkStore) -> tuple[str, ...]:
     """Name the groups that hold arrays."""
     try:
         members = zarr.open_group(store, mode="r").members(max_depth=None)
@@ -109,7 +134,17 @@ def _groups(store: icechunk.IcechunkStore) -> str:
         members = ()
     arrays = {path.rpartition("/")[0] for path, node in members if isinstance(node, zarr.Array)}
     # The record of files is part of the group above.
-    return ", ".join(sorted(path for path in arrays if path.rpartition("/")[0] not in arrays)) or "none"
+    return tuple(sorted(path for path in arrays if path.rpartition("/")[0] not in arrays))
+
+
+def _no_group(path: Path, group: str | None, names: tuple[str, ...]) -> InputError:
+    wanted = "" if group is None else f" {group!r}"
+    return InputError(
+        f"{path} holds no group{wanted}; it holds {', '.join(names) or 'none'}",
+        hint="`canvod-launch store show PATH` shows what is in them"
+        if names
+        else "`canvod-launch ingest` stores files in a group",
+    )
 
 
 def _require_seen(path: Path, file: str) -> None:
