@@ -85,7 +85,8 @@ def caller(links, monkeypatch):
 
     def call(folder, *mounts, **environ):
         monkeypatch.chdir(folder)
-        shown, reason = show_current_folder(mounts, {"HOME": f"{links}/home/ada", **environ})
+        uid = int(environ.pop("uid", os.getuid()))
+        shown, reason = show_current_folder(mounts, uid, {uid}, {"HOME": f"{links}/home/ada", **environ})
         assert all(mount.read_only and mount.optional for mount in shown)
         return [mount.path for mount in shown], reason
 
@@ -124,6 +125,18 @@ def test_a_home_is_never_shown(links, caller):
         assert f"The current folder {folder} is not shown: containers have one of their own." in reason
 
 
+def test_a_folder_that_workers_may_not_look_into_is_not_shown(links, caller):
+    """As of root, whose workers are somebody else: it would close what is mounted below it."""
+    folder = links / "disks"
+    folder.chmod(0o711)
+    assert caller(folder) == ([str(folder)], "")
+    paths, reason = caller(folder, uid="12345")
+    assert not paths
+    assert "is not shown: uid 12345, as which workers run, may not look into it." in reason
+    folder.chmod(0o755)
+    assert caller(folder, uid="12345") == ([str(folder)], "")
+
+
 def test_the_home_of_who_stands_behind_root_is_not_shown_either(links, caller):
     """With sudo HOME may be root's."""
     users = {each.pw_dir: each for each in pwd.getpwall() if each.pw_dir.startswith("/var/")}
@@ -157,6 +170,7 @@ print(plan.notes[-1].text)
 @pytest.mark.parametrize(("standing", "seen"), [(False, "{} (read only)"), (True, "nothing of this host")])
 def test_a_plan_says_what_workers_see(tmp_path, monkeypatch, standing, seen):
     """The current folder is shown to a cluster that ends with its program, and not to one that stands."""
+    tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     plan = plan_here(
         load_settings(None), "x", backend="docker", current_folder=not standing, standing=standing

@@ -7,6 +7,7 @@ a folder that the user may not enter.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from canvod.launch.errors import InputError
@@ -59,6 +60,12 @@ def exists(path: str | os.PathLike[str]) -> bool:
     except OSError:
         return False
     return True
+
+
+def granted(found: os.stat_result, uid: int, groups: Collection[int]) -> int:
+    """Permission bits (rwx) that the owner, the group, or others have, whichever this user is."""
+    shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
+    return (found.st_mode >> shift) & 0o7
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:

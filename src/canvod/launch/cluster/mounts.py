@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import ConfigError, InputError
-from canvod.launch.paths import absolute, exists
+from canvod.launch.paths import absolute, exists, granted
 from canvod.launch.plan.access import can_be_seen
 from canvod.launch.plan.model import Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from canvod.launch.plan.model import ClusterPlan
 
@@ -43,13 +43,17 @@ def _names(path: str | Path) -> list[str]:
     return [name] if target == name or not can_be_seen(target) else [name, target]
 
 
-def show_current_folder(mounts: Iterable[Mount], environ: Mapping[str, str]) -> tuple[tuple[Mount, ...], str]:
+def show_current_folder(
+    mounts: Iterable[Mount], uid: int, groups: Collection[int], environ: Mapping[str, str]
+) -> tuple[tuple[Mount, ...], str]:
     """Show workers the current folder, read only, unless that would show them a whole home.
 
     Parameters
     ----------
     mounts : iterable of Mount
         What they see anyway.
+    uid, groups : int, collection of int
+        Who they are.
     environ : mapping
         Environment of the caller, whose shell may know the folder by a name with links in it (``PWD``).
 
@@ -71,6 +75,9 @@ def show_current_folder(mounts: Iterable[Mount], environ: Mapping[str, str]) -> 
         reason = "it is, or holds, a home"
     elif not can_be_seen(str(folder)):
         reason = "containers have one of their own"
+    elif uid != os.getuid() and granted(folder.stat(), uid, groups) & 0o5 != 0o5:
+        # It would even close what is mounted below it.
+        reason = f"uid {uid}, as which workers run, may not look into it"
     else:
         shown = make_mounts([named], [])
         return tuple(mount.model_copy(update={"optional": True}) for mount in shown), ""

@@ -9,6 +9,7 @@ from canvod.launch.cluster.images import image_namer
 from canvod.launch.cluster.launcher import own_labels
 from canvod.launch.cluster.mounts import describe_mounts, make_mounts, show_current_folder
 from canvod.launch.logs import get_logger
+from canvod.launch.plan.access import container_groups, container_user
 from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.model import Note
 from canvod.launch.plan.naming import installed_version
@@ -62,15 +63,19 @@ def plan_here(  # noqa: PLR0913 - what `make_plan` is told, and what this host a
     ImageError
         If files are missing that the images are built from.
     """
+    inventory = read_inventory()
     # Those of the settings once more, for what links in them lead to.
     mounts = [*make_mounts(settings.launch.read_only, settings.launch.writable), *mounts]
     reason = ""
     if current_folder and backend == "docker":
-        shown, reason = show_current_folder(mounts, os.environ)
+        user = container_user(settings, inventory, os.environ)
+        uid, gid = map(int, user.split(":"))
+        groups = {gid, *container_groups(user, inventory, engine)}
+        shown, reason = show_current_folder(mounts, uid, groups, os.environ)
         mounts += shown
     plan = make_plan(
         settings,
-        read_inventory(),
+        inventory,
         backend=backend,
         name=name,
         engine=engine,

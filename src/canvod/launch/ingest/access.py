@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.errors import InputError
 from canvod.launch.ingest.store import lock_path, store_exists, store_path
-from canvod.launch.paths import exists, is_folder
+from canvod.launch.paths import exists, granted, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ def check_store_access(path: str | os.PathLike[str], uid: int, gid: int, groups:
         found = folder.stat()
         # Workers add chunks only; the host writes all else.
         needed = 0o7 if folder in (path, path / "chunks") else 0o5
-        if uid != 0 and _granted(found, uid, all_groups) & needed != needed:
+        if uid != 0 and granted(found, uid, all_groups) & needed != needed:
             raise InputError(
                 f"{folder} belongs to {found.st_uid}:{found.st_gid} (mode {stat.S_IMODE(found.st_mode):o}), "
                 f"and the workers run as {uid}:{gid}: they could not {'write' if needed & 2 else 'read'} it",
@@ -114,11 +114,11 @@ def check_inputs_readable(
     def is_closed(folder: Path) -> bool:
         if folder not in closed:
             above = folder not in folders and folder.parent != folder and is_closed(folder.parent)
-            closed[folder] = above or not _granted(folder.stat(), uid, all_groups) & 0o1
+            closed[folder] = above or not granted(folder.stat(), uid, all_groups) & 0o1
         return closed[folder]
 
     unreadable = [
-        file for file in files if is_closed(file.parent) or not _granted(file.stat(), uid, all_groups) & 0o4
+        file for file in files if is_closed(file.parent) or not granted(file.stat(), uid, all_groups) & 0o4
     ]
     if unreadable:
         more = f" and {len(unreadable) - 1} more files" if len(unreadable) > 1 else ""
@@ -128,9 +128,3 @@ def check_inputs_readable(
             hint=f"make the files and their folders readable for them (chmod -R o+rX {folders[0]}), "
             f"or set launch.user to a user who may read them (they belong to {owner.st_uid}:{owner.st_gid})",
         )
-
-
-def _granted(found: os.stat_result, uid: int, groups: set[int]) -> int:
-    """Permission bits (rwx) that the owner, the group, or others have, whichever applies."""
-    shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
-    return (found.st_mode >> shift) & 0o7

@@ -87,7 +87,7 @@ class Content:
                 return
             raw: Any = io.BufferedReader(_Hashed(file, self._hash), BLOCK_BYTES)
             with _unpacked(raw, start, self._limit) as plain:
-                block = plain.read(BLOCK_BYTES)
+                block = plain.read(max(BLOCK_BYTES, 80))
                 if _CRINEX in block[:80]:
                     block = _crx2rnx(block + _read_all(plain, self._limit), self._limit)
                 while block:

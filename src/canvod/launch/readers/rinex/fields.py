@@ -31,7 +31,8 @@ _POINT_COLUMN: Final = 10
 DECIMALS: Final = 1000
 """What the integer of a usual field is divided by."""
 
-_NUMBER: Final = re.compile(r" *([+-]?)([0-9]*)\.([0-9]*) *")
+_DECIMALS: Final = 3
+_NUMBER: Final = re.compile(r" *([+-]?)(?=\.?[0-9])([0-9]*)\.([0-9]{0,3}) *")
 _FLAGS: Final = " 0123456789"
 
 # Constants of 64 bits, each of eight bytes, of which the lowest is the first character.
@@ -154,13 +155,19 @@ def parse(sv: str, field: str, factor: int = 1) -> float:
         If it is no number, or its flags are no digits.
     """
     number, flags = field[:NUMBER_WIDTH], field[NUMBER_WIDTH:WIDTH]
+    value = 0.0
     if number.strip(" "):
         match = _NUMBER.fullmatch(number)
-        if match is None or not match[2] + match[3]:
-            raise DamagedError(f"satellite {sv}: {one_line(field, 20)!r} is not an observation")
-        value: float = int(match[2] + match[3]) / (10 ** len(match[3]) * factor)
-    else:
-        match, value = None, 0.0
+        # In a line that lost or gained a character, a flag is the fourth decimal, or the third one is a flag.
+        if match is None or (len(match[3]) < _DECIMALS and flags[:1].strip()):
+            raise _not_observation(sv, field)
+        value = int(match[2] + match[3]) / (10 ** len(match[3]) * factor)
+        if match[1] == "-":
+            value = -value
     if flags.strip(_FLAGS):
-        raise DamagedError(f"satellite {sv}: {one_line(field, 20)!r} is not an observation")
-    return -value if match is not None and match[1] == "-" else value
+        raise _not_observation(sv, field)
+    return value
+
+
+def _not_observation(sv: str, field: str) -> DamagedError:
+    return DamagedError(f"satellite {sv}: {one_line(field, 20)!r} is not an observation")

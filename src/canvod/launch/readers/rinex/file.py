@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from canvod.launch.readers.content import Content
 from canvod.launch.readers.observations import Observations, UnreadableFileError
 from canvod.launch.readers.rinex.header import END, VERSION, Header, check_first_line, label_of, parse_header
@@ -54,6 +56,17 @@ def read(path: str, variables: Sequence[str], /) -> Observations:
         If it cannot be opened.
     """
     content = Content(path)
+    parser = _parse(content, variables, trusts_first=True)
+    if not parser.table.n_epochs and parser.has_distant and parser.header.first_ns is not None:
+        # No epoch is near the header's time, so it is the header that is wrong.
+        first = np.datetime64(parser.header.first_ns, "ns").astype("datetime64[s]")
+        content = Content(path)
+        parser = _parse(content, variables, trusts_first=False)
+        parser.notes.say(0, f"no epoch is within a year of TIME OF FIRST OBS, {first}, which was not used")
+    return _observations(parser, content.digest)
+
+
+def _parse(content: Content, variables: Sequence[str], *, trusts_first: bool) -> Parser:
     notes = Notes()
     table = Table(variables)
     parser: Parser | None = None
@@ -66,7 +79,8 @@ def read(path: str, variables: Sequence[str], /) -> Observations:
                 rest = data
                 continue
             number += lines
-            parser = (Rinex2 if header.is_rinex2 else Rinex3)(header, table, notes)
+            kind = Rinex2 if header.is_rinex2 else Rinex3
+            parser = kind(header, table, notes, trusts_first=trusts_first)
         text = Text(data, number, start=start, is_last=is_last)
         done = parser.feed(text)
         rest, number = text.after(done), number + done
@@ -74,7 +88,7 @@ def read(path: str, variables: Sequence[str], /) -> Observations:
             raise UnreadableFileError(f"line {number}: no end of a record within {MAX_RECORD_BYTES:,} bytes")
     if parser is None:
         raise UnreadableFileError("the file is empty")
-    return _observations(table, notes, parser, content.digest)
+    return parser
 
 
 def _with_last(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
@@ -91,6 +105,8 @@ def _header(data: bytes, *, is_last: bool) -> tuple[Header | None, int, int]:
     end = data.find(END.encode())
     while end >= 0:
         start, stop = data.rfind(b"\n", 0, end) + 1, data.find(b"\n", end)
+        if stop < 0 and not is_last:
+            return None, 0, 0
         stop = stop if stop >= 0 else len(data)
         if label_of(data[start:stop].decode("latin-1")) == END:
             lines = data[:stop].decode("latin-1").split("\n")
@@ -104,7 +120,8 @@ def _header(data: bytes, *, is_last: bool) -> tuple[Header | None, int, int]:
     return None, 0, 0
 
 
-def _observations(table: Table, notes: Notes, parser: Parser, digest: str) -> Observations:
+def _observations(parser: Parser, digest: str) -> Observations:
+    table, notes = parser.table, parser.notes
     arrays = table.arrays()
     if arrays.repeated:
         differing = (

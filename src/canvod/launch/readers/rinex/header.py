@@ -12,13 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from canvod.launch.readers.observations import UnreadableFileError, one_line
-from canvod.launch.readers.rinex.times import DAY_NS, SYSTEM_OF, TIME_SYSTEMS, moment_ns
+from canvod.launch.readers.rinex.times import SYSTEM_OF, TIME_SYSTEMS, moment_ns
 
 SYSTEMS: Final = "GRESJCI"
 """Satellite systems. RINEX 2.11 has the first four, 2.12 the first six."""
-
-MAX_DISTANCE_NS: Final = 400 * DAY_NS
-"""An epoch further from TIME OF FIRST OBS than about a year is taken for damaged."""
 
 VERSION: Final = "RINEX VERSION / TYPE"
 END: Final = "END OF HEADER"
@@ -44,6 +41,9 @@ LABELS: Final = frozenset(
     }
 )  # fmt: skip
 """Labels (columns 61 to 80) by which a line within the data is known for a header record."""
+
+_ALIASES: Final = {"UTC": "GLO", "BDS": "BDT"}
+"""Names of time systems that some writers use for those of RINEX."""
 
 _CODE: Final = re.compile(r"[A-Z][0-9][A-Z]?|[A-Z]{2}")
 _INTEGER: Final = re.compile(r" *[+-]?[0-9]+ *")
@@ -90,13 +90,6 @@ class Header:
         """Whether the records are those of RINEX 2."""
         return self.version < 3
 
-    @property
-    def span_ns(self) -> tuple[int, int]:
-        """First and last time that an epoch may have, in ns since 1970-01-01, as written."""
-        if self.first_ns is None:
-            return moment_ns(1980, 1, 1, 0, 0), moment_ns(2100, 1, 1, 0, 0)
-        return self.first_ns - MAX_DISTANCE_NS, self.first_ns + MAX_DISTANCE_NS
-
     def updated(self, found: Mapping[str, list[Line]]) -> Header:
         """Return the header that holds from some header records, by label, on (RINEX 3.04, section 6.6).
 
@@ -116,8 +109,16 @@ class Header:
             new = _factors_of_rinex2(scales, codes) if self.is_rinex2 else _factors_of_rinex3(scales, codes)
             changes["factors"] = {**self.factors, **new}
         if _MARKER in found:
-            changes["marker"] = found[_MARKER][-1][1].strip()
+            changes["marker"] = _decoded(found[_MARKER][-1][1]).strip()
         return replace(self, **changes) if changes else self  # type: ignore[arg-type]
+
+
+def _decoded(text: str) -> str:
+    """Return a text whose bytes were taken for characters: as UTF-8 where it is."""
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return text
 
 
 def label_of(line: str) -> str:
@@ -186,7 +187,7 @@ def check_first_line(line: str, number: int = 1) -> tuple[float, str]:
     if line[20:21].upper() != "O":
         kind = line[20:40].strip() or "blank"
         raise UnreadableFileError(f"line {number}: not observations; the file type is {one_line(kind, 40)!r}")
-    system = line[40:41].strip() or "G"
+    system = line[40:41].strip().upper() or "G"
     if system not in SYSTEMS + "M":
         raise UnreadableFileError(
             f"line {number}: satellite system {system!r} is not known; M or one of {SYSTEMS} is"
@@ -290,7 +291,10 @@ def _factor(number: int, text: str, label: str) -> int:
 def _first(records: list[Line], system: str) -> tuple[str, int | None, list[tuple[int, str]]]:
     """Return the time system, TIME OF FIRST OBS as written (blank or zero if not known, 6.6), and notes."""
     number, record = records[0] if records else (0, "")
-    named = record[43:].strip() or "".join(part for part in record.split() if part.isalpha())
+    # By words and not by columns: many writers have the seconds, and what follows, a column off.
+    words = [part.upper() for part in record.split() if part.isalpha()]
+    numbers = [part for part in record.split() if not part.isalpha()]
+    named = _ALIASES.get(words[-1], words[-1]) if words else ""
     # RINEX 3.04, 8.4: GPS is the default of SBAS, too.
     time_system = named or SYSTEM_OF.get(system, "")
     if not time_system:
@@ -304,7 +308,6 @@ def _first(records: list[Line], system: str) -> tuple[str, int | None, list[tupl
     notes: list[tuple[int, str]] = []
     if system == "S" and not named:
         notes.append((number, f"{_FIRST!r} names no time system; that of SBAS alone (S) is GPS"))
-    numbers = record[:43].split()
     if all(part.strip("0.") == "" for part in numbers):
         return time_system, None, notes
     try:

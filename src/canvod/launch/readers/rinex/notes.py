@@ -17,8 +17,8 @@ KINDS = {
         "left out {} records of satellites whose systems this version of RINEX does not have",
     ),
     "codes": (
-        "left out {} observation code of a band that RINEX does not define",
-        "left out {} observation codes of bands that RINEX does not define",
+        "left out {} value of an observation code that RINEX does not define for its system",
+        "left out {} values of observation codes that RINEX does not define for their systems",
     ),
     "marker": (
         "the MARKER NAME changes {} time within the file",
@@ -30,7 +30,7 @@ KINDS = {
 
 @dataclass
 class Notes:
-    """Counts by kind, in the order in which they first occurred."""
+    """Counts by kind, told in the order of their first lines."""
 
     _found: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     _texts: list[str] = field(default_factory=list)
@@ -51,7 +51,9 @@ class Notes:
     def sentences(self) -> tuple[str, ...]:
         """Return everything as sentences, one for each kind."""
         counted = []
-        for kind, (count, line, detail) in self._found.items():
+        for kind, (count, line, detail) in sorted(
+            self._found.items(), key=lambda found: (found[1][1], found[0])
+        ):
             text = KINDS[kind][count > 1].format(f"{count:,}")
             where = f", at line {line}" if count == 1 else f", the first at line {line}"
             counted.append(text + where + (f": {detail}" if detail else ""))

@@ -23,7 +23,7 @@ from canvod.launch.readers.rinex.header import (
     label_of,
     parse_header,
 )
-from canvod.launch.readers.rinex.table import AT_ONCE, MAX_SNR, SATELLITES, Columns, Decoded, Table
+from canvod.launch.readers.rinex.table import AT_ONCE, MAX_SNR, SATELLITES, UNDEFINED, Columns, Decoded, Table
 from canvod.launch.readers.rinex.text import LABEL, Text
 from canvod.launch.readers.rinex.times import DAY_NS, SECOND_NS, moment_ns, to_gps
 
@@ -44,21 +44,63 @@ EVENTS: Final = (2, 3, 4, 5)
 SLIPS: Final = 6
 """Epoch flags: observations follow; header and other records; cycle slips, in the form of observations."""
 
+MAX_DISTANCE_NS: Final = 400 * DAY_NS
+"""An epoch further from TIME OF FIRST OBS than about a year is taken for damaged."""
+
+GPS_YEARS_NS: Final = (moment_ns(1980, 1, 1, 0, 0), moment_ns(2100, 1, 1, 0, 0))
+"""Times that an epoch may have where TIME OF FIRST OBS says nothing."""
+
 FEW: Final = 4
 """So many records are read line by line at the cost of all at once."""
 
 _DIGITS: Final = re.compile(r" *[0-9]* *")
-_SECONDS: Final = re.compile(r" *([0-9]{0,3})\.([0-9]*) *")
+_SECONDS: Final = re.compile(r" *(0 *|[0-9]{0,3})\.([0-9]*) *")
 
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """One epoch: its time in GPS time, and what was observed, alike in length."""
+    """One epoch: its time in GPS time, what was observed, alike in length, and values that have no signal."""
 
     time_ns: int
     kinds: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    undefined: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Satellites:
+    """The satellites of many records.
+
+    Attributes
+    ----------
+    record : numpy.ndarray
+        Shape (n,), int64: the record of each, in order.
+    letter : numpy.ndarray
+        Shape (n,), uint8: letter of its system.
+    number : numpy.ndarray
+        Shape (n,), int64.
+    is_wrong : numpy.ndarray
+        Shape (n,), bool: whether it is not in the usual form, or wrong.
+    """
+
+    record: Integers
+    letter: npt.NDArray[np.uint8]
+    number: Integers
+    is_wrong: Flags
+
+    def name(self, index: int) -> str:
+        """Name of a satellite."""
+        return f"{chr(self.letter[index])}{self.number[index]:02d}"
+
+    def repeated(self) -> Flags:
+        """Whether each is there again in its record."""
+        key = (self.record * 256 + self.letter) * SATELLITES + self.number % SATELLITES
+        again = np.zeros(len(key), dtype=bool)
+        if (np.diff(np.sort(key)) == 0).any():
+            order = np.argsort(key, kind="stable")
+            again[order[1:]] = np.diff(key[order]) == 0
+        return again
 
 
 class Parser(ABC):
@@ -72,12 +114,23 @@ class Parser(ABC):
         Where values go.
     notes : Notes
         Where goes what is left out.
+    trusts_first : bool
+        Whether an epoch far from TIME OF FIRST OBS is damaged.
+
+    Attributes
+    ----------
+    marker : str
+        MARKER NAME of the file's own header.
+    has_distant : bool
+        Whether an epoch was left out since it is far from TIME OF FIRST OBS.
     """
 
-    def __init__(self, header: Header, table: Table, notes: Notes) -> None:
+    def __init__(self, header: Header, table: Table, notes: Notes, *, trusts_first: bool = True) -> None:
         self.table = table
         self.notes = notes
+        self._trusts_first = trusts_first
         self.marker = header.marker
+        self.has_distant = False
         self._problem = ""
         self.change(header)
 
@@ -101,10 +154,12 @@ class Parser(ABC):
         """Read under this header from here on."""
         self.header = header
         self.wanted = self.table.wanted(header)
+        first = header.first_ns
+        self._span_ns = GPS_YEARS_NS
+        if first is not None and self._trusts_first:
+            self._span_ns = first - MAX_DISTANCE_NS, first + MAX_DISTANCE_NS
         for line, text in header.notes:
             self.notes.say(line, text)
-        if self.wanted.unknown:
-            self.notes.add("codes", 0, ", ".join(self.wanted.unknown), len(self.wanted.unknown))
 
     def special(self, lines: Sequence[Line]) -> None:
         """Take header records within the data: of an event, or a whole header where files were joined."""
@@ -122,6 +177,7 @@ class Parser(ABC):
                 self.special(lines[end + 1 :])
         except UnreadableFileError as exc:
             self._problem = f"the header records at line {lines[0][0]} do not tell what follows: {exc.reason}"
+            self.notes.say(0, self._problem)
 
     def _joined(self, records: list[Line]) -> Header:
         header = parse_header(records)
@@ -166,17 +222,20 @@ class Parser(ABC):
         match = _SECONDS.fullmatch(seconds)
         if seconds.strip() and match is None:
             raise DamagedError(f"not a time: second {one_line(seconds, 20)!r}")
-        whole, part = (int(match[1] or 0), match[2]) if match is not None else (0, "")
+        whole, part = (int(match[1].strip() or 0), match[2]) if match is not None else (0, "")
         try:
             minute_ns = moment_ns(year, month, day, hour, minute)
         except ValueError as exc:
             raise DamagedError(f"not a time: {exc}") from None
-        if whole >= (61 if self.header.time_system == "GLO" else 60):
-            raise DamagedError(f"not a time: second {seconds.strip()} is not below 60")
         seconds_ns = whole * SECOND_NS + int(part[:9].ljust(9, "0"))
-        first, last = self.header.span_ns
+        # UTC has leap seconds; a full minute, where 59.99999999 was rounded, is the next one.
+        if whole >= (61 if self.header.time_system == "GLO" else 60) and seconds_ns != 60 * SECOND_NS:
+            raise DamagedError(f"not a time: second {seconds.strip()} is not below 60")
+        first, last = self._span_ns
         if not first <= minute_ns + seconds_ns <= last:
-            raise DamagedError(f"{year:04d}-{month:02d}-{day:02d} is more than a year from TIME OF FIRST OBS")
+            self.has_distant = True
+            than = "is more than a year from TIME OF FIRST OBS" if self._trusts_first else "cannot be"
+            raise DamagedError(f"{year:04d}-{month:02d}-{day:02d} {than}")
         return int(to_gps(np.array([minute_ns]), np.array([seconds_ns]), self.header.time_system)[0])
 
     def times(self, parts: Sequence[Integers], fraction: Integers) -> tuple[Integers, Flags]:
@@ -200,7 +259,7 @@ class Parser(ABC):
         days = np.where(is_possible, first + day - 1, 0)
         minute_ns = days * DAY_NS + (hour * 60 + minute) * 60 * SECOND_NS
         second_ns = second * SECOND_NS + fraction * 100
-        earliest, latest = self.header.span_ns
+        earliest, latest = self._span_ns
         is_possible &= (minute_ns + second_ns >= earliest) & (minute_ns + second_ns <= latest)
         return to_gps(minute_ns, second_ns, self.header.time_system), is_possible
 
@@ -224,10 +283,13 @@ class Parser(ABC):
                 raise DamagedError(
                     f"satellite {sv}: an SNR of {value:g} dB-Hz is not within 0 to {MAX_SNR:g}"
                 )
+            if key == UNDEFINED:
+                epoch.undefined.append(f"{sv} {columns.codes[place]}")
+                continue
             epoch.kinds.append(kind)
             epoch.keys.append(key + number)
             epoch.values.append(value)
-        return bool(fields[columns.n_codes * WIDTH :].strip())
+        return bool(fields[len(columns.codes) * WIDTH :].strip())
 
     def read(self, text: Text, fields: Iterable[Fields]) -> Iterator[tuple[Integers, Integers, Decoded]]:
         """Read fields of the usual form, systems that have few of them together, and yield what they hold.
@@ -256,6 +318,65 @@ class Parser(ABC):
         for epoch in epochs:
             row = self.table.add_epochs(np.array([epoch.time_ns]))
             self.add_values(row, epoch)
+
+    def cells(
+        self, satellites: Satellites, fields: Iterable[tuple[Integers, Integers, Decoded]]
+    ) -> tuple[list[Cells], list[tuple[Integers, Integers]]]:
+        """Return what many fields hold by record, and which of them have no signal; mark what is wrong.
+
+        Parameters
+        ----------
+        satellites : Satellites
+            All of them.
+        fields : iterable of tuple
+            Satellite and column of fields, and what they hold (see `read`).
+
+        Returns
+        -------
+        cells : list of tuple
+            Record, variable, signal and value.
+        undefined : list of tuple
+            Satellite and column of values of codes that RINEX does not define.
+        """
+        cells: list[Cells] = []
+        undefined: list[tuple[Integers, Integers]] = []
+        for satellite, column, found in fields:
+            satellites.is_wrong[satellite[found.wrong]] = True
+            of, which, values = satellite[found.kept], column[found.kept], found.values
+            keys = self.wanted.keys[which]
+            if UNDEFINED in self.wanted.keys:
+                has_none = keys == UNDEFINED
+                undefined.append((of[has_none], which[has_none]))
+                of, which, keys, values = (part[~has_none] for part in (of, which, keys, values))
+            keys = keys + satellites.number[of]
+            cells.append((satellites.record[of], self.wanted.kinds[which], keys, values))
+        return cells, undefined
+
+    def note_undefined(
+        self,
+        undefined: Sequence[tuple[Integers, Integers]],
+        satellites: Satellites,
+        is_usual: Flags,
+        lines: Integers,
+    ) -> None:
+        """Note values of codes that RINEX does not define, of the records that were read all at once."""
+        if not undefined:
+            return
+        of, which = (np.concatenate(parts) for parts in zip(*undefined, strict=True))
+        mine = is_usual[satellites.record[of]]
+        of, which = of[mine], which[mine]
+        if len(of):
+            first = np.lexsort((which, of))[0]
+            detail = f"{satellites.name(int(of[first]))} {self.wanted.codes[which[first]]}"
+            self.notes.add("codes", int(lines[satellites.record[of[first]]]), detail, len(of))
+
+    def accept(self, epoch: Epoch, line: int, *, is_beyond: bool) -> Epoch:
+        """Note what an epoch that was read line by line has besides its values."""
+        if is_beyond:
+            self.notes.add("beyond", line)
+        if epoch.undefined:
+            self.notes.add("codes", line, epoch.undefined[0], len(epoch.undefined))
+        return epoch
 
     def add_values(self, row: int, epoch: Epoch) -> None:
         """Add the values of an epoch that has its place."""
@@ -296,15 +417,6 @@ class Parser(ABC):
         for place, epoch in others.items():
             self.add_values(int(row[place]), epoch)
         self.table.add_epochs(times[kept])
-
-
-def repeated(epoch: Integers, system: npt.NDArray[np.uint8], number: Integers) -> Flags:
-    """Whether a satellite is there again in its epoch."""
-    key = (epoch * 256 + system) * SATELLITES + np.minimum(number, SATELLITES - 1)
-    repeated = np.zeros(len(key), dtype=bool)
-    order = np.argsort(key, kind="stable")
-    repeated[order[1:]] = np.diff(key[order]) == 0
-    return repeated
 
 
 def integer(text: str, what: str) -> int:

@@ -23,16 +23,16 @@ from canvod.launch.readers.rinex.records import (
     SLIPS,
     Epoch,
     Parser,
+    Satellites,
     check_end,
     check_flag,
     is_record,
-    repeated,
 )
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from canvod.launch.readers.rinex.records import Cells, Fields, Flags, Integers
+    from canvod.launch.readers.rinex.records import Fields, Flags, Integers
     from canvod.launch.readers.rinex.table import Columns
     from canvod.launch.readers.rinex.text import Text
 
@@ -48,11 +48,14 @@ LINE: Final = 80
 _LIST: Final = 32
 """Column of the first satellite."""
 
+_CLOCK: Final = 68
+"""Column of the receiver's clock offset, behind the last satellite."""
+
 _USUAL: Final = re.compile(rb"(?: [ \d]\d){6}\.\d{7}  [01](?:  [1-9]| [1-9]\d|[1-9]\d\d)(?=[GRESJC ][ \d]\d)")
 """An epoch line of observations, up to its first satellite."""
 
 _DATE: Final = re.compile(r"([ 0-9][0-9]|  ){5}")
-_SECONDS: Final = re.compile(r" *[0-9]{1,3}\.[0-9]* *")
+_SECONDS: Final = re.compile(r" *(0 *|[0-9]{1,3})\.[0-9]* *")
 _COUNT: Final = re.compile(r" *[0-9]{0,3} *")
 _SATELLITE: Final = re.compile(rf"[{SYSTEMS}][0-9][0-9]")
 _LETTERS: Final = np.frombuffer(SYSTEMS.encode(), np.uint8)
@@ -118,10 +121,18 @@ class Rinex2(Parser):
         times, is_usual = self._times(text.fields(text.starts[line], _LIST, text.ends[line]))
         record = np.repeat(np.arange(len(run)), count)
         place = np.arange(len(record)) - np.repeat(np.cumsum(count) - count, count)
-        letter, number, is_wrong = self._satellites(text, line[record], place)
-        is_wrong |= repeated(record, letter, number)
-        first = line[record] + -(-count[record] // SATELLITES_PER_LINE) + place * self._lines_per_satellite
+        satellites = self._satellites(text, line[record], place, record)
+        letter, is_wrong = satellites.letter, satellites.is_wrong
+        is_wrong |= satellites.repeated()
+        lists = -(-count // SATELLITES_PER_LINE)
+        first = line[record] + lists[record] + place * self._lines_per_satellite
         is_foreign = ~np.isin(letter, np.frombuffer("".join(self.wanted.systems).encode(), np.uint8))
+        # The lists end with the last satellite that is announced.
+        last = line + lists - 1
+        listed = _LIST + 3 * (count - SATELLITES_PER_LINE * (lists - 1))
+        is_usual &= text.is_blank(
+            text.starts[last] + listed, np.minimum(text.ends[last], text.starts[last] + _CLOCK)
+        )
 
         def wanted() -> Iterator[Fields]:
             for system, columns in self.wanted.systems.items():
@@ -130,12 +141,7 @@ class Rinex2(Parser):
                 is_wrong[mine] |= is_beyond
                 yield mine[fields[0]], *fields[1:]
 
-        cells: list[Cells] = []
-        for row, column, found in self.read(text, wanted()):
-            is_wrong[row[found.wrong]] = True
-            of, which = row[found.kept], column[found.kept]
-            keys = self.wanted.keys[which] + number[of]
-            cells.append((record[of], self.wanted.kinds[which], keys, found.values))
+        cells, undefined = self.cells(satellites, self.read(text, wanted()))
         is_usual[record[is_wrong]] = False
         is_foreign &= is_usual[record]
         self._is_lost = False
@@ -148,37 +154,35 @@ class Rinex2(Parser):
                 others[index] = epoch
             if goes_on != end[index]:  # what follows was taken for something that it is not
                 is_foreign &= record < index
-                times, is_usual = times[: index + 1], is_usual[: index + 1]
-                cells = [tuple(part[each[0] <= index] for part in each) for each in cells]  # type: ignore[misc]
+                is_usual[index + 1 :] = False
                 break
         else:
             self._is_lost &= not is_usual[-1]
             goes_on = int(end[-1])
+        lines = line + text.number
         if is_foreign.any():
             at = int(np.argmax(is_foreign))
-            sv = f"{chr(letter[at])}{number[at]:02d}"
-            self.notes.add(
-                "foreign", text.number + int(line[record[at]]), sv, int(np.count_nonzero(is_foreign))
-            )
+            many = int(np.count_nonzero(is_foreign))
+            self.notes.add("foreign", int(lines[record[at]]), satellites.name(at), many)
+        self.note_undefined(undefined, satellites, is_usual, lines)
         self.merge(times, is_usual, cells, others)
         return goes_on
 
-    def _satellites(
-        self, text: Text, line: Integers, place: Integers
-    ) -> tuple[npt.NDArray[np.uint8], Integers, Flags]:
-        """Return letter and number of satellites by their places in epochs, and which are no satellites."""
+    def _satellites(self, text: Text, line: Integers, place: Integers, record: Integers) -> Satellites:
+        """Return satellites by their places in the lists of their records, which start at some lines."""
         row, column = np.divmod(place, SATELLITES_PER_LINE)
         at = line + row
         name = text.fields(text.starts[at] + _LIST + 3 * column, 3, text.ends[at])
         letter = np.where(name[:, 0] == ord(" "), ord(self._own_system), name[:, 0]).astype(np.uint8)
         digit = np.where(name[:, 1:] == ord(" "), 0, name[:, 1:] - 48).astype(np.uint8)
         number = digit[:, 0].astype(np.int64) * 10 + digit[:, 1]
-        return letter, number, (digit > 9).any(axis=1) | (number == 0) | ~np.isin(letter, _LETTERS)
+        is_wrong = (digit > 9).any(axis=1) | (number == 0) | ~np.isin(letter, _LETTERS)
+        return Satellites(record, letter, number, is_wrong)
 
     def _fields(self, text: Text, first: Integers, columns: Columns) -> tuple[Fields, Flags]:
         """Return the wanted fields of satellites by their first lines, and which have text beyond them."""
         last = first + self._lines_per_satellite - 1
-        rest = columns.n_codes - CODES_PER_LINE * (self._lines_per_satellite - 1)
+        rest = len(columns.codes) - CODES_PER_LINE * (self._lines_per_satellite - 1)
         stop = np.minimum(text.ends[last], text.starts[last] + LINE)
         is_beyond = ~text.is_blank(text.starts[last] + WIDTH * rest, stop)
         row, column = np.divmod(columns.places, CODES_PER_LINE)
@@ -315,11 +319,10 @@ class Rinex2(Parser):
             is_beyond |= self.values(sv, columns, "".join(line[:LINE].ljust(LINE) for line in part), epoch)
         if foreign:
             self.notes.add("foreign", number, foreign[0], len(foreign))
-        if is_beyond:
-            self.notes.add("beyond", number)
-        return epoch
+        return self.accept(epoch, number, is_beyond=is_beyond)
 
     def _names(self, lines: list[str], count: int) -> Iterator[str]:
+        row = column = 0
         for place in range(count):
             row, column = divmod(place, SATELLITES_PER_LINE)
             written = lines[row][_LIST + column * 3 : _LIST + column * 3 + 3]
@@ -328,6 +331,8 @@ class Rinex2(Parser):
             if _SATELLITE.fullmatch(sv) is None or not int(sv[1:]):
                 raise DamagedError(f"{one_line(written, 10)!r} is not a satellite")
             yield sv
+        if count and lines[row][_LIST + column * 3 + 3 : _CLOCK].strip():
+            raise DamagedError(f"{count} satellites announced, and more listed")
 
 
 def _epoch_line(line: str) -> tuple[Sequence[str], str, int, int]:

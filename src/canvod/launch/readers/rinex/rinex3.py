@@ -22,11 +22,11 @@ from canvod.launch.readers.rinex.records import (
     SLIPS,
     Epoch,
     Parser,
+    Satellites,
     check_end,
     check_flag,
     integer,
     is_record,
-    repeated,
 )
 
 if TYPE_CHECKING:
@@ -113,40 +113,34 @@ class Rinex3(Parser):
         """Return times of all records, which of them are in the usual form, and their values."""
         count = len(bounds) - 1
         marks = bounds[:-1]
-        times, satellites, is_usual = self._epoch_lines(
+        times, announced, is_usual = self._epoch_lines(
             text.fields(text.starts[marks], _LINE, text.ends[marks])
         )
         rows = np.flatnonzero(is_row) + bounds[0]
         epoch = np.repeat(np.arange(count), np.diff(bounds))[is_row]
-        is_usual &= (np.bincount(epoch, minlength=count) == satellites) & (satellites > 0)
+        is_usual &= (np.bincount(epoch, minlength=count) == announced) & (announced > 0)
         if text.is_cut and bounds[-1] == len(text):
             is_usual[-1] = False
         starts, ends = text.starts[rows], text.ends[rows]
-        system = text.byte(rows, 0)
         tens, ones = text.byte(rows, 1) - 48, text.byte(rows, 2) - 48
         number = tens.astype(np.int64) * 10 + ones
         is_wrong = (tens > 9) | (ones > 9) | (number == 0) | (ends - starts < NAME)
+        satellites = Satellites(epoch, text.byte(rows, 0), number, is_wrong)
         is_foreign = np.ones(len(rows), dtype=bool)
 
         def wanted() -> Iterator[Fields]:
             for letter, columns in self.wanted.systems.items():
-                mine = np.flatnonzero(system == ord(letter))
+                mine = np.flatnonzero(satellites.letter == ord(letter))
                 is_foreign[mine] = False
                 first = starts[mine] + NAME
-                is_wrong[mine] |= ~text.is_blank(first + WIDTH * columns.n_codes, ends[mine])
+                is_wrong[mine] |= ~text.is_blank(first + WIDTH * len(columns.codes), ends[mine])
                 at = first[:, None] + WIDTH * columns.places
                 row, column = np.nonzero(at < ends[mine, None])
                 yield mine[row], column + columns.first, at[row, column], ends[mine[row]]
 
-        cells: list[Cells] = []
-        for row, column, found in self.read(text, wanted()):
-            is_wrong[row[found.wrong]] = True
-            line, which = row[found.kept], column[found.kept]
-            cells.append(
-                (epoch[line], self.wanted.kinds[which], self.wanted.keys[which] + number[line], found.values)
-            )
-        is_wrong |= is_foreign | repeated(epoch, system, number)
-        is_usual[epoch[is_wrong]] = False
+        cells, undefined = self.cells(satellites, self.read(text, wanted()))
+        is_usual[epoch[is_wrong | is_foreign | satellites.repeated()]] = False
+        self.note_undefined(undefined, satellites, is_usual, marks + text.number)
         return times, is_usual, cells
 
     def _epoch_lines(self, line: npt.NDArray[np.uint8]) -> tuple[Integers, Integers, Flags]:
@@ -210,9 +204,7 @@ class Rinex3(Parser):
         if not seen:
             self.notes.add("empty", records[0][0] - 1 if records else text.number)
             return None
-        if is_beyond:
-            self.notes.add("beyond", records[0][0] - 1)
-        return epoch
+        return self.accept(epoch, records[0][0] - 1, is_beyond=is_beyond)
 
     def _satellite(self, written: str) -> tuple[str, Columns]:
         if _SATELLITE.fullmatch(written) is None or not int(written[1:]):

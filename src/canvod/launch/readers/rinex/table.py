@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SATELLITES: Final = 100
 """Satellites of a system are numbered 01 to 99."""
 
+UNDEFINED: Final = -1
+"""Key of an observation whose signal has no name."""
+
 AT_ONCE: Final = 16384
 """Fields that are read at once; what is made of them meanwhile stays in a processor's cache."""
 
@@ -38,7 +41,7 @@ class Columns:
 
     Attributes
     ----------
-    n_codes : int
+    codes : sequence of str
         Observations that a satellite of the system has.
     places : numpy.ndarray
         Shape (n,), int64: which of them are wanted.
@@ -48,7 +51,7 @@ class Columns:
         Place, variable, key, factor and whether it is SNR of each.
     """
 
-    n_codes: int
+    codes: Sequence[str]
     places: Integers
     first: int
     rows: Sequence[tuple[int, int, int, int, bool]]
@@ -65,13 +68,14 @@ class Wanted:
     kinds : numpy.ndarray
         Shape (n,), int8: variable of each, as its place among the variables.
     keys : numpy.ndarray
-        Shape (n,), int64: key of the signal, to which the number of the satellite is added.
+        Shape (n,), int64: key of the signal, to which the number of the satellite is added; `UNDEFINED` where
+        RINEX defines no such band.
     units : numpy.ndarray
         Shape (n,), float64: what the integer of each is divided by.
     is_snr : numpy.ndarray
         Shape (n,), bool.
-    unknown : sequence of str
-        Codes of wanted variables in bands that RINEX does not define.
+    codes : sequence of str
+        Observation code of each.
     """
 
     systems: Mapping[str, Columns]
@@ -79,7 +83,7 @@ class Wanted:
     keys: Integers
     units: npt.NDArray[np.float64]
     is_snr: npt.NDArray[np.bool_]
-    unknown: Sequence[str]
+    codes: Sequence[str]
 
     def read(self, text: Text, at: Integers, stop: Integers, column: Integers) -> Decoded:
         """Read fields of the usual form, so many at once as stay in a processor's cache.
@@ -156,8 +160,8 @@ class Table:
     def wanted(self, header: Header) -> Wanted:
         """Return what is wanted of the observations under a header."""
         systems: dict[str, Columns] = {}
+        names: list[str] = []
         all_rows: list[tuple[int, int, int, int, bool]] = []
-        unknown: list[str] = []
         known = systems_of(header.version)
         for system, codes in header.codes.items():
             if system not in known:
@@ -169,22 +173,20 @@ class Table:
                 if name not in self.variables:
                     continue
                 which = signal(system, code, header.version)
-                if which is None:
-                    unknown.append(code if header.is_rinex2 else f"{system} {code}")
-                    continue
-                key = self._signals.setdefault((system, which), len(self._signals)) * SATELLITES
-                self._shared |= (name, which) in seen
-                seen.add((name, which))
+                key = UNDEFINED
+                if which is not None:
+                    key = self._signals.setdefault((system, which), len(self._signals)) * SATELLITES
+                    self._shared |= (name, which) in seen
+                    seen.add((name, which))
                 factor = header.factors.get((system, code), 1)
                 rows.append((place, self.variables.index(str(name)), key, factor, name == "SNR"))
             places = np.array([row[0] for row in rows], dtype=np.int64)
-            systems[system] = Columns(len(codes), places, len(all_rows), rows)
+            systems[system] = Columns(codes, places, len(all_rows), rows)
             all_rows += rows
-        if header.is_rinex2:  # all systems share one list: a code is unknown if it is for all of them
-            unknown = [code for code in dict.fromkeys(unknown) if unknown.count(code) == len(known)]
+            names += [codes[row[0]] for row in rows]
         _, kinds, keys, factors, is_snr = np.array(all_rows, dtype=np.int64).reshape(-1, 5).T.copy()
         units = (factors * DECIMALS).astype(np.float64)
-        return Wanted(systems, kinds.astype(np.int8), keys, units, is_snr != 0, unknown)
+        return Wanted(systems, kinds.astype(np.int8), keys, units, is_snr != 0, names)
 
     def add_epochs(self, times: Integers) -> int:
         """Add epochs, of ns since 1970-01-01 in GPS time; return the place of the first."""

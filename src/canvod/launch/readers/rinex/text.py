@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_FIRST_LINE: Final = 200
+"""So much is there at once of the start of a file, that its first line is whole."""
+
 _PAD: Final = 64
 _NEWLINE: Final = 10
 _AT_ONCE: Final = 2**16
@@ -27,10 +31,13 @@ _STARTS_LABEL[[ord("#"), *range(ord("A"), ord("Z") + 1)]] = True
 
 def plain_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
     r"""Yield blocks whose lines all end with ``\n``, as CR and CRLF do, without a byte order mark."""
-    first, held = True, b""
-    for each in blocks:
-        block = held + (each.removeprefix(BYTE_ORDER_MARK) if first else each)
-        first, held = False, b""
+    start, held = b"", b""
+    for block in blocks:
+        start += block
+        if len(start) >= _FIRST_LINE:
+            break
+    for each in chain([start.removeprefix(BYTE_ORDER_MARK)], blocks):
+        block, held = held + each, b""
         if block.endswith(b"\r"):  # the LF of a CRLF may come with the next block
             block, held = block[:-1], b"\r"
         if b"\r" in block:
