@@ -86,6 +86,10 @@ class InputError(LaunchError):
     """Input files, or the place to store them, cannot be used."""
 
 
+class OutputError(LaunchError):
+    """The result cannot be written to standard output."""
+
+
 class KeysError(LaunchError):
     """The keys of a cluster cannot be made, kept or found; nothing has been started."""
 

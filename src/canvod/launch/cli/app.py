@@ -8,7 +8,6 @@ Options that several commands share are in :mod:`~canvod.launch.cli.options`, th
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,7 +20,8 @@ from typer.core import TyperGroup
 
 from canvod.launch.cli.failure import report, report_interrupt, report_usage
 from canvod.launch.cli.options import lines
-from canvod.launch.errors import ExitStatus, LaunchError
+from canvod.launch.cli.streams import discard, prepared
+from canvod.launch.errors import ExitStatus, InputError, LaunchError, OutputError
 from canvod.launch.signals import SIGNALS
 
 COMMANDS = (
@@ -117,7 +117,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    with prepared():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(given: list[str]) -> int:
     options = given[: _own_words(given)]
     # Read here and not by typer: an error of the command line itself comes before any option is known. So
     # --debug may also stand behind the command, where people write it.
@@ -128,17 +132,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
         status = _call(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        return _nobody_reads()
+        discard(sys.stdout)
+        return _BROKEN_PIPE
     except (KeyboardInterrupt, typer.Abort) as exc:
         return report_interrupt(exc, ExitStatus.INTERRUPTED, as_json=as_json)
     except SystemExit as exc:
         return report_interrupt(exc, int(exc.code or 0), as_json=as_json)
+    except OutputError as exc:
+        discard(sys.stdout)
+        return report(exc, as_json=False, debug=debug)
     except Exception as exc:  # noqa: BLE001 (whatever ends a command, its user reads one block)
+        if isinstance(exc, FileNotFoundError) and not _has_folder():
+            exc = InputError("The current folder is not there any more.", hint="cd to a folder that is there")
         # typer carries its own copy of click in newer releases, so its errors are known by what they can do.
         if hasattr(exc, "format_message") and hasattr(exc, "exit_code"):
             return report_usage(exc, as_json=as_json)
         return report(exc, as_json=as_json, debug=debug)
     return status
+
+
+def _has_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _own_words(given: Sequence[str]) -> int:
@@ -175,13 +193,6 @@ def _call(words: list[str]) -> int:
             return exc.code or 0
         raise LaunchError(str(exc.code)) from exc
     return result if isinstance(result, int) else ExitStatus.OK
-
-
-def _nobody_reads() -> int:
-    # What is still buffered would fail again when Python flushes it at the end.
-    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
-        os.dup2(nothing.fileno(), sys.stdout.fileno())
-    return _BROKEN_PIPE
 
 
 def _print_version(wanted: bool) -> None:

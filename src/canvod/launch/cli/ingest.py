@@ -81,6 +81,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     from rich.console import Console
 
     from canvod.launch.cli.session import read_settings, say, workers_fields
+    from canvod.launch.cli.streams import report_only
     from canvod.launch.errors import ConfigError
     from canvod.launch.images.progress import shown
     from canvod.launch.ingest.job import IngestJob
@@ -106,11 +107,14 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             ingest_progress=lambda: make_progress(console),
             lock_timeout_s=lock_timeout,
         )
-    if json_output:
-        typer.echo(report.to_json())
-    else:
-        out = Console(highlight=False)
-        out.print(report)
-        if report.snapshot_id is not None:
-            out.print(f"\nLook at it:  canvod-launch store show {shlex.quote(str(store))}", soft_wrap=True)
+    with report_only():
+        if json_output:
+            typer.echo(report.to_json())
+        else:
+            out = Console(highlight=False)
+            out.print(report)
+            if report.snapshot_id is not None:
+                out.print(
+                    f"\nLook at it:  canvod-launch store show {shlex.quote(str(store))}", soft_wrap=True
+                )
     return report.exit_status

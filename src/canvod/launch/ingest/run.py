@@ -168,11 +168,19 @@ def ingest(
                 _read(run, runner, settings, progress)
         if any(summary.failure is None for summary in run.summaries.values()):
             committed = _store(run, path, group, runner, settings, progress, lock_timeout_s, owner)
-        peaks = runner.peak_memory() if run.read else {}
+        peaks = _peak_memory(runner) if run.read else {}
     finally:
         progress.close()
         runner.forget()
     return _report(run, path, group, committed, workers, peaks, runner.notices)
+
+
+def _peak_memory(runner: TaskRunner) -> Mapping[str, int]:
+    """Ask for figures, without which a run that is committed is none the worse."""
+    try:
+        return runner.peak_memory()
+    except Exception:  # noqa: BLE001 - whatever the cluster says now
+        return {}
 
 
 def _stored_state(path: str, group: str) -> GroupState | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -194,8 +194,12 @@ class Store:
         return Garbage(objects, summary.bytes_deleted)
 
     def disk_bytes(self) -> int:
-        """Size of all files of the store."""
-        return sum(os.lstat(entry).st_size for entry in _walk(self.path))
+        """Size of all files of the store, as far as they are there when they are looked at."""
+        size = 0
+        for entry in _walk(self.path):
+            with suppress(OSError):
+                size += os.lstat(entry).st_size
+        return size
 
     def hand_over(self) -> None:
         """Give what this process has written to the store's owner, where one was named."""

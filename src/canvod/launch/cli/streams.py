@@ -1,0 +1,146 @@
+"""Standard output and standard error of a command, whatever they are: ASCII, closed, a full disk, a pipe."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+import unicodedata
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from canvod.launch.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PLAIN: Final = {"×": "x", "…": "...", "–": "-", "—": "-", "─": "-", "│": "|", "·": ".", "°": "deg", "≥": ">="}  # noqa: RUF001
+"""What stands for characters that an encoding does not have; others lose their accents, or become ``?``."""
+
+_ERRORS: Final = "canvod-launch-plain"
+
+
+class _Output:
+    """Standard output: what cannot be written is an error of ours. A pipe that nobody reads stays its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _translated():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _translated():
+            self._stream.flush()
+
+
+class _Messages(_Output):
+    """Standard error: what cannot be written there can be told nowhere, and is no reason to stop."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Make the standard streams of this process fit for a command, for the length of a block."""
+    codecs.register_error(_ERRORS, _plain)
+    _occupy()
+    before = sys.stdout, sys.stderr
+    sys.stdout = cast("TextIO", _Output(_fit(sys.stdout, 1)))
+    sys.stderr = cast("TextIO", _Messages(_fit(sys.stderr, 2)))
+    try:
+        yield
+    finally:
+        for stream, kept in zip((sys.stdout, sys.stderr), before, strict=True):
+            # What is still buffered would fail once more when Python ends.
+            try:
+                stream.flush()
+            except OSError:
+                discard(stream)
+            if kept is None:
+                stream.close()
+        sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def report_only() -> Iterator[None]:
+    """Write about what is done and kept: that nobody can read it changes nothing, and is told on stderr."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (OutputError, BrokenPipeError) as error:
+        _unread(error)
+    except SystemExit as error:
+        # rich ends a program whose output nobody reads.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _unread(error.__context__)
+
+
+def discard(stream: TextIO) -> None:
+    """Let go of what is buffered, and of all that follows."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("w", encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), stream.fileno())
+
+
+def _unread(error: BaseException) -> None:
+    discard(sys.stdout)
+    if isinstance(error, OutputError):
+        sys.stderr.write(f"warning: {error.message} What was done stays.\n")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"Could not write to standard output: {error.strerror or error}.",
+            hint="see that its disk is not full, and run the command again",
+        ) from error
+
+
+def _occupy() -> None:
+    """Open what is closed: the next file or connection would take its place, and be written to."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _fit(stream: TextIO | None, descriptor: int) -> TextIO:
+    if stream is None:
+        stream = os.fdopen(os.dup(descriptor), "w", encoding="utf-8")
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors=_ERRORS)
+    return stream
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    if all("\udc80" <= character <= "\udcff" for character in text):
+        # A file's name that is no text in this encoding: its bytes, as they are.
+        return text.encode("ascii", "surrogateescape"), error.end
+    simple = "".join(PLAIN.get(character) or _without_accents(character) for character in text)
+    return simple, error.end
+
+
+def _without_accents(character: str) -> str:
+    return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
