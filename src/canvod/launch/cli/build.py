@@ -44,7 +44,10 @@ def register(app: typer.Typer) -> None:
 def build(  # noqa: PLR0917 (typer gives them by name)
     config: ConfigOption = None,
     python: Annotated[
-        str | None, typer.Option(metavar="3.N", help="Python version of the images.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="3.N", help="Python of the images; else the one of this program.", show_default=False
+        ),
     ] = None,
     python_image: Annotated[
         str | None,
@@ -56,7 +59,8 @@ def build(  # noqa: PLR0917 (typer gives them by name)
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Certificates that the build trusts; else SSL_CERT_FILE, REQUESTS_CA_BUNDLE or PIP_CERT.",
+            help="Certificates that the build trusts; else SSL_CERT_FILE, REQUESTS_CA_BUNDLE or PIP_CERT, or "
+            "what the system trusts.",
             show_default=False,
         ),
     ] = None,
@@ -84,6 +88,9 @@ def build(  # noqa: PLR0917 (typer gives them by name)
             "answers, docker/site/ and compose.override.yaml.",
         ),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no steps; what cannot be built is told all the same.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Build anew, without the cache, even what is up to date.")
     ] = False,
@@ -107,7 +114,7 @@ def build(  # noqa: PLR0917 (typer gives them by name)
             "launch.build.debian_mirror": debian_mirror,
         },
     )
-    with engine() as client, shown(Console(stderr=True, highlight=False)) as progress:
+    with engine() as client, shown(Console(stderr=True, highlight=False, quiet=quiet)) as progress:
         if for_compose:
             name, written = prepare_compose(client, settings, Path.cwd(), progress=progress)
             _print_prepared(name, written, as_json=json_output)
@@ -115,7 +122,8 @@ def build(  # noqa: PLR0917 (typer gives them by name)
         if base:
             images: Sequence[BuiltImage] = [build_base(client, settings, force=force, progress=progress)]
         else:
-            images = build_images(client, settings, force=force, progress=progress)
+            # As an ingest takes them, which runs with any Python.
+            images = build_images(client, settings, any_python=True, force=force, progress=progress)
     if json_output:
         typer.echo(json.dumps([asdict(image) for image in images], indent=2))
     else:

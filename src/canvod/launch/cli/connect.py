@@ -44,12 +44,24 @@ def connect(
     json_output: JsonOption = False,
 ) -> None:
     """Print what is needed to connect."""
-    from canvod.launch.cli.session import engine
+    from rich.console import Console
+
+    from canvod.launch.cli.session import engine, warn
     from canvod.launch.cluster.attach import attach_by_name
+    from canvod.launch.plan.naming import own_python
 
     with engine() as client:
         attachment = attach_by_name(name, client)
     environment = attachment.environment()
+    plan = attachment.plan
+    if plan is not None and plan.python != own_python():
+        warn(
+            Console(stderr=True, soft_wrap=True, highlight=False),
+            f"the workers of {attachment.name} have Python {plan.python}, and this is {own_python()}: "
+            f"functions that a program defines itself need a program of Python {plan.python}, or a cluster "
+            f"that was started anew from here: canvod-launch down {attachment.name} && "
+            f"canvod-launch up --name {attachment.name}",
+        )
     if json_output:
         found = {
             "name": attachment.name,

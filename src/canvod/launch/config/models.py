@@ -119,7 +119,7 @@ class BuildSettings(BaseModel):
     ] = Field(
         None,
         description="Certificates that downloads trust during a build; "
-        "null takes SSL_CERT_FILE, REQUESTS_CA_BUNDLE or PIP_CERT.",
+        "null takes SSL_CERT_FILE, REQUESTS_CA_BUNDLE or PIP_CERT, else what the system trusts.",
     )
     index_url: Annotated[
         str | None,
