@@ -198,6 +198,7 @@ def test_dockerfiles_stay_within_the_classic_builder(context):
         final = text[text.rindex("FROM ") :]
         assert re.findall(r"^COPY .*", final, re.MULTILINE) == [
             "COPY --from=builder /opt/venv /opt/venv",
+            "COPY --from=builder /opt/packages /opt/venv",
             "COPY --from=builder /opt/project /opt/venv",
         ]
         assert not re.search(
