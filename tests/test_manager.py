@@ -413,7 +413,10 @@ def test_no_base_image_of_this_python_is_told_before_anything_is_built(
     with pytest.raises(ImageError, match=r"use Python 3\.13 or 3\.14"):
         DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1)
     told: list[str] = []
-    with DaskClusterManager({}, n_workers=1, memory_limit_per_worker="1GiB", progress=told.append) as manager:
+    settings = {"launch": {"dashboard_port": 0}}
+    with DaskClusterManager(
+        settings, n_workers=1, memory_limit_per_worker="1GiB", progress=told.append
+    ) as manager:
         assert manager.plan.backend == "process"
         assert manager.client.submit(sum, [1, 2]).result(timeout=60) == 3
     (line,) = (line for line in told if "images cannot be had" in line)
