@@ -226,7 +226,7 @@ def _build(
     image = inspect_image(client, identity.name) or {}
     remove_nameless(client)
     remove_superseded(client, identity)
-    if not site.has_credentials:
+    if log.builder_id is not None and not site.has_credentials:
         remove_builders(client, keep=log.builder_id, like=image)
     result = _built(identity.role, identity.name, identity.python, image, started, built=True)
     progress(BuildEvent(result.name, f"built: {format_bytes(result.size_bytes)} in {result.seconds:.0f} s"))

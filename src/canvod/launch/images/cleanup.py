@@ -52,7 +52,7 @@ def remove_superseded(client: Client, identity: ImageIdentity) -> None:
                 _remove_image(client, name)
 
 
-def remove_builders(client: Client, *, keep: str | None, like: dict[str, Any]) -> None:
+def remove_builders(client: Client, *, keep: str, like: dict[str, Any]) -> None:
     """Remove the builder stages of earlier builds.
 
     The newest one stays: with it, an edited source is built in seconds. So do those of other base images,
@@ -64,7 +64,7 @@ def remove_builders(client: Client, *, keep: str | None, like: dict[str, Any]) -
     for image in images:
         detail = inspect_image(client, image["Id"])
         layers = ((detail or {}).get("RootFS") or {}).get("Layers") or [None]
-        if layers[0] == first and not (keep and image["Id"].removeprefix("sha256:").startswith(keep)):
+        if layers[0] == first and not image["Id"].removeprefix("sha256:").startswith(keep):
             _remove_image(client, image["Id"])
 
 
