@@ -14,6 +14,8 @@ from typing import Final
 from canvod.launch.readers.observations import UnreadableFileError, one_line
 from canvod.launch.readers.rinex.times import SYSTEM_OF, TIME_SYSTEMS, moment_ns
 
+VERSIONS: Final = frozenset({2.0, 2.1, 2.11, 2.12, 3.0, 3.01, 3.02, 3.03, 3.04, 3.05, 4.0, 4.01, 4.02})
+
 SYSTEMS: Final = "GRESJCI"
 """Satellite systems. RINEX 2.11 has the first four, 2.12 the first six."""
 
@@ -44,6 +46,9 @@ LABELS: Final = frozenset(
 
 _ALIASES: Final = {"UTC": "GLO", "BDS": "BDT"}
 """Names of time systems that some writers use for those of RINEX."""
+
+CHANGING: Final = (VERSION, END, _TYPES_3, _TYPES_2, _SCALE_3, _SCALE_2)
+"""Labels of records without which what follows them would be misread."""
 
 _CODE: Final = re.compile(r"[A-Z][0-9][A-Z]?|[A-Z]{2}")
 _INTEGER: Final = re.compile(r" *[+-]?[0-9]+ *")
@@ -108,6 +113,13 @@ class Header:
         if scales:
             new = _factors_of_rinex2(scales, codes) if self.is_rinex2 else _factors_of_rinex3(scales, codes)
             changes["factors"] = {**self.factors, **new}
+        first = found.get(_FIRST)
+        if first and self.codes and (named := _time_system(first[-1][1])):
+            if named not in TIME_SYSTEMS:
+                raise UnreadableFileError(
+                    f"line {first[-1][0]}: time system {one_line(named, 10)!r} is not known"
+                )
+            changes["time_system"] = named
         if _MARKER in found:
             changes["marker"] = _decoded(found[_MARKER][-1][1]).strip()
         return replace(self, **changes) if changes else self  # type: ignore[arg-type]
@@ -122,8 +134,11 @@ def _decoded(text: str) -> str:
 
 
 def label_of(line: str) -> str:
-    """Label of a header record; of another line whatever stands in columns 61 to 80."""
-    return line[60:80].strip()
+    """Label of a header record, also where it is some columns off, or what stands in its place."""
+    label = line[60:80].strip()
+    if label not in LABELS and line.rstrip().endswith(CHANGING):
+        return next(known for known in CHANGING if line.rstrip().endswith(known))
+    return label
 
 
 def by_label(records: Iterable[Line]) -> dict[str, list[Line]]:
@@ -153,6 +168,10 @@ def parse_header(records: list[Line]) -> Header:
     if own not in found:
         raise UnreadableFileError(f"no {own!r} record in the header: what was observed is not known")
     time_system, first_ns, notes = _first(found.get(_FIRST, []), system)
+    if version not in VERSIONS:
+        notes.append(
+            (records[0][0], f"RINEX {version:.2f} is not a version that is known; read like the one before it")
+        )
     unit = found.get(_UNIT)
     if unit and unit[-1][1][:20].strip().upper() not in ("", "DBHZ"):
         text = f"{_UNIT} is {one_line(unit[-1][1], 20)!r}: SNR is stored as it is, and may not be in dB-Hz"
@@ -288,13 +307,17 @@ def _factor(number: int, text: str, label: str) -> int:
     return factor
 
 
+def _time_system(record: str) -> str:
+    """Return the time system of a time; by words and not by columns, since many writers are a column off."""
+    words = [part.upper() for part in record.split() if part.isalpha()]
+    return _ALIASES.get(words[-1], words[-1]) if words else ""
+
+
 def _first(records: list[Line], system: str) -> tuple[str, int | None, list[tuple[int, str]]]:
     """Return the time system, TIME OF FIRST OBS as written (blank or zero if not known, 6.6), and notes."""
     number, record = records[0] if records else (0, "")
-    # By words and not by columns: many writers have the seconds, and what follows, a column off.
-    words = [part.upper() for part in record.split() if part.isalpha()]
+    named = _time_system(record)
     numbers = [part for part in record.split() if not part.isalpha()]
-    named = _ALIASES.get(words[-1], words[-1]) if words else ""
     # RINEX 3.04, 8.4: GPS is the default of SBAS, too.
     time_system = named or SYSTEM_OF.get(system, "")
     if not time_system:

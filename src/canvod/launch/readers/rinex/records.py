@@ -14,6 +14,7 @@ import numpy as np
 from canvod.launch.readers.observations import UnreadableFileError, one_line
 from canvod.launch.readers.rinex.fields import NUMBER_WIDTH, WIDTH, DamagedError, parse
 from canvod.launch.readers.rinex.header import (
+    CHANGING,
     END,
     LABELS,
     VERSION,
@@ -165,12 +166,13 @@ class Parser(ABC):
         """Take header records within the data: of an event, or a whole header where files were joined."""
         labels = [label_of(line) for _, line in lines]
         start = labels.index(VERSION) if VERSION in labels else len(lines)
+        end = labels.index(END, start) if END in labels[start:] else len(lines)
         own = [line for line in lines[:start] if is_record(line[1])]
         try:
+            _check_labels(lines[:start])
             if own:
                 self._take(self.header.updated(by_label(own)), own[0][0])
             if start < len(lines):
-                end = labels.index(END, start) if END in labels[start:] else len(lines)
                 self._take(self._joined(list(lines[start:end])), lines[start][0])
                 self._problem = ""
                 self.stray(lines[end + 1 :])
@@ -178,6 +180,7 @@ class Parser(ABC):
         except UnreadableFileError as exc:
             self._problem = f"the header records at line {lines[0][0]} do not tell what follows: {exc.reason}"
             self.notes.say(0, self._problem)
+            self.stray(lines[end + 1 :])
 
     def _joined(self, records: list[Line]) -> Header:
         header = parse_header(records)
@@ -419,6 +422,12 @@ class Parser(ABC):
         self.table.add_epochs(times[kept])
 
 
+def _check_labels(lines: Sequence[Line]) -> None:
+    for number, line in lines:
+        if not is_record(line) and any(label in line for label in CHANGING):
+            raise UnreadableFileError(f"line {number}: {one_line(line, 80)!r} is not a header record")
+
+
 def integer(text: str, what: str) -> int:
     """Read an integer as Fortran does: a blank field is 0.
 
@@ -467,4 +476,4 @@ def check_end(text: Text, last: int, line: str, offset: int) -> None:
 
 def is_record(line: str) -> bool:
     """Whether a line within the data is a header record."""
-    return len(line) > LABEL and line[LABEL : LABEL + 20].rstrip() in LABELS
+    return len(line) > LABEL and label_of(line) in LABELS

@@ -326,6 +326,8 @@ class Rinex2(Parser):
         for place in range(count):
             row, column = divmod(place, SATELLITES_PER_LINE)
             written = lines[row][_LIST + column * 3 : _LIST + column * 3 + 3]
+            if not written.strip():
+                raise DamagedError(f"{count} satellites announced, {place} listed")
             # A blank system is that of the file, and a number may be written without its zero.
             sv = (written[:1].strip() or self._own_system) + written[1:].replace(" ", "0").rjust(2, "0")
             if _SATELLITE.fullmatch(sv) is None or not int(sv[1:]):

@@ -100,11 +100,17 @@ class Rinex3(Parser):
             )
             return
         times, is_usual, cells = self._at_once(text, bounds, is_row[bounds[0] : bounds[-1]])
-        others = {
-            int(index): epoch
-            for index in np.flatnonzero(~is_usual)
-            if (epoch := self._careful(text, *bounds[index : index + 2]))
-        }
+        state = self.wanted, self._problem
+        others: dict[int, Epoch] = {}
+        for index in np.flatnonzero(~is_usual).tolist():
+            epoch = self._careful(text, *bounds[index : index + 2])
+            if epoch is not None:
+                others[index] = epoch
+            if (self.wanted, self._problem) != state:  # the records after it mean something else
+                is_usual[index + 1 :] = False
+                self.merge(times, is_usual, cells, others)
+                self._read(text, bounds[index + 1 :], is_row)
+                return
         self.merge(times, is_usual, cells, others)
 
     # ---- all at once
@@ -175,14 +181,14 @@ class Rinex3(Parser):
                 self.stray(records[count:])
             elif flag != SLIPS:
                 self.checked()
-                epoch = self._epoch(text, records, fields, seconds, count)
+                epoch = self._epoch(text, number, records, fields, seconds, count)
         except DamagedError as exc:
             self.notes.add("damaged", number, str(exc))
         self.special(records)
         return epoch
 
     def _epoch(
-        self, text: Text, records: Sequence[Line], fields: Sequence[str], seconds: str, count: int
+        self, text: Text, start: int, records: Sequence[Line], fields: Sequence[str], seconds: str, count: int
     ) -> Epoch | None:
         epoch = Epoch(self.time(fields, seconds))
         labels = [label_of(line) if is_record(line) else "" for _, line in records]
@@ -202,9 +208,9 @@ class Rinex3(Parser):
         if len(seen) != count:
             raise DamagedError(f"{count} satellites announced, {len(seen)} found")
         if not seen:
-            self.notes.add("empty", records[0][0] - 1 if records else text.number)
+            self.notes.add("empty", start)
             return None
-        return self.accept(epoch, records[0][0] - 1, is_beyond=is_beyond)
+        return self.accept(epoch, start, is_beyond=is_beyond)
 
     def _satellite(self, written: str) -> tuple[str, Columns]:
         if _SATELLITE.fullmatch(written) is None or not int(written[1:]):

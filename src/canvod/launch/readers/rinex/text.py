@@ -25,8 +25,8 @@ _END_OF_FILE: Final = (b"\x1a", b"\x00", b"\x1a\n", b"\x00\n")
 LABEL: Final = 60
 """Where the label of a header record starts."""
 
-_STARTS_LABEL: Final = np.zeros(256, dtype=bool)
-_STARTS_LABEL[[ord("#"), *range(ord("A"), ord("Z") + 1)]] = True
+_OF_LABELS: Final = np.zeros(256, dtype=bool)
+_OF_LABELS[[ord("#"), ord("/"), *range(ord("A"), ord("Z") + 1)]] = True
 
 
 def plain_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -172,7 +172,10 @@ class Text:
         return blank
 
     def labelled(self) -> list[int]:
-        """Return the indices of the lines with a letter where header records have their labels, column 61."""
-        long = np.flatnonzero(self.ends - self.starts > LABEL)
-        found: list[int] = long[_STARTS_LABEL[self.byte(long, LABEL)]].tolist()
+        """Return the indices of the lines with letters where header records have their labels, or near it."""
+        long = np.flatnonzero(self.ends - self.starts > LABEL + 3)
+        is_found = np.zeros(len(long), dtype=bool)
+        for column in (LABEL, LABEL + 2, LABEL + 3):
+            is_found |= _OF_LABELS[self.byte(long, column)]
+        found: list[int] = long[is_found].tolist()
         return found
