@@ -169,9 +169,8 @@ def parse_header(records: list[Line]) -> Header:
         raise UnreadableFileError(f"no {own!r} record in the header: what was observed is not known")
     time_system, first_ns, notes = _first(found.get(_FIRST, []), system)
     if version not in VERSIONS:
-        notes.append(
-            (records[0][0], f"RINEX {version:.2f} is not a version that is known; read like the one before it")
-        )
+        text = f"RINEX {version:.2f} is not a version that is known; read like the one before it"
+        notes.append((records[0][0], text))
     unit = found.get(_UNIT)
     if unit and unit[-1][1][:20].strip().upper() not in ("", "DBHZ"):
         text = f"{_UNIT} is {one_line(unit[-1][1], 20)!r}: SNR is stored as it is, and may not be in dB-Hz"
