@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -36,6 +37,12 @@ _BZIP2: Final = b"BZh"
 _ZIP: Final = b"PK\x03\x04"
 _OTHER: Final = {b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"(\xb5/\xfd": "zstd"}
 _PACKED: Final = (_GZIP, _COMPRESS, _BZIP2, _ZIP, *_OTHER)
+_DAMAGED: Final = (
+    gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, struct.error,
+    EOFError, KeyError, NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What the modules that unpack raise over damage."""
+
 _CRINEX: Final = b"CRINEX VERS"
 _CODES: Final = re.compile(rb"^[A-Z ] *(\d+).{54}(?:SYS / # / OBS TYPES|# / TYPES OF OBSERV)", re.MULTILINE)
 
@@ -137,8 +144,8 @@ def _unpacked(raw: IO[bytes], start: bytes, limit: int) -> Iterator[IO[bytes]]:
             yield _uncompress(raw, limit)
         else:
             yield raw
-    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as exc:
-        raise UnreadableFileError(f"damaged packed file: {one_line(str(exc))}") from exc
+    except _DAMAGED as exc:
+        raise UnreadableFileError(f"damaged packed file: {one_line(str(exc)) or type(exc).__name__}") from exc
     except OSError as exc:
         if exc.errno is not None:
             raise
@@ -148,7 +155,12 @@ def _unpacked(raw: IO[bytes], start: bytes, limit: int) -> Iterator[IO[bytes]]:
 
 
 def _only_member(archive: zipfile.ZipFile) -> IO[bytes]:
-    files = [member for member in archive.infolist() if not member.is_dir()]
+    # What a Mac adds beside a file is none.
+    files = [
+        member
+        for member in archive.infolist()
+        if not member.is_dir() and not re.match(r"(.*/)?(\.|__MACOSX/)", member.filename)
+    ]
     if len(files) != 1:
         names = ", ".join(member.filename for member in files[:3]) or "none"
         raise UnreadableFileError(f"a zip archive of {len(files)} files ({names}); one is read: unpack it")

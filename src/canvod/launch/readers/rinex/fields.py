@@ -158,8 +158,9 @@ def parse(sv: str, field: str, factor: int = 1) -> float:
     value = 0.0
     if number.strip(" "):
         match = _NUMBER.fullmatch(number)
-        # In a line that lost or gained a character, a flag is the fourth decimal, or the third one is a flag.
-        if match is None or (len(match[3]) < _DECIMALS and flags[:1].strip()):
+        # In a line that lost or gained a character, numbers end elsewhere, or where a flag should be.
+        is_placed = len(number.rstrip(" ")) == NUMBER_WIDTH or number[0] != " "
+        if match is None or not is_placed or (len(match[3]) < _DECIMALS and flags[:1].strip()):
             raise _not_observation(sv, field)
         value = int(match[2] + match[3]) / (10 ** len(match[3]) * factor)
         if match[1] == "-":

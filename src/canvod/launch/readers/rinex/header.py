@@ -44,6 +44,9 @@ LABELS: Final = frozenset(
 )  # fmt: skip
 """Labels (columns 61 to 80) by which a line within the data is known for a header record."""
 
+_FIRST_YEAR: Final = 1980
+_LAST_YEAR: Final = 2200
+
 _ALIASES: Final = {"UTC": "GLO", "BDS": "BDT"}
 """Names of time systems that some writers use for those of RINEX."""
 
@@ -337,5 +340,8 @@ def _first(records: list[Line], system: str) -> tuple[str, int | None, list[tupl
         seconds = float(numbers[5]) if len(numbers) > 5 else 0.0
         first = moment_ns(year, month, day, hour, minute) + int(seconds) * 1_000_000_000
     except ValueError:
-        raise UnreadableFileError(f"line {number}: {_FIRST!r} is not a time: {one_line(record)!r}") from None
+        year, first = 0, 0
+    if not _FIRST_YEAR <= year <= _LAST_YEAR:
+        notes.append((number, f"{_FIRST!r} is not a time, and was not used: {one_line(record)!r}"))
+        return time_system, None, notes
     return time_system, first, notes

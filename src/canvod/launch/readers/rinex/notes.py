@@ -8,6 +8,7 @@ KINDS = {
     "damaged": ("left out {} damaged epoch", "left out {} damaged epochs"),
     "empty": ("left out {} epoch without satellites", "left out {} epochs without satellites"),
     "stray": ("passed over {} line that belongs to no epoch", "passed over {} lines that belong to no epoch"),
+    "blank": ("passed over {} blank line between records", "passed over {} blank lines between records"),
     "beyond": (
         "passed over {} record with text beyond its last observation code",
         "passed over {} records with text beyond their last observation code",

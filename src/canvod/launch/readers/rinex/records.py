@@ -54,7 +54,7 @@ GPS_YEARS_NS: Final = (moment_ns(1980, 1, 1, 0, 0), moment_ns(2100, 1, 1, 0, 0))
 FEW: Final = 4
 """So many records are read line by line at the cost of all at once."""
 
-_DIGITS: Final = re.compile(r" *[0-9]* *")
+_DIGITS: Final = re.compile(r" *[0-9]+| *")
 _SECONDS: Final = re.compile(r" *(0 *|[0-9]{0,3})\.([0-9]*) *")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from canvod.launch.readers.observations import one_line
-from canvod.launch.readers.rinex.fields import WIDTH, DamagedError
+from canvod.launch.readers.rinex.fields import WIDTH, DamagedError, parse
 from canvod.launch.readers.rinex.header import END, SYSTEMS, VERSION, Line, label_of
 from canvod.launch.readers.rinex.records import (
     EVENTS,
@@ -55,7 +55,7 @@ _USUAL: Final = re.compile(rb"(?: [ \d]\d){6}\.\d{7}  [01](?:  [1-9]| [1-9]\d|[1
 """An epoch line of observations, up to its first satellite."""
 
 _DATE: Final = re.compile(r"([ 0-9][0-9]|  ){5}")
-_SECONDS: Final = re.compile(r" *(0 *|[0-9]{1,3})\.[0-9]* *")
+_SECONDS: Final = re.compile(r" *(0 *|[0-9]{0,3})\.[0-9]* *")
 _COUNT: Final = re.compile(r" *[0-9]{0,3} *")
 _SATELLITE: Final = re.compile(rf"[{SYSTEMS}][0-9][0-9]")
 _LETTERS: Final = np.frombuffer(SYSTEMS.encode(), np.uint8)
@@ -113,6 +113,9 @@ class Rinex2(Parser):
                 break
             run.append((index, count, end))
             index = end
+        # What follows the last one says whether it has a line too many.
+        if run and (_is_row(text.line(index)) if index < len(text) else not text.is_last):
+            run.pop()
         return run
 
     def _at_once(self, text: Text, run: Run) -> int:
@@ -174,7 +177,8 @@ class Rinex2(Parser):
         at = line + row
         name = text.fields(text.starts[at] + _LIST + 3 * column, 3, text.ends[at])
         letter = np.where(name[:, 0] == ord(" "), ord(self._own_system), name[:, 0]).astype(np.uint8)
-        digit = np.where(name[:, 1:] == ord(" "), 0, name[:, 1:] - 48).astype(np.uint8)
+        digit = name[:, 1:] - 48
+        digit[name[:, 1] == ord(" "), 0] = 0
         number = digit[:, 0].astype(np.int64) * 10 + digit[:, 1]
         is_wrong = (digit > 9).any(axis=1) | (number == 0) | ~np.isin(letter, _LETTERS)
         return Satellites(record, letter, number, is_wrong)
@@ -221,6 +225,7 @@ class Rinex2(Parser):
         """Read one record, or a line that is none; return the index of the line to go on with."""
         line = text.line(index)
         if not line.strip():
+            self._blank(text, index)
             return index + 1
         if is_record(line):
             return self._header(text, index)
@@ -235,6 +240,13 @@ class Rinex2(Parser):
         if epoch is not None:
             self.add([epoch])
         return end
+
+    def _blank(self, text: Text, index: int) -> None:
+        """Note a blank line between records: it may be a row too many. At the end of a file it means nothing."""
+        if not self._is_lost and any(
+            text.line(i).strip() for i in range(index + 1, min(index + 20, len(text)))
+        ):
+            self.notes.add("blank", text.number + index)
 
     def _header(self, text: Text, index: int) -> int:
         end = index + 1
@@ -260,7 +272,10 @@ class Rinex2(Parser):
             end = index + 1 + count
             if end > len(text) and not text.is_last:
                 raise _MoreError
-            end = min(end, len(text))
+            end = next(
+                (i for i in range(index + 1, min(end, len(text))) if _is_epoch(text.line(i))),
+                min(end, len(text)),
+            )
             self.special(list(enumerate(text.lines(index + 1, end), start=text.number + index + 1)))
             return None, end
         n_lists = max(1, -(-count // SATELLITES_PER_LINE))
@@ -269,6 +284,10 @@ class Rinex2(Parser):
         if flag != SLIPS:
             self.checked()
             epoch = self._observations(text, index, fields, seconds, count, lines)
+            if end < len(text) and _is_row(text.line(end)):
+                raise DamagedError("more lines follow than its satellites have")
+            if end == len(text) and not text.is_last:
+                raise _MoreError
         self.special(records)
         return epoch, end
 
@@ -319,7 +338,9 @@ class Rinex2(Parser):
             is_beyond |= self.values(sv, columns, "".join(line[:LINE].ljust(LINE) for line in part), epoch)
         if foreign:
             self.notes.add("foreign", number, foreign[0], len(foreign))
-        return self.accept(epoch, number, is_beyond=is_beyond)
+        if is_beyond:
+            raise DamagedError("a satellite has more observations than there are observation codes")
+        return self.accept(epoch, number, is_beyond=False)
 
     def _names(self, lines: list[str], count: int) -> Iterator[str]:
         row = column = 0
@@ -329,7 +350,8 @@ class Rinex2(Parser):
             if not written.strip():
                 raise DamagedError(f"{count} satellites announced, {place} listed")
             # A blank system is that of the file, and a number may be written without its zero.
-            sv = (written[:1].strip() or self._own_system) + written[1:].replace(" ", "0").rjust(2, "0")
+            number = written[1:2].replace(" ", "0") + written[2:3]
+            sv = (written[:1].strip() or self._own_system) + number
             if _SATELLITE.fullmatch(sv) is None or not int(sv[1:]):
                 raise DamagedError(f"{one_line(written, 10)!r} is not a satellite")
             yield sv
@@ -364,12 +386,27 @@ def _epoch_line(line: str) -> tuple[Sequence[str], str, int, int]:
     return fields, line[15:26], flag, count
 
 
-def _is_start(line: str) -> bool:
-    """Whether a line is one that a record, or a header record, may start with."""
-    if is_record(line):
-        return True
+def _is_epoch(line: str) -> bool:
+    """Whether a line is an epoch line, or that of an event."""
     try:
         _epoch_line(line)
+    except DamagedError:
+        return False
+    return True
+
+
+def _is_start(line: str) -> bool:
+    """Whether a line is one that a record, or a header record, may start with."""
+    return is_record(line) or _is_epoch(line)
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line is one of observations."""
+    if not line.strip() or is_record(line):
+        return False
+    try:
+        for start in range(0, min(len(line), LINE), WIDTH):
+            parse("", line[start : start + WIDTH])
     except DamagedError:
         return False
     return True

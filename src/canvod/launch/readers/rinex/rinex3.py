@@ -45,12 +45,6 @@ _DATE: Final = ((2, 6), (7, 9), (10, 12), (13, 15), (16, 18), (19, 21))
 _LINE: Final = 35
 """Characters of an epoch line up to the number of satellites."""
 
-_FREE: Final = re.compile(
-    r">\s*(\d{4})\s+(\d\d?)\s+(\d\d?)\s+(\d\d?)\s+(\d\d?)\s+(\d+\.\d*)\s+(\d)\s+(\d+)(?:\s+-?\d*\.\d*)?\s*",
-    re.ASCII,
-)
-"""An epoch line that is not in its columns."""
-
 _SATELLITE: Final = re.compile(rf"[{SYSTEMS}][ 0-9][0-9]")
 
 
@@ -223,7 +217,7 @@ class Rinex3(Parser):
 
 
 def _epoch_line(line: str) -> tuple[Sequence[str], str, int, int]:
-    """Return date and time, seconds, flag and number of satellites of an epoch line, in its columns or not.
+    """Return date and time, seconds, flag and number of satellites of an epoch line.
 
     Raises
     ------
@@ -232,14 +226,7 @@ def _epoch_line(line: str) -> tuple[Sequence[str], str, int, int]:
     """
     fields = [line[2:6], line[7:9], line[10:12], line[13:15], line[16:18]]
     blanks = line[1:2] + line[6:7] + line[9:10] + line[12:13] + line[15:16] + line[29:31]
-    try:
-        if not blanks.strip(" "):
-            flag, count = integer(line[31:32], "an epoch flag"), integer(line[32:35], "a number")
-            if flag in EVENTS or [integer(field, "a time") for field in fields]:
-                return fields, line[18:29], flag, count
-    except DamagedError:
-        pass
-    match = _FREE.fullmatch(line)
-    if match is None:
+    if blanks.strip(" "):
         raise DamagedError(f"not an epoch: {one_line(line, 40)!r}")
-    return match.groups()[:5], match[6], int(match[7]), int(match[8])
+    flag, count = integer(line[31:32], "an epoch flag"), integer(line[32:35], "a number of satellites")
+    return fields, line[18:29], flag, count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FIRST_LINE: Final = 200
 """So much is there at once of the start of a file, that its first line is whole."""
 
+_STRANGE: Final = re.compile(rb"^(?:\x1a|\xef\xbb\xbf)+", re.MULTILINE)
 _PAD: Final = 64
 _NEWLINE: Final = 10
 _AT_ONCE: Final = 2**16
@@ -82,6 +84,8 @@ class Text:
         self.number = number
         self._start = start
         self.is_last = is_last
+        if b"\x1a" in data or BYTE_ORDER_MARK in data:  # where files were joined
+            data = data[:start] + _STRANGE.sub(b"", data[start:])
         size = len(data)
         if is_last and data.endswith(_END_OF_FILE):
             size = len(data.removesuffix(b"\n").rstrip(b"\x1a\x00"))
