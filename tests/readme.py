@@ -58,7 +58,7 @@ def example(start: str) -> Example:
 
 
 def matches(expected: str, output: str) -> bool:
-    """Whether an output is what is printed, up to figures, the width of columns and what ``…`` leaves out."""
+    """Whether an output is what is printed, up to figures, units, widths and what ``…`` leaves out."""
     pattern = ""
     for word in re.findall(r"\.\.\.|…|─+|\d+(?:\.\d+)?|\s+|[^\s\d.…─]+|.", expected.strip()):
         if word in {"...", "…"}:
@@ -67,6 +67,8 @@ def matches(expected: str, output: str) -> bool:
             pattern += "─+"
         elif word[0].isdecimal():
             pattern += r"\d+(?:\.\d+)?"
+        elif word in {"KiB", "MiB", "GiB"}:
+            pattern += "[KMG]iB"
         elif word.isspace():
             pattern += r"\s+"
         else:

@@ -155,8 +155,7 @@ def test_the_demo_does_what_is_printed(shell: Shell) -> None:
     block = example("canvod-launch ingest demo/data/02_canopy")
     for command, printed in block.steps:
         assert f"\n$ canvod-launch {command.removeprefix('canvod-launch ')}\n" in err
-        assert printed
-        assert out
+        assert matches(printed.replace("…/demo/", "demo/"), out), f"{out}\nis not\n{printed}"
     last = err.split("$ canvod-launch store plot")[1]
     if backend(shell) == "process":
         assert "This ran in processes, not in containers. Could not reach the Docker engine" in last
