@@ -217,6 +217,8 @@ def _crx2rnx(text: bytes, limit: int) -> bytes:
     widest = max((int(count) for count in _CODES.findall(text)), default=0) * 16 + 84
     if text.count(b"\n") * widest > limit:
         raise _too_large(limit)
+    # 3.1 is 3.0 with picoseconds beside the clock offset, neither of which is read; crx2rnx knows 3.0 alone.
+    text = re.sub(rb"^\s*3\.1", b"3.0", text, count=1)
     try:
         # What it only warns of reaches the worker's log: catching warnings is not safe among threads.
         plain: bytes = hatanaka.crx2rnx(text)
