@@ -70,3 +70,9 @@ def rosalia() -> Path:
 def invalid() -> Path:
     """Damaged files, named after the damage."""
     return _data_folder("invalid")
+
+
+@pytest.fixture(scope="session")
+def faults() -> Path:
+    """Small files that are easily read wrongly."""
+    return _data_folder("faults")
