@@ -242,7 +242,7 @@ class Rinex2(Parser):
         return end
 
     def _blank(self, text: Text, index: int) -> None:
-        """Note a blank line between records: it may be a row too many. At the end of a file it means nothing."""
+        """Note a blank line between records, which may be a row too many; at the end it means nothing."""
         if not self._is_lost and any(
             text.line(i).strip() for i in range(index + 1, min(index + 20, len(text)))
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,6 +57,13 @@ def _windows(data: bytes, width: int, positions: npt.NDArray[np.int64]) -> npt.N
     window: Any = np.ndarray((count,), dtype=f"V{width}", buffer=data, strides=(1,))
     pieces: npt.NDArray[np.uint8] = window[np.minimum(positions, count - 1)].view(np.uint8)
     return pieces.reshape(-1, width)
+
+
+@cache
+def _fillings(width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return, by how much of a piece there is, which of its bits stay, and the blanks that fill it."""
+    is_there = np.arange(width) < np.arange(width)[:, None]
+    return np.where(is_there, 255, 0).astype(np.uint8), np.where(is_there, 0, ord(" ")).astype(np.uint8)
 
 
 class Text:
@@ -155,14 +163,20 @@ class Text:
             Shape (n, width), uint8, contiguous.
         """
         pieces = _windows(self.data, width, positions)
-        late = np.flatnonzero(positions + width > self._size)
-        if len(late):
+        if len(positions) and positions.max() + width > self._size:
+            late = np.flatnonzero(positions + width > self._size)
             at = np.minimum(positions[late] - self._tail_at, _PAD)
             pieces[late] = _windows(self._tail, width, at)
-        short = np.flatnonzero(stops - positions < width)
+        left = stops - positions
+        short = np.flatnonzero(left < width)
         if len(short):
-            left = (stops - positions)[short]
-            pieces[short] = np.where(np.arange(width) < left[:, None], pieces[short], 32)
+            kept, blank = _fillings(width)
+            left = np.maximum(left[short], 0)
+            whole: Any = pieces.view(f"V{width}")[:, 0]
+            some = whole[short].view(np.uint8).reshape(-1, width)
+            some &= kept[left]
+            some |= blank[left]
+            whole[short] = some.view(f"V{width}")[:, 0]
         return pieces
 
     def is_blank(
