@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from canvod.launch.cluster.host_sweep import sweep_keys
 from canvod.launch.cluster.keys import keys_home
-from canvod.launch.cluster.sweep import sweep_engine, sweep_keys
+from canvod.launch.cluster.sweep import sweep_engine
 from canvod.launch.plan.model import LABEL_PREFIX
 
 if TYPE_CHECKING:

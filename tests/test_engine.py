@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+import urllib3
 
 from canvod.launch.cluster.choice import choose_backend
 from canvod.launch.config import load_settings
-from canvod.launch.engine import engine_address, read_engine, require_engine
+from canvod.launch.engine import engine_address, read_engine, require_engine, translate
 from canvod.launch.errors import EngineError
 from plan_strategies import make_engine
 
@@ -66,7 +70,7 @@ def test_a_rootless_engine_is_not_taken(monkeypatch):
     """Left to choose, a start takes processes and says why."""
     info = INFO | {"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}
     assert read_engine(info, VERSION).rootless
-    monkeypatch.setattr("canvod.launch.cluster.choice.probe_engine", lambda: make_engine(rootless=True))
+    monkeypatch.setattr("canvod.launch.cluster.choice.require_engine", lambda **_: make_engine(rootless=True))
     choice = choose_backend(load_settings({"launch": {"backend": "auto"}}))
     assert choice.backend == "process"
     assert "rootless" in choice.reason
@@ -78,3 +82,41 @@ def test_containers_that_are_asked_for_need_an_engine(monkeypatch, tmp_path):
     assert choose_backend(load_settings({"launch": {"backend": "auto"}})).backend == "process"
     with pytest.raises(EngineError, match="there is no socket at"):
         choose_backend(load_settings({"launch": {"backend": "docker"}}))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("DOCKER_HOST", "garbage", "'garbage', from DOCKER_HOST, is no address of one"),
+        ("DOCKER_HOST", "htp://lab", "'htp://lab', from DOCKER_HOST, is no address of one"),
+        ("DOCKER_HOST", "tcp://127.0.0.1", "from DOCKER_HOST, is no address of one"),
+        ("DOCKER_HOST", "tcp://127.0.0.1:port", "from DOCKER_HOST, is no address of one"),
+        ("DOCKER_HOST", "tcp://127.0.0.1:1", r"nothing answers at tcp://127.0.0.1:1 \(connection refused\)"),
+        ("DOCKER_HOST", "tcp://nowhere.invalid:2375", r"there is no way to tcp://nowhere.invalid:2375 \("),
+        ("DOCKER_CONTEXT", "no-such", r"there is no Docker context 'no-such' \(DOCKER_CONTEXT\)"),
+    ],
+)
+def test_what_keeps_from_the_engine_is_told_as_what_it_is(monkeypatch, variable, value, words):
+    """With the remedy; left to choose, a start takes processes and gives the same reason."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(EngineError, match=words) as caught:
+        require_engine(timeout_s=3)
+    assert variable in str(caught.value.hint)
+    choice = choose_backend(load_settings({"launch": {"backend": "auto"}}))
+    assert choice.backend == "process"
+    assert re.search(words, choice.reason)
+    assert "or set launch.backend" not in choice.reason
+
+
+def test_a_socket_that_may_not_be_used_is_told_with_the_group_to_join(monkeypatch):
+    """As the Docker SDK wraps it."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///var/run/docker.sock")
+    refused = PermissionError(errno.EACCES, "Permission denied")
+    with (
+        pytest.raises(EngineError, match="permission denied at unix:///var/run") as caught,
+        translate("reach the Docker engine"),
+    ):
+        raise requests.exceptions.ConnectionError(urllib3.exceptions.ProtocolError("Aborted", refused))
+    assert "usermod -aG docker" in str(caught.value.hint)

@@ -119,3 +119,43 @@ def test_processes_end_with_a_killed_parent(tmp_path):
         assert time.monotonic() < deadline, "processes of the pool outlive their parent"
         time.sleep(0.1)
     assert pids
+
+
+PROGRAM = """
+import os
+from canvod.launch.cluster.pool import PoolRunner
+
+with PoolRunner(1) as runner:
+    runner._pool().submit(os.write, 1, b"a reader prints\\n").result()
+    runner._pool().submit(print, "and again", flush=True).result()
+    print("here")
+"""
+
+
+@pytest.mark.parametrize("how", ["script", "standard input"])
+def test_processes_import_neither_the_program_nor_the_current_folder(tmp_path, how):
+    """No guard is needed, what they print is no output, and nothing is left of them."""
+    for name in ("signal", "types", "numpy", "struct"):
+        (tmp_path / f"{name}.py").write_text(
+            "raise SystemExit('a module of the current folder was imported')\n"
+        )
+    (tmp_path / "elsewhere").mkdir()
+    script, temporary = tmp_path / "elsewhere" / "program.py", tmp_path / "temporary"
+    temporary.mkdir()
+    script.write_text(PROGRAM)
+    before = {entry.name for entry in Path("/dev/shm").glob("sem.*")}
+    done = subprocess.run(
+        [sys.executable, *([str(script)] if how == "script" else ["-P"])],
+        input=PROGRAM,
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "here\n"), done.stderr
+    assert done.stderr == "a reader prints\nand again\n"
+    assert list(temporary.iterdir()) == []
+    after = {entry.name for entry in Path("/dev/shm").glob("sem.canvod-launch.*.pool.*")}
+    assert after <= before

@@ -25,9 +25,9 @@ from distributed import Client, Scheduler, Worker
 from distributed.comm.core import connect
 from distributed.security import Security
 
+from canvod.launch.cluster.host_sweep import sweep_keys
 from canvod.launch.cluster.keys import ROLES, KeyFolder, keys_home, make_keys
 from canvod.launch.cluster.launcher import launcher_lives, launcher_mark
-from canvod.launch.cluster.sweep import sweep_keys
 from canvod.launch.errors import KeysError
 from canvod.launch.runtime.keys import KeysMissingError, obtain_keys, security, write_keys
 

@@ -15,9 +15,9 @@ from typing import Any
 import dask
 import pytest
 
+from canvod.launch.cluster.host_sweep import sweep_keys, sweep_scratch
 from canvod.launch.cluster.keys import keys_folder
 from canvod.launch.cluster.launcher import SCRATCH_PREFIX, launcher_mark
-from canvod.launch.cluster.sweep import sweep_keys, sweep_scratch
 from canvod.launch.engine import connect
 from canvod.launch.errors import (
     ClusterError,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from canvod.launch.cluster.host_sweep import sweep_scratch, sweep_semaphores
 from canvod.launch.cluster.launcher import SCRATCH_PREFIX, launcher_mark, semaphore_name
-from canvod.launch.cluster.sweep import sweep_scratch, sweep_semaphores
 from leftovers import processes_with
 
 PROGRAM = """

@@ -24,11 +24,11 @@ from canvod.launch.cli.app import make_app
 from canvod.launch.cli.status import format_uptime
 from canvod.launch.cluster.contact import KeptState
 from canvod.launch.cluster.found import FoundCluster, choose_cluster, find_clusters
+from canvod.launch.cluster.host_sweep import sweep_keys
 from canvod.launch.cluster.keys import KeyFolder, keys_home, make_keys
 from canvod.launch.cluster.launcher import LAUNCHER_LABEL, launcher_mark
 from canvod.launch.cluster.mounts import make_mounts, require_visible
 from canvod.launch.cluster.status import read_memory
-from canvod.launch.cluster.sweep import sweep_keys
 from canvod.launch.config import load_settings
 from canvod.launch.errors import ClusterExistsError, ClusterNotFoundError, ConfigError, InputError
 from canvod.launch.manager import DaskClusterManager

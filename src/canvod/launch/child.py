@@ -83,7 +83,11 @@ def python_of(program: str) -> str | None:
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run(
-            [interpreter, "-c", code], check=True, capture_output=True, text=True, timeout=_ANSWER_TIMEOUT_S
+            [interpreter, "-I", "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_TIMEOUT_S,
         )
     except (OSError, subprocess.SubprocessError):
         return None

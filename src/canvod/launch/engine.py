@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import docker
 import docker.errors
@@ -31,6 +33,9 @@ type Client = docker.DockerClient
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 """Where an engine listens unless somebody says otherwise."""
+
+SCHEMES: Final = ("unix", "tcp", "http", "https", "ssh")
+"""How an engine may be reached from Linux."""
 
 DEFAULT_TIMEOUT_S = 60.0
 """How long one request may take; the engine answers slowly while it writes layers."""
@@ -68,6 +73,8 @@ class EngineNetworkError(EngineError):
     """The engine lost sight of one of its network interfaces for a moment; asking again helps."""
 
 
+_UNREACHABLE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+
 NETWORK_ATTEMPTS: Final = 3
 """How often to ask before a lost interface is believed."""
 
@@ -95,15 +102,42 @@ def engine_address() -> str:
     -------
     str
         An address such as ``unix:///var/run/docker.sock``.
+
+    Raises
+    ------
+    EngineError
+        If ``DOCKER_CONTEXT`` names a context that does not exist.
     """
     if host := os.environ.get("DOCKER_HOST"):
         return host
+    name = os.environ.get("DOCKER_CONTEXT") or None
     try:
         # None, whatever the stubs say, where the context does not exist.
-        host = getattr(ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT") or None), "Host", None)
+        context = ContextAPI.get_context(name)
     except Exception:  # noqa: BLE001 - a damaged file of the Docker CLI must not hide an engine that answers
-        host = None
-    return (host or DEFAULT_ADDRESS).removeprefix("http+")
+        context = None
+    if context is None and name not in {None, "default"}:
+        raise EngineError(
+            f"Could not reach the Docker engine: there is no Docker context {name!r} (DOCKER_CONTEXT).",
+            hint="unset DOCKER_CONTEXT, or name one of those that 'docker context ls' shows",
+        )
+    return (getattr(context, "Host", None) or DEFAULT_ADDRESS).removeprefix("http+")
+
+
+def _require_address(address: str) -> None:
+    """Refuse what is no address of an engine, in words that say where it comes from."""
+    scheme, separator, rest = address.partition("://")
+    try:
+        port = urlsplit(address).port
+    except ValueError:
+        port = -1
+    if separator and rest and scheme in SCHEMES and port != -1 and (scheme != "tcp" or port is not None):
+        return
+    source = "DOCKER_HOST" if os.environ.get("DOCKER_HOST") else "the Docker context"
+    raise EngineError(
+        f"Could not reach the Docker engine: {address!r}, from {source}, is no address of one.",
+        hint=f"unset DOCKER_HOST, or write {DEFAULT_ADDRESS} or tcp://HOST:2376",
+    )
 
 
 def connect(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> Client:
@@ -131,6 +165,7 @@ def connect(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> Client:
     ...     containers = client.containers.list()
     """
     address = engine_address()
+    _require_address(address)
     options: dict[str, Any] = {"base_url": address, "timeout": timeout_s}
     client: Client | None = None
     try:
@@ -393,6 +428,8 @@ def _connection_error(action: str, exc: BaseException) -> EngineError:
     timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     codes = {cause.errno for cause in causes if isinstance(cause, OSError)}
     start = "start it: sudo systemctl start docker"
+    elsewhere = "see that the engine runs and listens there, or unset DOCKER_HOST to use this host's own"
+    local = address.startswith("unix://")
     if errno.EACCES in codes or errno.EPERM in codes:
         return EngineError(
             f"Could not {action}: permission denied at {address}.",
@@ -405,15 +442,23 @@ def _connection_error(action: str, exc: BaseException) -> EngineError:
             hint=f"install Docker and {start}; set DOCKER_HOST where it listens elsewhere; "
             "or set launch.backend: process, which needs no engine",
         )
+    if errno.ECONNREFUSED in codes:
+        return EngineError(
+            f"Could not {action}: nothing answers at {address} (connection refused).",
+            hint=f"{start if local else elsewhere}; or set launch.backend: process, which needs no engine",
+        )
+    if unreachable := next((cause for cause in causes if isinstance(cause, socket.gaierror)), None) or next(
+        (cause for cause in causes if getattr(cause, "errno", None) in _UNREACHABLE), None
+    ):
+        reason = getattr(unreachable, "strerror", None) or unreachable
+        return EngineError(
+            f"Could not {action}: there is no way to {address} ({reason}).",
+            hint=f"{elsewhere}; or set launch.backend: process, which needs no engine",
+        )
     if any(isinstance(cause, timeouts) for cause in causes):
         return EngineTimeoutError(
             f"Could not {action}: the Docker engine at {address} did not answer in time.",
             hint="look at its log (journalctl -u docker), restart it, or set launch.backend: process",
-        )
-    if errno.ECONNREFUSED in codes:
-        return EngineError(
-            f"Could not {action}: nothing answers at {address} (connection refused).",
-            hint=f"{start}; or set launch.backend: process, which needs no engine",
         )
     return EngineError(
         f"Could not {action}: the Docker engine at {address} cannot be used: {exc}.",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from canvod.launch.cluster.choice import choose_backend
 from canvod.launch.cluster.connection import check_versions, close_client, open_client
 from canvod.launch.cluster.dask_settings import DaskDefaults
+from canvod.launch.cluster.host_sweep import sweep_host
 from canvod.launch.cluster.keys import ROLES, KeyFolder, keys_folder, make_keys
 from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
 from canvod.launch.cluster.launcher import launcher_mark
@@ -22,7 +23,7 @@ from canvod.launch.cluster.mounts import describe_mounts, make_mounts, require_m
 from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.reaper import Reaper
 from canvod.launch.cluster.removal import remedy
-from canvod.launch.cluster.sweep import sweep_host, sweep_quietly
+from canvod.launch.cluster.sweep import sweep_quietly
 from canvod.launch.config import Settings, load_settings
 from canvod.launch.errors import ClusterError, ImageError
 from canvod.launch.logs import get_logger, quiet_dask

@@ -133,14 +133,14 @@ def _run(given: list[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         discard(sys.stdout)
-        return _BROKEN_PIPE
+        status = _BROKEN_PIPE
     except (KeyboardInterrupt, typer.Abort) as exc:
         return report_interrupt(exc, ExitStatus.INTERRUPTED, as_json=as_json)
     except SystemExit as exc:
         return report_interrupt(exc, int(exc.code or 0), as_json=as_json)
     except OutputError as exc:
         discard(sys.stdout)
-        return report(exc, as_json=False, debug=debug)
+        status = report(exc, as_json=False, debug=debug)
     except Exception as exc:  # noqa: BLE001 (whatever ends a command, its user reads one block)
         if isinstance(exc, FileNotFoundError) and not _has_folder():
             exc = InputError("The current folder is not there any more.", hint="cd to a folder that is there")

@@ -29,7 +29,8 @@ def register(app: typer.Typer) -> None:
 def prune(json_output: JsonOption = False) -> None:
     """Remove what is left of dead clusters."""
     from canvod.launch.cli.session import engine
-    from canvod.launch.cluster.sweep import sweep_engine, sweep_host
+    from canvod.launch.cluster.host_sweep import sweep_host
+    from canvod.launch.cluster.sweep import sweep_engine
     from canvod.launch.engine import EngineAbsentError
     from canvod.launch.errors import LaunchError
 

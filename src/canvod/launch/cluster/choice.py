@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from canvod.launch.engine import probe_engine, require_engine
+from canvod.launch.engine import PROBE_TIMEOUT_S, EngineAbsentError, require_engine
+from canvod.launch.errors import EngineError
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
@@ -56,14 +57,25 @@ def choose_backend(settings: Settings) -> Choice:
         )
     if wanted == "process":
         return Choice("process", "worker processes, as launch.backend says")
-    engine = require_engine() if wanted == "docker" else probe_engine()
-    if engine is not None and engine.rootless and wanted == "auto":
+    try:
+        engine = require_engine() if wanted == "docker" else require_engine(timeout_s=PROBE_TIMEOUT_S)
+    except EngineError as error:
+        if wanted == "docker":
+            raise
+        return Choice("process", _without_engine(error))
+    if engine.rootless and wanted == "auto":
         return Choice(
             "process",
             "worker processes: the Docker engine is rootless, and this host cannot reach its containers, so "
             "there are no kernel limits",
         )
-    if engine is not None:
-        how = "as launch.backend says" if wanted == "docker" else "a Docker engine answers"
-        return Choice("docker", f"containers on Docker {engine.server_version}: {how}", engine)
-    return Choice("process", "worker processes: no Docker engine answers, so there are no kernel limits")
+    how = "as launch.backend says" if wanted == "docker" else "a Docker engine answers"
+    return Choice("docker", f"containers on Docker {engine.server_version}: {how}", engine)
+
+
+def _without_engine(error: EngineError) -> str:
+    """Say why there is no engine, and what to do about one that is there and cannot be used."""
+    reason = error.message.removeprefix("Could not reach the Docker engine: ").rstrip(".")
+    if error.hint is not None and not isinstance(error, EngineAbsentError):
+        reason += f"; to have containers, {error.hint.partition('or set launch.backend')[0].rstrip('; ,')}"
+    return f"worker processes: no Docker engine answers, so there are no kernel limits ({reason})"

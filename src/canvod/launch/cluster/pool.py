@@ -9,19 +9,24 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from queue import Empty
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from canvod.launch.cluster.host_sweep import sweep_host
+from canvod.launch.cluster.launcher import LAUNCHER_FILE, SCRATCH_PREFIX, launcher_mark, semaphore_name
 from canvod.launch.errors import ClusterError, StoreError
+from canvod.launch.runtime.host import name_semaphores
 
 if TYPE_CHECKING:
     # At run time they come with the first task: a process sets its threads before numpy is there.
@@ -92,9 +97,13 @@ class PoolRunner:
         self._cpus = [list(slot) for slot in cpus] if cpus else []
         self._nice = nice
         self._threads = threads_per_worker
+        sweep_host(spool_dir)
         self._spool = tempfile.TemporaryDirectory(
-            prefix="canvod-launch-", dir=spool_dir, ignore_cleanup_errors=True
+            prefix=f"{SCRATCH_PREFIX}pool-", dir=spool_dir, ignore_cleanup_errors=True
         )
+        Path(self._spool.name, LAUNCHER_FILE).write_text(launcher_mark())
+        self._data = Path(self._spool.name, "data")
+        self._data.mkdir()
         self._executor: ProcessPoolExecutor | None = None
         self._paths: list[str] = []
         self._options: tuple[str, tuple[str, ...]] = ("", ())
@@ -120,13 +129,14 @@ class PoolRunner:
 
     def _pool(self) -> ProcessPoolExecutor:
         if self._executor is None:
-            context = multiprocessing.get_context("spawn")
-            slots = context.Queue()
+            name_semaphores(semaphore_name("pool", "process"))
+            context = _Context()
+            with _apart():  # the process that looks after semaphores starts with the first one
+                slots = context.Queue()
             for index in range(self._n_workers):
                 slots.put(self._cpus[index % len(self._cpus)] if self._cpus else [])
-            self._executor = ProcessPoolExecutor(
-                self._n_workers, context, _start_process, (slots, self._nice, self._threads)
-            )
+            arguments = (slots, self._nice, self._threads, self._spool.name)
+            self._executor = ProcessPoolExecutor(self._n_workers, context, _start_process, arguments)
         return self._executor
 
     def _stop(self) -> None:
@@ -147,7 +157,7 @@ class PoolRunner:
         return self._pool().submit(tasks.reader_problem, reader).result()
 
     def _target(self, number: int) -> str:
-        return str(Path(self._spool.name) / f"{number}.pickle")
+        return str(self._data / f"{number}.pickle")
 
     def read(
         self, paths: Sequence[str], reader: str, variables: Sequence[str]
@@ -240,7 +250,7 @@ class PoolRunner:
 
     def forget(self) -> None:
         """Remove all data; what was running has been ended when its iterator was closed."""
-        for entry in Path(self._spool.name).iterdir():
+        for entry in self._data.iterdir():
             entry.unlink(missing_ok=True)
 
     def memory(self) -> dict[str, int]:
@@ -275,8 +285,45 @@ def _died(future: Future[Any]) -> bool:
     return isinstance(future.exception(), BrokenProcessPool)
 
 
-def _start_process(slots: Any, nice: int, threads: int) -> None:
+_lock = threading.Lock()
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Start processes that import neither this program nor what lies in the current folder.
+
+    `multiprocessing` has its processes import the script of their parent, and begin with the current folder
+    first in their search path, unless a variable says otherwise.
+    """
+    with _lock:
+        program, safe = sys.modules["__main__"], os.environ.get("PYTHONSAFEPATH")
+        sys.modules["__main__"] = ModuleType("__main__")
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = program
+            if safe is None:
+                del os.environ["PYTHONSAFEPATH"]
+            else:
+                os.environ["PYTHONSAFEPATH"] = safe
+
+
+class _Process(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the name that multiprocessing calls
+        with _apart():
+            return SpawnProcess._Popen(process_obj)  # noqa: SLF001
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
+def _start_process(slots: Any, nice: int, threads: int, folder: str) -> None:
     """Set up one process of the pool."""
+    # Whatever a process that is killed leaves, goes with the pool's folder.
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
     # Ctrl-C reaches the whole group; the host alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(OSError):  # there may be no standard error

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from canvod.launch.cluster.bringup import bring_up
 from canvod.launch.cluster.contact import scheduler_mark
 from canvod.launch.cluster.found import choose_cluster, find_clusters, refuse_second
+from canvod.launch.cluster.host_sweep import sweep_keys
 from canvod.launch.cluster.images import require_same_versions, use_images
 from canvod.launch.cluster.keys import keys_folder
 from canvod.launch.cluster.mounts import require_mounts
 from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.removal import cluster_label, list_labelled, remedy, remove_objects
-from canvod.launch.cluster.sweep import sweep_keys, sweep_quietly
+from canvod.launch.cluster.sweep import sweep_quietly
 from canvod.launch.engine import require_engine
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, ConfigError
 from canvod.launch.plan.naming import own_python

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.keys import keys_home
+from canvod.launch.cluster.host_sweep import sweep_host
 from canvod.launch.cluster.launcher import (
     LAUNCHER_LABEL,
-    SCRATCH_PREFIX,
-    SEMAPHORE_PREFIX,
     STANDING_LABEL,
     UID_LABEL,
     launcher_lives,
-    launcher_of,
-    launcher_of_semaphore,
 )
 from canvod.launch.cluster.removal import Labelled, list_labelled, remedy, remove_objects
 from canvod.launch.errors import EngineError
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.model import CLUSTER_LABEL, ROLE_LABEL
-from canvod.launch.runtime.host import SHARED_MEMORY
 
 if TYPE_CHECKING:
     from canvod.launch.engine import Client
@@ -147,79 +138,3 @@ def sweep_quietly(client: Client) -> None:
         sweep_engine(client)
     except EngineError as error:
         log.warning("sweep_failed", reason=error.message)
-
-
-def sweep_host(spill_dir: str | Path | None = None) -> list[str]:
-    """Remove what dead processes of this user left behind on this host: keys, scratch folders, semaphores.
-
-    Parameters
-    ----------
-    spill_dir : path, optional
-        Where to look for scratch folders besides the temporary files (``launch.spill_dir``).
-
-    Returns
-    -------
-    list of str
-        What was removed.
-    """
-    elsewhere = [] if spill_dir is None else sweep_scratch(spill_dir)
-    return [*sweep_keys(), *sweep_scratch(), *elsewhere, *sweep_semaphores()]
-
-
-def sweep_scratch(folder: str | Path | None = None) -> list[str]:
-    """Remove the scratch folders of worker processes whose launcher is no more.
-
-    Parameters
-    ----------
-    folder : path, optional
-        Where to look (``launch.spill_dir``); among the temporary files by default.
-
-    Returns
-    -------
-    list of str
-        What was removed.
-    """
-    removed = []
-    for scratch in sorted(Path(folder or gettempdir()).glob(f"{SCRATCH_PREFIX}*")):
-        mark = launcher_of(scratch)
-        if mark is not None and scratch.lstat().st_uid == os.getuid() and not launcher_lives(mark):
-            shutil.rmtree(scratch, ignore_errors=True)
-            removed.append(f"scratch {scratch}")
-    return removed
-
-
-def sweep_semaphores() -> list[str]:
-    """Remove the semaphores of worker processes whose launcher is no more.
-
-    Returns
-    -------
-    list of str
-        What was removed.
-    """
-    removed = []
-    for path in sorted(SHARED_MEMORY.glob(f"sem.{SEMAPHORE_PREFIX}*")):
-        mark = launcher_of_semaphore(path.name.removeprefix("sem."))
-        if mark is not None and not launcher_lives(mark):
-            with suppress(OSError):
-                if path.lstat().st_uid == os.getuid():
-                    path.unlink()
-                    removed.append(f"semaphore {path}")
-    return removed
-
-
-def sweep_keys() -> list[str]:
-    """Remove the keys of processes that are no more.
-
-    Returns
-    -------
-    list of str
-        What was removed.
-    """
-    removed = []
-    home = keys_home()
-    for folder in sorted(home.iterdir()) if home.is_dir() else ():
-        mark = launcher_of(folder)
-        if mark is not None and not launcher_lives(mark):
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(f"keys {folder}")
-    return removed

@@ -238,7 +238,11 @@ def read_file_alone(
     ending = ""
     for _ in range(ALONE_ATTEMPTS):
         process = subprocess.run(
-            [sys.executable, "-c", code], input=request, capture_output=True, check=False, env=environment
+            [sys.executable, "-P", "-c", code],
+            input=request,
+            capture_output=True,
+            check=False,
+            env=environment,
         )
         if process.returncode == 0:
             result: FileResult = pickle.loads(process.stdout)  # noqa: S301 - from our own process
