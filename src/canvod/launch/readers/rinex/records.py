@@ -25,7 +25,7 @@ from canvod.launch.readers.rinex.header import (
     parse_header,
 )
 from canvod.launch.readers.rinex.table import AT_ONCE, MAX_SNR, SATELLITES, UNDEFINED, Columns, Decoded, Table
-from canvod.launch.readers.rinex.text import LABEL, Text
+from canvod.launch.readers.rinex.text import Text, is_labelled
 from canvod.launch.readers.rinex.times import DAY_NS, SECOND_NS, moment_ns, to_gps
 
 if TYPE_CHECKING:
@@ -476,4 +476,4 @@ def check_end(text: Text, last: int, line: str, offset: int) -> None:
 
 def is_record(line: str) -> bool:
     """Whether a line within the data is a header record."""
-    return len(line) > LABEL and label_of(line) in LABELS
+    return is_labelled(line) and label_of(line) in LABELS

@@ -100,7 +100,9 @@ class Rinex2(Parser):
 
     def _usual_run(self, text: Text, index: int, records: Sequence[int]) -> Run:
         """Return the records from a line on as far as they look usual, and no header record is among them."""
-        stop = min([len(text), *records[bisect_left(records, index) :][:1]]) - text.is_cut
+        # What follows the last line may belong to its record.
+        last = len(text) - (text.is_cut or not text.is_last)
+        stop = min([last, *records[bisect_left(records, index) :][:1]])
         run: Run = []
         per_satellite = self._lines_per_satellite
         while index < stop:
@@ -243,10 +245,13 @@ class Rinex2(Parser):
 
     def _blank(self, text: Text, index: int) -> None:
         """Note a blank line between records, which may be a row too many; at the end it means nothing."""
-        if not self._is_lost and any(
-            text.line(i).strip() for i in range(index + 1, min(index + 20, len(text)))
-        ):
+        if self._is_lost:
+            return
+        following = range(index + 1, min(index + 20, len(text)))
+        if any(text.line(i).strip() for i in following):
             self.notes.add("blank", text.number + index)
+        elif len(following) < 19 and not text.is_last:
+            raise _MoreError
 
     def _header(self, text: Text, index: int) -> int:
         end = index + 1
@@ -280,14 +285,14 @@ class Rinex2(Parser):
             return None, end
         n_lists = max(1, -(-count // SATELLITES_PER_LINE))
         lines, records, end = self._record(text, index, n_lists + count * self._lines_per_satellite)
+        if end == len(text) and not text.is_last and flag != SLIPS:
+            raise _MoreError
         epoch = None
         if flag != SLIPS:
             self.checked()
             epoch = self._observations(text, index, fields, seconds, count, lines)
             if end < len(text) and _is_row(text.line(end)):
                 raise DamagedError("more lines follow than its satellites have")
-            if end == len(text) and not text.is_last:
-                raise _MoreError
         self.special(records)
         return epoch, end
 

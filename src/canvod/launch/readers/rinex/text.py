@@ -28,8 +28,15 @@ _END_OF_FILE: Final = (b"\x1a", b"\x00", b"\x1a\n", b"\x00\n")
 LABEL: Final = 60
 """Where the label of a header record starts."""
 
+_LABEL_COLUMNS: Final = (LABEL, LABEL + 2, LABEL + 3)
 _OF_LABELS: Final = np.zeros(256, dtype=bool)
 _OF_LABELS[[ord("#"), ord("/"), *range(ord("A"), ord("Z") + 1)]] = True
+
+
+def is_labelled(line: str) -> bool:
+    """Whether a line is one of those that `Text.labelled` finds."""
+    is_long = len(line) > _LABEL_COLUMNS[-1]
+    return is_long and any(_OF_LABELS[ord(line[column])] for column in _LABEL_COLUMNS)
 
 
 def plain_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -191,9 +198,9 @@ class Text:
 
     def labelled(self) -> list[int]:
         """Return the indices of the lines with letters where header records have their labels, or near it."""
-        long = np.flatnonzero(self.ends - self.starts > LABEL + 3)
+        long = np.flatnonzero(self.ends - self.starts > _LABEL_COLUMNS[-1])
         is_found = np.zeros(len(long), dtype=bool)
-        for column in (LABEL, LABEL + 2, LABEL + 3):
+        for column in _LABEL_COLUMNS:
             is_found |= _OF_LABELS[self.byte(long, column)]
         found: list[int] = long[is_found].tolist()
         return found
