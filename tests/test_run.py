@@ -203,6 +203,17 @@ def test_another_python_is_warned_of_before_the_start(folder: Path) -> None:
     assert f"use {sys.executable}" in done.stderr
 
 
+@pytest.mark.docker
+def test_images_follow_the_python_of_the_command(folder: Path) -> None:
+    """Workers are to run the functions that the command defines itself; what cannot be had is refused."""
+    other = folder / "python3.99"
+    other.write_text("#!/bin/sh\necho 3.99\n")
+    other.chmod(0o755)
+    done = call(folder, "--backend", "docker", "--", str(other))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "No base image of Python 3.99 can be had" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
 @pytest.mark.parametrize("whom", ["process", "group"])

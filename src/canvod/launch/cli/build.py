@@ -141,21 +141,18 @@ def _print_prepared(base: str, written: Sequence[Path], *, as_json: bool) -> Non
 
 
 def _print(images: Sequence[BuiltImage]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    """Print a line for each image; names are never cut, so that they can be copied."""
     from canvod.launch.units import format_bytes
 
-    table = Table(box=None, header_style="bold")
-    for heading in ("Image", "Python", "Size", "State", "Seconds"):
-        table.add_column(
-            heading, justify="right" if heading in {"Size", "Seconds"} else "left", overflow="fold"
-        )
+    rows = [("Image", "Python", "Size", "State", "Seconds")]
     for image in images:
         state = "built" if image.built else "up to date"
-        size = format_bytes(image.size_bytes)
-        table.add_row(image.name, image.python, size, state, f"{image.seconds:.1f}")
-    console = Console(highlight=False)
-    console.print(table)
+        rows.append((image.name, image.python, format_bytes(image.size_bytes), state, f"{image.seconds:.1f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, python, size, state, seconds in rows:
+        typer.echo(
+            f"{name:<{widths[0]}}  {python:<{widths[1]}}  {size:>{widths[2]}}  {state:<{widths[3]}}  "
+            f"{seconds:>{widths[4]}}"
+        )
     if len(images) > 1:
-        console.print("They share their layers: together they take as much room as one.", style="dim")
+        typer.echo("They share their layers: together they take as much room as one.")

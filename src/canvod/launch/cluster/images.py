@@ -69,7 +69,7 @@ def require_same_versions(
             f"{settings.cite('launch.python')}, and whoever gets a client of this cluster has Python "
             f"{python}: workers could not run its functions. Nothing was started.",
             hint=f"leave launch.python out, use Python {plan.python} for the program too, or set "
-            "launch.backend: process",
+            "launch.backend: process, which programs and run can",
         )
     locked = locked_versions(read_context().files[LOCK_FILE].decode(), plan.python)
     found = installed_differences(locked, own_tasks_only=own_tasks_only)

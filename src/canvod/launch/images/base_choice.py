@@ -121,7 +121,7 @@ def _of_python(client: Client, python: str, site: Site, progress: Progress) -> B
                 f"one could be made instead, have Python {having}.",
                 hint=f"use Python {having.replace(' and ', ' or ')} for this program too; or load an image "
                 f"of Python {python} into the engine (docker load) and name it in launch.python_image; or "
-                "set launch.backend: process",
+                "set launch.backend: process, which programs, run and ingest can",
             ) from exc
         progress(BuildEvent(name, f"{exc.message} Making a base image from Debian's packages instead."))
         return Base(make_base(client, python, mirror=site.debian_mirror, progress=progress), python)
