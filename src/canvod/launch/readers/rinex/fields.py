@@ -32,7 +32,7 @@ DECIMALS: Final = 1000
 """What the integer of a usual field is divided by."""
 
 _DECIMALS: Final = 3
-_NUMBER: Final = re.compile(r" *([+-]?)(?=\.?[0-9])([0-9]*)\.([0-9]{0,3}) *")
+_NUMBER: Final = re.compile(r" *([+-]?)(?=\.?[0-9])([0-9]*)\.([0-9]*) *")
 _FLAGS: Final = " 0123456789"
 
 # Constants of 64 bits, each of eight bytes, of which the lowest is the first character.
@@ -158,9 +158,9 @@ def parse(sv: str, field: str, factor: int = 1) -> float:
     value = 0.0
     if number.strip(" "):
         match = _NUMBER.fullmatch(number)
-        # In a line that lost or gained a character, numbers end elsewhere, or where a flag should be.
-        is_placed = len(number.rstrip(" ")) == NUMBER_WIDTH or number[0] != " "
-        if match is None or not is_placed or (len(match[3]) < _DECIMALS and flags[:1].strip()):
+        if match is None or not (
+            number[_POINT_COLUMN : _POINT_COLUMN + 1] == "." or _is_placed(field, match)
+        ):
             raise _not_observation(sv, field)
         value = int(match[2] + match[3]) / (10 ** len(match[3]) * factor)
         if match[1] == "-":
@@ -168,6 +168,16 @@ def parse(sv: str, field: str, factor: int = 1) -> float:
     if flags.strip(_FLAGS):
         raise _not_observation(sv, field)
     return value
+
+
+def _is_placed(field: str, match: re.Match[str]) -> bool:
+    """Whether a number whose point is not where F14.3 has it stands as a whole in its field.
+
+    In a line that lost or gained a character numbers end elsewhere, or with a digit where a flag should be.
+    """
+    number = field[:NUMBER_WIDTH]
+    fills = len(number.rstrip(" ")) == NUMBER_WIDTH or number[0] != " "
+    return fills and (len(match[3]) == _DECIMALS or not field[NUMBER_WIDTH : NUMBER_WIDTH + 1].strip())
 
 
 def _not_observation(sv: str, field: str) -> DamagedError:
