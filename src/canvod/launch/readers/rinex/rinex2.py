@@ -48,6 +48,9 @@ LINE: Final = 80
 _LIST: Final = 32
 """Column of the first satellite."""
 
+_POINT: Final = 18
+"""Column of the point of the seconds, where no row of observations has one."""
+
 _CLOCK: Final = 68
 """Column of the receiver's clock offset, behind the last satellite."""
 
@@ -116,7 +119,7 @@ class Rinex2(Parser):
             run.append((index, count, end))
             index = end
         # What follows the last one says whether it has a line too many.
-        if run and (_is_row(text.line(index)) if index < len(text) else not text.is_last):
+        if run and index < len(text) and (not text.line(index).strip() or _is_row(text.line(index))):
             run.pop()
         return run
 
@@ -148,6 +151,7 @@ class Rinex2(Parser):
 
         cells, undefined = self.cells(satellites, self.read(text, wanted()))
         is_usual[record[is_wrong]] = False
+        is_usual[self._with_epoch_lines(text, line, lists, int(end[-1]))] = False
         is_foreign &= is_usual[record]
         self._is_lost = False
         others: dict[int, Epoch] = {}
@@ -172,6 +176,13 @@ class Rinex2(Parser):
         self.note_undefined(undefined, satellites, is_usual, lines)
         self.merge(times, is_usual, cells, others)
         return goes_on
+
+    def _with_epoch_lines(self, text: Text, line: Integers, lists: Integers, stop: int) -> Integers:
+        """Return records that may have an epoch line among their rows, by the point of its seconds."""
+        rows = np.arange(line[0], stop)
+        rows = rows[(text.ends[rows] - text.starts[rows] > _POINT) & (text.byte(rows, _POINT) == ord("."))]
+        record: Integers = np.searchsorted(line, rows, side="right") - 1
+        return record[rows >= line[record] + lists[record]]
 
     def _satellites(self, text: Text, line: Integers, place: Integers, record: Integers) -> Satellites:
         """Return satellites by their places in the lists of their records, which start at some lines."""
@@ -285,16 +296,24 @@ class Rinex2(Parser):
             return None, end
         n_lists = max(1, -(-count // SATELLITES_PER_LINE))
         lines, records, end = self._record(text, index, n_lists + count * self._lines_per_satellite)
-        if end == len(text) and not text.is_last and flag != SLIPS:
-            raise _MoreError
         epoch = None
         if flag != SLIPS:
+            self._check_rows(text, lines[n_lists:], end)
             self.checked()
             epoch = self._observations(text, index, fields, seconds, count, lines)
-            if end < len(text) and _is_row(text.line(end)):
-                raise DamagedError("more lines follow than its satellites have")
         self.special(records)
         return epoch, end
+
+    def _check_rows(self, text: Text, rows: list[str], end: int) -> None:
+        """Refuse rows of satellites of which one is missing or too many, so that others are displaced."""
+        following = next((i for i in range(end, len(text)) if text.line(i).strip()), len(text))
+        if following == len(text) and not text.is_last:
+            raise _MoreError
+        if any(row[_POINT : _POINT + 1] == "." and _is_epoch(row) for row in rows):
+            raise DamagedError("another epoch follows before the last of its satellites")
+        is_blank = end < following < len(text) and not all(row.strip() for row in rows)
+        if is_blank or (following == end < len(text) and _is_row(text.line(end))):
+            raise DamagedError("more lines follow than its satellites have")
 
     def _record(self, text: Text, index: int, count: int) -> tuple[list[str], list[Line], int]:
         """Return so many lines, header records that stand among them, and the index of what follows."""
