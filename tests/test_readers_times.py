@@ -62,11 +62,11 @@ def test_a_file_of_one_system_has_its_time(path, version, first, system, ahead):
     assert seconds(result) == [ahead + 5 * step for step in range(6)]
 
 
-def test_a_mixed_file_that_does_not_say_its_time_is_refused(path):
-    """3.04, table A2: compulsory in mixed files."""
-    assert "names no time system, which a file of mixed systems must have" in refusal(
-        path, write(3.04, FIRST.replace("GPS", ""))
-    )
+def test_a_mixed_file_that_does_not_say_its_time_is_taken_for_gps_time_and_says_so(path):
+    """3.04, table A2: compulsory in mixed files; those that lack it are in GPS time as far as is known."""
+    result = read(path, write(3.04, FIRST.replace("GPS", "")))
+    assert seconds(result) == [5 * step for step in range(6)]
+    assert "a file of mixed systems, which has to name it, is taken to be in GPS time" in result.notes[0]
 
 
 @pytest.mark.parametrize("day", LEAP_DAYS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES: Final = 8 * 1024**2
 """A longer header is taken for a file without an end of header; the longest seen have less than 100 kB."""
+
+_BLANK_LINES: Final = re.compile(rb"\A(?:[ \t]*\n)*")
+_MAX_BLANK_BYTES: Final = 2000
 
 MAX_RECORD_BYTES: Final = 64 * 1024**2
 """Text of so many bytes without a whole record is no RINEX; a record of 999 satellites has less than 1 MB."""
@@ -109,10 +113,13 @@ def _header(data: bytes, *, is_last: bool) -> tuple[Header | None, int, int]:
             return None, 0, 0
         stop = stop if stop >= 0 else len(data)
         if label_of(data[start:stop].decode("latin-1")) == END:
-            lines = data[:stop].decode("latin-1").split("\n")
-            return parse_header(list(enumerate(lines, start=1))), min(stop + 1, len(data)), len(lines)
+            lines = list(enumerate(data[:stop].decode("latin-1").split("\n"), start=1))
+            while not lines[0][1].strip():  # blank lines before the first record
+                del lines[0]
+            return parse_header(lines), min(stop + 1, len(data)), lines[-1][0]
         end = data.find(END.encode(), stop)
-    first = data[:200].split(b"\n", 1)[0].decode("latin-1")
+    start = len(data[:_MAX_BLANK_BYTES]) - len(_BLANK_LINES.sub(b"", data[:_MAX_BLANK_BYTES], count=1))
+    first = data[start : start + 200].split(b"\n", 1)[0].decode("latin-1")
     if is_last or len(data) > MAX_HEADER_BYTES or label_of(first) != VERSION:
         check_first_line(first)
         which = "the file ends within its header" if is_last else f"none within {MAX_HEADER_BYTES:,} bytes"

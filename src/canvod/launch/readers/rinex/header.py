@@ -321,18 +321,17 @@ def _first(records: list[Line], system: str) -> tuple[str, int | None, list[tupl
     named = _time_system(record)
     numbers = [part for part in record.split() if not part.isalpha()]
     # RINEX 3.04, 8.4: GPS is the default of SBAS, too.
-    time_system = named or SYSTEM_OF.get(system, "")
-    if not time_system:
-        which = f"{_FIRST!r} names no time system" if records else f"no {_FIRST!r} record in the header"
-        raise UnreadableFileError(f"{which}, which a file of mixed systems must have")
+    time_system = named or SYSTEM_OF[system]
     if time_system not in TIME_SYSTEMS:
         raise UnreadableFileError(
             f"line {number}: epochs are in time system {one_line(time_system, 10)!r}; known are "
             f"{', '.join(TIME_SYSTEMS)}"
         )
     notes: list[tuple[int, str]] = []
-    if system == "S" and not named:
-        notes.append((number, f"{_FIRST!r} names no time system; that of SBAS alone (S) is GPS"))
+    if not named and system in "MS":
+        which = f"{_FIRST!r} names no time system" if records else f"no {_FIRST!r} record in the header"
+        whose = "SBAS alone (S)" if system == "S" else "mixed systems, which has to name it,"
+        notes.append((number, f"{which}; a file of {whose} is taken to be in GPS time"))
     if all(part.strip("0.") == "" for part in numbers):
         return time_system, None, notes
     try:

@@ -181,8 +181,9 @@ class Rinex2(Parser):
         """Return records that may have an epoch line among their rows, by the point of its seconds."""
         rows = np.arange(line[0], stop)
         rows = rows[(text.ends[rows] - text.starts[rows] > _POINT) & (text.byte(rows, _POINT) == ord("."))]
-        record: Integers = np.searchsorted(line, rows, side="right") - 1
-        return record[rows >= line[record] + lists[record]]
+        record = np.searchsorted(line, rows, side="right") - 1
+        found: Integers = record[rows >= line[record] + lists[record]]
+        return found
 
     def _satellites(self, text: Text, line: Integers, place: Integers, record: Integers) -> Satellites:
         """Return satellites by their places in the lists of their records, which start at some lines."""

@@ -228,5 +228,8 @@ def _epoch_line(line: str) -> tuple[Sequence[str], str, int, int]:
     blanks = line[1:2] + line[6:7] + line[9:10] + line[12:13] + line[15:16] + line[29:31]
     if blanks.strip(" "):
         raise DamagedError(f"not an epoch: {one_line(line, 40)!r}")
-    flag, count = integer(line[31:32], "an epoch flag"), integer(line[32:35], "a number of satellites")
+    flag, count = (
+        integer(line[31:32], "an epoch flag"),
+        integer(line[32:35].strip(), "a number of satellites"),
+    )
     return fields, line[18:29], flag, count

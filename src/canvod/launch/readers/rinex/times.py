@@ -19,8 +19,10 @@ DAY_NS: Final = 86_400 * SECOND_NS
 TIME_SYSTEMS: Final = ("GPS", "GLO", "GAL", "QZS", "BDT", "IRN")
 """Time systems that a file may name; GAL, QZS and IRN equal GPS time to much less than a microsecond."""
 
-SYSTEM_OF: Final = {"G": "GPS", "S": "GPS", "R": "GLO", "E": "GAL", "J": "QZS", "C": "BDT", "I": "IRN"}
-"""Time system of a file of one satellite system that names none."""
+SYSTEM_OF: Final = {
+    "G": "GPS", "S": "GPS", "R": "GLO", "E": "GAL", "J": "QZS", "C": "BDT", "I": "IRN", "M": "GPS",
+}  # fmt: skip
+"""Time system of a file that names none, by its satellite system; one of mixed systems (M) has to name it."""
 
 BDT_BEHIND_GPS_NS: Final = 14 * SECOND_NS
 
