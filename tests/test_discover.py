@@ -109,11 +109,13 @@ def test_real_files_are_found_in_the_order_of_time(rosalia):
         ("rosa032x.25o", "2025-02-01T23:00", "rosa"),
         ("rosa001b30.99d.Z", "1999-01-01T01:30", "rosa"),
         ("rosa9990.25o", None, "rosa"),
+        ("00030010.25o", "2025-01-01T00:00", "0003"),
+        ("20250131.25o", None, None),
         ("campaign.rnx", None, None),
     ],
 )
 def test_start_and_station_are_read_from_the_name(tmp_path, name, start, station):
-    """Long and short names tell when a file starts; others tell nothing and come last."""
+    """Long and short names tell when a file starts; others, and dates, tell nothing and come last."""
     touch(tmp_path, name, "zzzz.rnx")
     file, last = discover([tmp_path]).files
     assert (file.start, file.station) == (None if start is None else np.datetime64(start), station)

@@ -303,7 +303,9 @@ def _describe(path: str, size: int) -> ObservationFile:
         start = _minute(int(match["year"]), match["day"], match["hour"], match["minute"])
         return ObservationFile(Path(path), size, start, match["station"])
     match = _SHORT_NAME.match(name)
-    if match is not None:
+    if match is not None and not (
+        match["station"][:2] in {"19", "20"} and match["station"][2:] == match["year"]
+    ):
         year = int(match["year"])
         session = match["session"].lower()
         hour = str(ord(session) - ord("a")) if session.isalpha() else "0"

@@ -7,6 +7,7 @@ compared with each other, since a marker is whatever somebody has typed in.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from canvod.launch.ingest.report import format_files
 if TYPE_CHECKING:
     from canvod.launch.runtime.messages import FileSummary
 
+_DOMES: Final = re.compile(r"\s+\d{5}[MS]\d{3}$", re.IGNORECASE)
 _SHORT: Final = 4
 _LONG: Final = 9
 
@@ -25,14 +27,14 @@ WANTED: Final = "--mixed-stations (ingest.mixed_stations: true)"
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two names are those of one station.
+    """Whether two names are those of one station; a DOMES number behind a name does not count.
 
     Examples
     --------
-    >>> is_same("rosa", "ROSA00AUT"), is_same("ROSA00AUT", "ROSA01AUT")
-    (True, False)
+    >>> is_same("rosa", "ROSA00AUT"), is_same("ROSA", "ROSA 11001M002"), is_same("ROSA00AUT", "ROSA01AUT")
+    (True, True, False)
     """
-    short, long = sorted((one.casefold(), other.casefold()), key=len)
+    short, long = sorted((_DOMES.sub("", name).casefold() for name in (one, other)), key=len)
     return short == long or (len(short) == _SHORT and len(long) == _LONG and long.startswith(short))
 
 
