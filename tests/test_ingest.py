@@ -114,7 +114,7 @@ def test_a_file_that_has_grown_contributes_what_is_new(tmp_path):
     report = run_inline([file], tmp_path / "store")
     assert (report.stored[0].epochs, report.stored[0].epochs_stored) == (25, 15)
     assert report.stored[0].reason == (
-        "10 of 25 epochs were there already, from live.rnx as it was before, and were kept"
+        "10 of 25 epochs were there already, from live.rnx as it was before, and kept"
     )
     assert report.overlapping_epochs == 10
     assert_holds(open_group(tmp_path / "store", GROUP), [file])
@@ -126,7 +126,7 @@ def test_a_file_without_new_epochs_is_skipped_by_the_name_of_the_other(tmp_path)
     part = write_window(tmp_path / "in" / "part.rnx", 10, 10)
     report = run_inline([part, whole], tmp_path / "store")
     assert report.skipped[0].path == str(part)
-    assert report.skipped[0].reason == "all 10 epochs were there already, from whole.rnx, and were kept"
+    assert report.skipped[0].reason == "all 10 epochs were there already, from whole.rnx, and kept"
     runner = InlineRunner()
     run_inline([part, whole], tmp_path / "store", runner=runner)
     assert runner.reads == 0
@@ -143,7 +143,7 @@ def test_files_of_one_time_with_different_signals_are_merged(tmp_path, runs):
     assert report.stored[-1].path == str(glonass)
     assert (report.stored[-1].epochs, report.stored[-1].epochs_stored) == (10, 7)
     assert report.stored[-1].reason == (
-        "3 of 10 epochs were there already, from GO.rnx, and were kept; "
+        "3 of 10 epochs were there already, from GO.rnx, and kept; "
         "values were added to 7 epochs that were there already, from GO.rnx"
     )
     assert_holds(open_group(tmp_path / "store", GROUP), [gps, glonass])
@@ -162,7 +162,7 @@ def test_values_that_differ_from_those_before_them_are_told(tmp_path, runs):
     else:
         run_inline([first], tmp_path / "store")
         report = run_inline([other], tmp_path / "store")
-    assert report.stored[0].notes == ("5 values differ from those of a.rnx, which were kept",)
+    assert report.stored[0].notes == ("5 values differ from those that were kept: of a.rnx",)
     held = open_group(tmp_path / "store", GROUP).SNR.sel(sid="G01|L1|C")
     assert np.array_equal(held[:10], true_snr("G01", np.arange(7, 17)))
     assert np.array_equal(held[10:], true_snr("G01", np.arange(17, 22)) + 1)
@@ -175,7 +175,7 @@ def test_a_file_with_other_values_only_is_skipped_and_told(tmp_path):
     before = run_inline([first], tmp_path / "store")
     report = run_inline([other], tmp_path / "store")
     assert (report.skipped[0].epochs_stored, report.snapshot_id) == (0, None)
-    assert report.skipped[0].notes == ("40 values differ from those of a.rnx, which were kept",)
+    assert report.skipped[0].notes == ("40 values differ from those that were kept: of a.rnx",)
     assert open_repository(tmp_path / "store").snapshots(1)[0].id == before.snapshot_id
 
 

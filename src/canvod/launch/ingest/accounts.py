@@ -101,15 +101,16 @@ def account(
         names = _names(run, layout.holders.get(number, ()), summary, state)
         reasons = []
         if stored < epochs:
-            share = f"{epochs - stored} of {epochs}" if stored else f"all {epochs}"
-            reasons.append(f"{share} epochs were there already, from {names}, and were kept")
+            share = f"{epochs - stored} of {epochs} epochs were" if stored else f"all {epochs} epochs were"
+            share = "its only epoch was" if epochs == 1 else share
+            reasons.append(f"{share} there already, from {names}, and kept")
         if merged := written.merged[number]:
             reasons.append(f"values were added to {merged} epochs that were there already, from {names}")
         notes = list(summary.notes)
         for (file, holder), count in written.differing.items():
             if file == number:
                 kept = _names(run, (holder,), summary, state)
-                notes.append(f"{count} values differ from those of {kept}, which were kept")
+                notes.append(f"{count} values differ from those that were kept: of {kept}")
         status: Status = "stored" if stored else "skipped"
         run.outcomes[path] = FileOutcome(
             path,

@@ -177,8 +177,11 @@ class IngestReport:
             yield "Group", f"{self.epochs} epochs × {self.signals} signals, {span}"  # noqa: RUF001
         if self.overlapping_epochs:
             yield "Overlap", f"{self.overlapping_epochs} epochs were held by another file already, and kept"
-        for kind, found in self.notes_by_kind.items():
-            yield "Told", f"{kind}: {found.count:,} in {format_files(found.files)}"
+        kinds = list(self.notes_by_kind.items())
+        for kind, found in kinds[:SHOWN_LINES]:
+            yield "Notes", f"{kind}: {found.count:,} in {format_files(found.files)}"
+        if len(kinds) > SHOWN_LINES:
+            yield "Notes", f"and {len(kinds) - SHOWN_LINES} more kinds, all named by --json"
         readers = dict.fromkeys(file.reader for file in self.files if file.reader)
         yield "Reader", "; ".join(readers) or self.reader or "none"
         read = sum(file.epochs > 0 or file.status == "failed" for file in self.files)
