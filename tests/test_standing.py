@@ -143,8 +143,13 @@ def test_status_tells_limits_memory_and_tasks(folder: Path) -> None:
 
 
 @pytest.mark.docker
-def test_the_plan_that_is_shown_is_the_one_that_was_started(folder: Path) -> None:
-    """``plan --standing`` with the options of ``up``: equal but for the process that started it."""
+def test_the_plan_that_is_shown_is_the_one_that_was_started(
+    folder: Path, engine: docker.DockerClient
+) -> None:
+    """``plan --standing`` with the options of ``up``: equal but for the process that started it.
+
+    It names images, and containers are made by the images' IDs.
+    """
     options = ["--name", NAME, "--config", "processing.yaml", "--read-only", str(folder)]
     shown = json.loads(call(folder, "plan", "--standing", "--json", *options).stdout)
     with DaskClusterManager(name=NAME) as manager:
@@ -154,6 +159,8 @@ def test_the_plan_that_is_shown_is_the_one_that_was_started(folder: Path) -> Non
     for plan in (shown, started):
         for part in (plan["scheduler"], *plan["workers"], plan["network"]):
             assert part["labels"].pop(LAUNCHER_LABEL)
+    for part in (shown["scheduler"], *shown["workers"]):
+        part["image"] = engine.images.get(part["image"]).id
     assert shown == started
 
 
