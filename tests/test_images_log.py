@@ -66,9 +66,10 @@ def test_each_failure_has_a_remedy(output, hint):
 
 def test_an_authority_that_is_not_trusted_is_told_with_the_file():
     """The remedy says which certificates were trusted, and that a file has to be named."""
-    found = remedy("CERTIFICATE_VERIFY_FAILED", "/etc/ssl/certs/ca-certificates.crt") or ""
-    assert "which /etc/ssl/certs/ca-certificates.crt has not" in found
-    assert "--ca-bundle FILE or launch.build.ca_bundle" in found
+    found = remedy("CERTIFICATE_VERIFY_FAILED", "/lab.pem", "/etc/ssl/certs/ca-certificates.crt") or ""
+    assert "which /lab.pem has not" in found
+    assert "--ca-bundle /etc/ssl/certs/ca-certificates.crt" in found
+    assert "--ca-bundle /" in (remedy("UnknownIssuer", "/etc/ssl/certs/ca-certificates.crt") or "")
 
 
 def test_a_log_gets_a_line_for_each_step():

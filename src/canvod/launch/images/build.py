@@ -30,7 +30,7 @@ from canvod.launch.images.events import BuildEvent, Progress, ignore
 from canvod.launch.images.identity import ROLES, ImageIdentity
 from canvod.launch.images.lines import LOOK, BuildLog, installer_error, remedy
 from canvod.launch.images.pull import has_image, inspect_image
-from canvod.launch.images.site import Site, read_site
+from canvod.launch.images.site import Site, read_site, system_bundle
 from canvod.launch.plan.naming import Role, own_python
 from canvod.launch.units import format_bytes
 
@@ -275,7 +275,8 @@ def _failure(log: BuildLog, site: Site) -> ImageError:
     lines = "\n  ".join(log.last)
     where = f"step {log.step} of {log.steps}, {log.instruction}" if log.step else "the start"
     text = f"Building {log.image} failed at {where}:\n  {lines}\n  {log.error}"
-    hint = remedy(f"{lines}\n{log.error}", site.ca_origin)
+    system = str(system_bundle() or "")
+    hint = remedy(f"{lines}\n{log.error}", site.ca_origin, system if system != site.ca_origin else None)
     if PACKAGES_STEP in log.instruction:
         reason = "\n  ".join(installer_error(log.last))
         text = f"launch.packages cannot be installed into {log.image}:\n  {reason}"

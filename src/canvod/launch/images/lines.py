@@ -104,7 +104,7 @@ def installer_error(lines: Iterable[str]) -> list[str]:
     return found[first:]
 
 
-def remedy(output: str, trusted: str | None = None) -> str | None:
+def remedy(output: str, trusted: str | None = None, bundle: str | None = None) -> str | None:
     """Say what to do about a build that failed.
 
     Parameters
@@ -113,6 +113,8 @@ def remedy(output: str, trusted: str | None = None) -> str | None:
         The last lines of its output.
     trusted : str, optional
         File of the certificates that the build trusted.
+    bundle : str, optional
+        File of certificates to try instead.
 
     Returns
     -------
@@ -127,7 +129,8 @@ def remedy(output: str, trusted: str | None = None) -> str | None:
     text = output.lower()
     for patterns, hint in _REMEDIES:
         if any(pattern in text for pattern in patterns):
-            return hint.format(trusted=f", which {trusted} has not" if trusted else "")
+            known = f", which {trusted} has not" if trusted else ""
+            return hint.format(trusted=known, bundle=bundle or "/path/of/authority.pem")
     return None
 
 
@@ -135,8 +138,8 @@ _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("certificate", "unknownissuer", "ssl:"),
         (
-            "the network has a certificate authority of its own{trusted}: name the file of its certificate "
-            "(PEM) with --ca-bundle FILE or launch.build.ca_bundle"
+            "the network has a certificate authority of its own{trusted}: name a file that has it (PEM): "
+            "--ca-bundle {bundle}, or launch.build.ca_bundle: {bundle}"
         ),
     ),
     (("no space left",), "make room on the engine's disk (docker system df shows who takes it)"),

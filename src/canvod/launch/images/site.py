@@ -75,6 +75,11 @@ class Site:
         return self.credentials is not None or any("@" in urlsplit(url).netloc for url in urls if url)
 
 
+def system_bundle() -> Path | None:
+    """Find the file of the authorities that the system trusts; None where there is none to read."""
+    return next((file for file in SYSTEM_BUNDLES if os.access(file, os.R_OK)), None)
+
+
 def read_site(settings: BuildSettings, environ: Mapping[str, str] = os.environ) -> Site:
     """Collect what the site's network needs: from our settings, else from what pip and apt are told.
 
@@ -123,7 +128,7 @@ def _read_bundle(
         origin = next((name for name in CA_VARIABLES if environ.get(name)), "pip's setting cert")
         path = environ.get(origin) or pip_cert or ""
     if not path:
-        system = next((file for file in SYSTEM_BUNDLES if os.access(file, os.R_OK)), None)
+        system = system_bundle()
         return (None, None) if system is None else (system.read_bytes(), str(system))
     hint = f"correct {origin}, or give another with --ca-bundle"
     try:
