@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -61,6 +62,20 @@ def test_a_picture_averages_what_was_observed(store: Path) -> None:
     assert "█" in render_picture(picture, color=True).plain
     with pytest.raises(InputError, match="the group holds no Phase; it holds SNR"):
         make_picture(open_arrays(store), "Phase")
+
+
+def test_a_picture_needs_no_more_than_ascii(store: Path) -> None:
+    """Its shades differ where there is ASCII alone."""
+    code = "import sys; from canvod.launch.cli import main; sys.exit(main(['store', 'plot', sys.argv[1]]))"
+    drawn = subprocess.run(
+        [sys.executable, "-c", code, str(store)],
+        check=True,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        timeout=120,
+    ).stdout.decode("ascii")
+    assert "?" not in drawn
+    assert len({*drawn.splitlines()[2].removeprefix("E E1|C ").strip()} & {*module.ASCII_SHADES}) > 1
 
 
 def test_columns_are_equal_parts_of_time() -> None:

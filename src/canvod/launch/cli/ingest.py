@@ -97,7 +97,8 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     job = IngestJob(inputs, store, group, settings, cluster)
     size = format_bytes(sum(file.size_bytes for file in job.found.files))
-    say(console, f"Found {len(job.found.files)} observation files ({size})")
+    count = len(job.found.files)
+    say(console, f"Found {count} observation file{'s' if count != 1 else ''} ({size})")
     for reason, count in job.found.ignored.items():
         say(console, f"  passed over: {count}: {reason}")
     with shown(console) as build_progress:

@@ -103,7 +103,8 @@ def plot(
     if output is not None:
         console.print(f"Written: {save_png(picture, output)}")
     else:
-        console.print(render_picture(picture, color=console.color_system is not None))
+        color, ascii_only = console.color_system is not None, console.options.ascii_only
+        console.print(render_picture(picture, color=color, ascii_only=ascii_only))
 
 
 def collect(

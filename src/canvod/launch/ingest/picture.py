@@ -35,6 +35,9 @@ BLOCK_BYTES = 32 * MIB
 SHADES = "·░▒▓█"
 """Without colours: none, weak … strong."""
 
+ASCII_SHADES = ".:+*#"
+"""The same for terminals and files that have ASCII only."""
+
 PALETTE = ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725")
 """Six colours of matplotlib's viridis, from weak to strong."""
 
@@ -199,7 +202,7 @@ def _choose(columns: npt.NDArray[np.intp], bins: int, array: Any) -> tuple[list[
     return blocks, int(read.sum()) < len(columns)
 
 
-def render_picture(picture: Picture, *, color: bool) -> Text:
+def render_picture(picture: Picture, *, color: bool, ascii_only: bool = False) -> Text:
     """Draw a picture with characters.
 
     Parameters
@@ -208,19 +211,22 @@ def render_picture(picture: Picture, *, color: bool) -> Text:
         What to draw.
     color : bool
         Whether the terminal shows colours; else shades are drawn.
+    ascii_only : bool
+        Whether it shows no other characters than those of ASCII.
     """
+    shades = ASCII_SHADES if ascii_only else SHADES
     low, high = picture.limits()
     width = max(map(len, picture.labels))
     text = Text(f"{picture.title}\n", no_wrap=True)
     for label, row in zip(picture.labels, picture.values, strict=True):
         text.append(f"{label:<{width}} ")
         for value in row:
-            text.append(*_cell(value, low, high, color=color))
+            text.append(*_cell(value, low, high, shades, color=color))
         text.append("\n")
     text.append(f"{'':<{width}} {_tick_line(picture)}\n{'':<{width}} {picture.span()}\n")
     text.append(f"{'':<{width}} {low:.0f} ")
     for step in np.linspace(low, high, 12):
-        text.append(*_cell(float(step), low, high, color=color))
+        text.append(*_cell(float(step), low, high, shades, color=color))
     text.append(f" {high:.0f}")
     if picture.sampled:
         text.append(f"   (of each column some {BIN_EPOCHS} epochs)")
@@ -237,13 +243,13 @@ def _tick_line(picture: Picture) -> str:
     return line
 
 
-def _cell(value: float, low: float, high: float, *, color: bool) -> tuple[str, str]:
+def _cell(value: float, low: float, high: float, shades: str, *, color: bool) -> tuple[str, str]:
     if not np.isfinite(value):
-        return (" ", "") if color else (SHADES[0], "")
+        return (" ", "") if color else (shades[0], "")
     share = float(np.clip((value - low) / (high - low), 0.0, 1.0))
     if color:
-        return "█", PALETTE[round(share * (len(PALETTE) - 1))]
-    return SHADES[1 + round(share * (len(SHADES) - 2))], ""
+        return shades[-1], PALETTE[round(share * (len(PALETTE) - 1))]
+    return shades[1 + round(share * (len(shades) - 2))], ""
 
 
 def require_matplotlib() -> None:
