@@ -39,9 +39,9 @@ manager.close()
 TRAP = "raise SystemExit('a module of the current folder was imported')\n"
 
 
-def shared_memory() -> set[str]:
-    """Names of the semaphores of this host that are ours."""
-    return {entry.name for entry in Path("/dev/shm").glob("sem.canvod-launch.*")}
+def semaphores_of(name: str) -> list[Path]:
+    """Semaphores of the workers of a cluster."""
+    return list(Path("/dev/shm").glob(f"sem.canvod-launch.*.{name}.*"))
 
 
 def run(folder: Path, arguments: list[str], program: str, **options: str) -> subprocess.CompletedProcess[str]:
@@ -69,8 +69,8 @@ def run(folder: Path, arguments: list[str], program: str, **options: str) -> sub
 @pytest.mark.parametrize("how", ["script", "standard input", "argument"])
 def test_a_program_needs_no_guard_wherever_it_is_read_from(tmp_path: Path, how: str) -> None:
     """Workers import neither the program nor what lies in the current folder; only it writes to stdout."""
-    before = shared_memory()
-    program = PROGRAM.replace("NAME", repr(f"guard-{os.getpid()}"))
+    name = f"guard-{os.getpid()}"
+    program = PROGRAM.replace("NAME", repr(name))
     (tmp_path / "program.py").write_text(program)
     arguments = {"script": ["../program.py"], "standard input": ["-P"], "argument": ["-P", "-c", program]}[
         how
@@ -80,7 +80,7 @@ def test_a_program_needs_no_guard_wherever_it_is_read_from(tmp_path: Path, how: 
     assert "a task prints\nso does C\n" in done.stderr
     assert "Traceback" not in done.stderr
     assert "distributed" not in done.stderr
-    assert shared_memory() <= before
+    assert semaphores_of(name) == []
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ time.sleep(600)
 @pytest.mark.slow
 def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start(tmp_path: Path) -> None:
     """Its workers go, with what they have started, their temporary files and their semaphores."""
-    before, name = shared_memory(), f"killed-{os.getpid()}"
+    name = f"killed-{os.getpid()}"
     program = subprocess.Popen(
         [sys.executable, "-c", KILLED.replace("NAME", repr(name))],
         env=os.environ | {"TMPDIR": str(tmp_path)},
@@ -138,7 +138,7 @@ def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start(tmp
         time.sleep(0.1)
     assert processes_with(name) == []
     assert processes_with("sleep 600.25") == []
-    assert shared_memory() <= before
+    assert semaphores_of(name) == []
     assert not temporary.exists()
     (scratch,) = tmp_path.iterdir()
     assert sweep_scratch(tmp_path) == [f"scratch {scratch}"]
@@ -167,6 +167,36 @@ def test_an_interrupt_is_the_programs_alone(tmp_path: Path) -> None:
     assert err.count("Traceback") == 1, err
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert "distributed" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay_s", [0.3, 1.0])
+def test_a_start_that_is_interrupted_leaves_no_worker(tmp_path: Path, delay_s: float) -> None:
+    """Nor a line of one, at whatever moment of its own start it was ended."""
+    name = f"early-{os.getpid()}"
+    script = f"""if True:
+        from canvod.launch import DaskClusterManager
+        DaskClusterManager(
+            n_workers=2, memory_limit_per_worker="1GiB", backend="process", cluster_name={name!r},
+            progress=lambda line: print(line, flush=True),
+        )
+    """
+    program = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    while "starting" not in program.stdout.readline():
+        assert program.poll() is None
+    time.sleep(delay_s)
+    program.send_signal(signal.SIGINT)
+    _, err = program.communicate(timeout=60)
+    assert err.count("Traceback") <= 1, err
+    assert processes_with(f".{name}.") == []
     assert list(tmp_path.iterdir()) == []
 
 

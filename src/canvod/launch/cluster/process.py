@@ -157,6 +157,7 @@ class ProcessCluster(SlotCluster, LocalCluster):
     def __init__(self, plan: ClusterPlan, keys: KeyFolder) -> None:
         self.container_plan = plan
         self._keys = keys
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._scratch = TemporaryDirectory(
             prefix=f"{SCRATCH_PREFIX}{plan.name}-", dir=plan.workers[0].spill_path, ignore_cleanup_errors=True
         )
@@ -234,7 +235,7 @@ class ProcessCluster(SlotCluster, LocalCluster):
             "launcher": os.getpid(),
             "semaphores": self.semaphores(name),
         }
-        return subprocess.Popen(
+        self._processes[name] = process = subprocess.Popen(
             [sys.executable, "-P", "-c", code, *(f"--{key}={value}" for key, value in options.items())],
             env=worker_environment(dict(plan.environment)),
             cwd=_current_folder(),
@@ -243,12 +244,23 @@ class ProcessCluster(SlotCluster, LocalCluster):
             stdout=_standard_error(),
             start_new_session=True,
         )
+        return process
 
     async def _close(self) -> None:
         try:
             await super()._close()
         finally:
+            # A start that was interrupted has not told Dask of the workers that it had begun with.
+            await in_thread(self._end_the_rest)
             self._scratch.cleanup()
+
+    def _end_the_rest(self) -> None:
+        for name, process in self._processes.items():
+            if process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                remove_semaphores(self.semaphores(name))
 
 
 def _standard_error() -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 
 if TYPE_CHECKING:
@@ -161,3 +162,21 @@ class ResourceInitPlugin(WorkerPlugin):
             except OSError as error:
                 problems.append(f"nice {self.nice_value} refused ({error.strerror}); it is {thread.nice}")
         return problems
+
+
+class QuietEndPlugin(WorkerPlugin):
+    """Keep Dask from telling what a worker that is closed leaves undone: its owner knows."""
+
+    name = "quiet-end"
+
+    def setup(self, worker: Worker) -> None:
+        """Silence Dask's loggers in the process of a worker from the moment when it closes.
+
+        Parameters
+        ----------
+        worker : distributed.Worker
+            The worker that has just started.
+        """
+        ending = (Status.closing, Status.closing_gracefully, Status.closed)
+        for handler in logging.getLogger("distributed").handlers:
+            handler.addFilter(lambda _record: worker.status not in ending)

@@ -147,7 +147,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
     from distributed import Nanny
     from distributed.core import Status
 
-    from canvod.launch.runtime.plugin import ResourceInitPlugin
+    from canvod.launch.runtime.plugin import QuietEndPlugin, ResourceInitPlugin
 
     dask.config.set(
         {
@@ -167,6 +167,9 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
             f"worker: nothing listens at {options.scheduler} after {options.start_timeout:g} s; leaving\n"
         )
         return 1
+
+    plugins: list[Any] = [ResourceInitPlugin(affinity or None, options.nice)]
+    plugins += [QuietEndPlugin()] if on_host else []
 
     class ToldNanny(Nanny):
         """A nanny that remembers why its worker left."""
@@ -188,7 +191,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
         host=options.host or socket.gethostbyname(socket.gethostname()),
         dashboard=False,
         silence_logs=logging.WARNING if on_host else None,
-        plugins=[ResourceInitPlugin(affinity or None, options.nice)],
+        plugins=plugins,
     )
     if on_host:
         await _run_on_host(options, nanny)
