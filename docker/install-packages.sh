@@ -5,8 +5,10 @@ set -eu
 . /build/docker/site.sh
 cd /build
 
-mkdir /opt/packages
 packages=docker/packages/requirements.txt
+# Never empty: copying nothing makes a layer that some engines lose ("layer does not exist", moby#37965).
+mkdir -p /opt/packages/share/canvod-launch
+touch /opt/packages/share/canvod-launch/packages
 [ -s "$packages" ] || exit 0
 export UV_HTTP_TIMEOUT=180 UV_NO_CACHE=1 UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
 export PYTHONDONTWRITEBYTECODE=1 NO_COLOR=1 CFLAGS=-g0

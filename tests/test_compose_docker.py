@@ -33,6 +33,7 @@ from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.keys import security
 from ingest_files import write_window
 from leftovers import RUN
+from readme import example
 from required import skip_without
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Project:
         self.environ = {
             **os.environ,
             "DOCKER_CONFIG": config,
-            "PATH": f"{os.environ['PATH']}:{config}/bin",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:{config}/bin",
             "COMPOSE_PROJECT_NAME": PROJECT,
             "CANVOD_USER": f"{self.uid}:{os.getgid() or 10001}",
             "CANVOD_WORKER_MEMORY": "768m",
@@ -83,6 +84,20 @@ class Project:
         """Run ``docker compose``, which must succeed."""
         done = self.call(*words, timeout=timeout)
         assert done.returncode == 0, f"{words}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return done.stdout
+
+    def follow(self, *commands: str) -> str:
+        """Run commands of the README in the checkout, in one shell that ends with the first that fails."""
+        done = subprocess.run(
+            ["bash", "-ec", "\n".join(commands)],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=self.environ,
+            timeout=BUILD_TIMEOUT_S,
+        )
+        assert done.returncode == 0, f"{commands}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
 
     def containers(self) -> dict[str, dict[str, Any]]:
@@ -176,8 +191,7 @@ def project(
         skip_without("DOCKER", f"no base image, and no right to make one: {exc.message}")
     made.run("down", "--volumes", "--remove-orphans")
     try:
-        made.run("build", timeout=BUILD_TIMEOUT_S)
-        made.run("up", "--detach")
+        made.follow(*example("docker compose build").commands)
         made.wait_healthy()
         yield made
     finally:
@@ -478,6 +492,33 @@ def test_a_written_plan_makes_the_launchers_containers(project: Project) -> None
             assert differ == {}, planned.name
     finally:
         project.call(*words, "down", "--volumes", **environ)
+
+
+def test_what_the_readme_does_with_a_cluster_works(project: Project, images: object) -> None:
+    """Ingest as oneself, connect with the client's keys, and give each worker cores of its own.
+
+    The last of all: it takes the shared cluster down.
+    """
+    for number in range(2):
+        write_window(project.folder / f"data/01_reference/f{number}.25o", number * 10)
+    (project.folder / "data/01_reference").chmod(0o755)
+    assert "rosalia/reference_01" in project.follow(*example("sed -i").commands)
+    scheduler = f"tls://127.0.0.1:{project.ports['CANVOD_SCHEDULER_PORT']}"
+    use = f"from distributed import Client; print(Client('{scheduler}').submit(sum, [1, 2]).result())"
+    keys = example("docker compose cp keys:/keys/client").commands
+    assert project.follow(*keys, f'python -c "{use}"').splitlines()[-1] == "3"
+    project.run("down", "--volumes")
+    build, write, up = example("canvod-launch compose --config").commands
+    project.follow(build, write)
+    # Ports of the tests' own, as in the shared cluster.
+    file = project.folder / "compose.pinned.yaml"
+    for port in ("8786", "8787"):
+        file.write_text(file.read_text().replace(f"published: '{port}'", f"published: '{take_port()}'"))
+    try:
+        assert "published: '878" not in file.read_text()
+        project.follow(f"{up} --wait")
+    finally:
+        project.call("--file", str(file), "down", "--volumes")
 
 
 DIFFERENT_ON_PURPOSE = {"AutoRemove", "RestartPolicy", "CpusetMems", "ContainerIDFile"}
