@@ -119,7 +119,7 @@ def test_a_home_is_never_shown(links, caller):
         paths, reason = caller(folder, **environ)
         assert not paths
         assert f"The current folder {folder} is not shown: it is, or holds, a home." in reason
-    for folder in ("/tmp", "/proc", "/dev/shm"):
+    for folder in ("/tmp", "/proc", "/dev/shm", "/opt", "/usr/lib", "/etc", "/run"):
         paths, reason = caller(folder, HOME="/home/ada")
         assert not paths
         assert f"The current folder {folder} is not shown: containers have one of their own." in reason

@@ -33,7 +33,11 @@ RIGHT = {
         "left out 1 damaged epoch, at line 13: satellite G01: an SNR of 2e+07 dB-Hz is not within 0 to 100",
     ),
     "time_GAL.rnx": ([0, 30], PAIR, ""),
-    "time_sbas_only.rnx": ([0, 30], {"S20|L1|C": [45, 46]}, "a file of SBAS alone (S) is taken to be in GPS time"),
+    "time_sbas_only.rnx": (
+        [0, 30],
+        {"S20|L1|C": [45, 46]},
+        "a file of SBAS alone (S) is taken to be in GPS time",
+    ),
     "event_blank_time.rnx": ([0, 30], PAIR, ""),
     "formfeed_comment_v2.24o": (
         [0, 30],

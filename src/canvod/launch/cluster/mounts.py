@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.errors import ConfigError, InputError
 from canvod.launch.paths import absolute, exists, granted
-from canvod.launch.plan.access import can_be_seen
+from canvod.launch.plan.access import can_be_seen, is_system
 from canvod.launch.plan.model import Mount
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def show_current_folder(
         return (), ""
     if any(home.is_relative_to(folder) for home in _homes(environ)):
         reason = "it is, or holds, a home"
-    elif not can_be_seen(str(folder)):
+    elif not can_be_seen(str(folder)) or is_system(str(folder)) or is_system(str(named)):
         reason = "containers have one of their own"
     elif uid != os.getuid() and granted(folder.stat(), uid, groups) & 0o5 != 0o5:
         # It would even close what is mounted below it.

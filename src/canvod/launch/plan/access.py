@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import PlanError
+from canvod.launch.plan.command import KEYS_PATH
 from canvod.launch.plan.model import Mount
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ TMP_PATH = "/tmp"  # noqa: S108 - the container's own, a tmpfs
 
 RESERVED_PATHS = ("/dev", "/proc", "/sys")
 """Folders that a container has of its own, with everything below."""
+
+
+SYSTEM_PATHS = (
+    *RESERVED_PATHS,
+    SPILL_PATH,
+    KEYS_PATH,
+    *("/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt/venv", "/sbin", "/usr"),
+    *("/run", "/var/run"),
+)
+"""Folders of a container's programs, and of sockets: the host's are shown to nobody who does not name them."""
 
 
 def container_user(settings: Settings, inventory: HostInventory, environ: Mapping[str, str]) -> str:
@@ -108,6 +119,20 @@ def can_be_seen(path: str, reserved: Iterable[str] = (*RESERVED_PATHS, SPILL_PAT
     """
     own = any(f"{path}/".startswith(f"{folder}/") for folder in reserved)
     return not own and path not in ("/", TMP_PATH)
+
+
+def is_system(path: str) -> bool:
+    """Whether a path is a system folder, lies in one, or holds one.
+
+    Parameters
+    ----------
+    path : str
+        An absolute path.
+    """
+    return any(
+        f"{path}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{path.rstrip('/')}/")
+        for folder in SYSTEM_PATHS
+    )
 
 
 def worker_mounts(settings: Settings, mounts: Iterable[Mount]) -> tuple[Mount, ...]:
