@@ -34,7 +34,7 @@ SYSTEM_PATHS = (
     *("/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt/venv", "/sbin", "/usr"),
     *("/run", "/var/run"),
 )
-"""Folders of a container's programs, and of sockets: the host's are shown to nobody who does not name them."""
+"""Folders of a container's programs, and of sockets: the host's are shown only to who names them."""
 
 
 def container_user(settings: Settings, inventory: HostInventory, environ: Mapping[str, str]) -> str:
