@@ -85,7 +85,9 @@ def test_a_program_needs_no_guard_wherever_it_is_read_from(tmp_path: Path, how: 
 
 @pytest.mark.slow
 def test_workers_import_what_the_program_can(tmp_path: Path) -> None:
-    """A module beside the script is found by its name; a function of it is no copy."""
+    """A module beside the script is found by its name; the names of all folders may be long."""
+    runtime = tmp_path / ("long" * 30)
+    runtime.mkdir(mode=0o700)
     (tmp_path / "beside.py").write_text("def name(): return __name__\n")
     (tmp_path / "program.py").write_text(
         "import beside\n"
@@ -93,7 +95,7 @@ def test_workers_import_what_the_program_can(tmp_path: Path) -> None:
             "submit(value_of, Number()).result()[0]", "submit(beside.name).result()"
         )
     )
-    done = run(tmp_path, ["../program.py"], "")
+    done = run(tmp_path, ["../program.py"], "", XDG_RUNTIME_DIR=str(runtime))
     assert (done.returncode, done.stdout) == (0, "beside\n"), done.stderr
 
 

@@ -27,8 +27,8 @@ def share_imports(folder: Path | None = None) -> bool:
     Parameters
     ----------
     folder : pathlib.Path, optional
-        Where the server's socket is to be, a folder of this user's alone with a short name; by default among
-        the temporary files.
+        Where the server's socket is to be, a folder of this user's alone; by default among the temporary
+        files.
 
     Returns
     -------
@@ -43,7 +43,8 @@ def share_imports(folder: Path | None = None) -> bool:
     address = (
         connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
         if folder is None
-        else str(folder / f"fork-{os.getpid()}")
+        # By an open folder and not by its name: the address of a socket holds 107 bytes.
+        else f"/proc/self/fd/{os.open(folder, os.O_RDONLY | os.O_DIRECTORY)}/fork-{os.getpid()}"
     )
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
