@@ -8,12 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from canvod.launch.cluster.pool import PoolRunner
+from canvod.launch.config import load_settings
 from canvod.launch.errors import DependencyError
+from canvod.launch.ingest.job import IngestJob
 from canvod.launch.ingest.read import open_group
 from canvod.launch.readers import NoReaderError, Observations, find_reader, reader_names
 from canvod.launch.runtime import tasks
@@ -91,6 +94,25 @@ def test_a_reader_that_is_not_installed_is_refused_before_anything_starts(tmp_pa
     assert "ingest.reader is 'loger', and here are" in err
     assert "logger, rinex" in err
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(("packages", "refused"), [([], True), (["lab-logger==1.2"], False)])
+def test_images_have_ours_and_what_is_added_to_them(tmp_path, packages, refused):
+    """Another reader in containers is refused before they start, unless packages are added."""
+    (tmp_path / "a.log").write_text("0 G01 45\n")
+    settings = load_settings({"ingest": {"reader": "logger"}, "launch": {"packages": packages}})
+    job = IngestJob([tmp_path / "a.log"], tmp_path / "store", "lab/x", settings)
+    plan = SimpleNamespace(backend="docker", standing=False)
+    if not refused:
+        job._check_reader(plan)
+        return
+    with pytest.raises(DependencyError) as caught:
+        job._check_reader(plan)
+    assert str(caught.value) == (
+        "ingest.reader is 'logger', and the images have rinex alone\n"
+        "  What to do: name the package that offers it in launch.packages (canvod-readers for canvod), take "
+        "processes (launch.backend: process), or write ingest.reader: rinex"
+    )
 
 
 def test_a_reader_that_does_not_import_is_told_once(tmp_path, lab, monkeypatch):
