@@ -99,10 +99,11 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     """Build the images of scheduler and worker."""
     from rich.console import Console
 
-    from canvod.launch.cli.session import engine, read_settings
+    from canvod.launch.cli.session import engine, read_settings, warn
     from canvod.launch.images.build import build_base, build_images
     from canvod.launch.images.compose_site import prepare_compose
     from canvod.launch.images.progress import shown
+    from canvod.launch.plan.naming import own_python
 
     settings = read_settings(
         config,
@@ -124,6 +125,13 @@ def build(  # noqa: PLR0917 (typer gives them by name)
         else:
             # As an ingest takes them, which runs with any Python.
             images = build_images(client, settings, any_python=True, force=force, progress=progress)
+    wanted = settings.launch.python or own_python()
+    if images[0].python != wanted:
+        warn(
+            Console(stderr=True, soft_wrap=True, highlight=False),
+            f"no base image of Python {wanted} can be had; images of Python {images[0].python} serve "
+            "canvod-launch ingest, whose tasks run on either, and no program that gets a client",
+        )
     if json_output:
         typer.echo(json.dumps([asdict(image) for image in images], indent=2))
     else:
