@@ -9,6 +9,10 @@ KINDS = {
     "empty": ("left out {} epoch without satellites", "left out {} epochs without satellites"),
     "stray": ("passed over {} line that belongs to no epoch", "passed over {} lines that belong to no epoch"),
     "blank": ("passed over {} blank line between records", "passed over {} blank lines between records"),
+    "events": (
+        "{} event has fewer records than it announces",
+        "{} events have fewer records than they announce",
+    ),
     "beyond": (
         "passed over {} record with text beyond its last observation code",
         "passed over {} records with text beyond their last observation code",

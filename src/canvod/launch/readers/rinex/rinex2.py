@@ -312,7 +312,7 @@ class Rinex2(Parser):
             raise _MoreError
         if any(row[_POINT : _POINT + 1] == "." and _is_epoch(row) for row in rows):
             raise DamagedError("another epoch follows before the last of its satellites")
-        is_blank = end < following < len(text) and not all(row.strip() for row in rows)
+        is_blank = end < min(following, len(text)) and not all(row.strip() for row in rows)
         if is_blank or (following == end < len(text) and _is_row(text.line(end))):
             raise DamagedError("more lines follow than its satellites have")
 

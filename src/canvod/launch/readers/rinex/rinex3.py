@@ -172,7 +172,10 @@ class Rinex3(Parser):
             fields, seconds, flag, count = _epoch_line(first)
             check_flag(flag)
             if flag in EVENTS:
-                self.stray(records[count:])
+                found = [line for line in records if line[1].strip()]
+                if len(found) < count:
+                    self.notes.add("events", number, f"{count} announced, {len(found)} found")
+                self.stray(found[count:])
             elif flag != SLIPS:
                 self.checked()
                 epoch = self._epoch(text, number, records, fields, seconds, count)
