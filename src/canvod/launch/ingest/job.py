@@ -271,9 +271,14 @@ class IngestJob:
         """Refuse a reader that the workers cannot have, as far as that can be told before they start."""
         reader, launch = self.settings.ingest.reader, self.settings.launch
         if plan.backend in {"process", "pool"} and reader not in reader_names():
+            install = (
+                f"{install_command('canvod-readers')} (Python 3.14 or newer)"
+                if reader == "canvod"
+                else "install the package that offers it beside canvod-launch"
+            )
             raise DependencyError(
                 f"ingest.reader is {reader!r}, and here are {', '.join(reader_names())}",
-                hint="install the package that offers it beside canvod-launch, or write ingest.reader: rinex",
+                hint=f"{install}, or write ingest.reader: rinex",
             )
         if plan.backend == "docker" and not plan.standing and reader != DEFAULT and not launch.packages:
             raise DependencyError(
