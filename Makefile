@@ -30,6 +30,10 @@ test: venv-dev ## Run all tests; with a Docker engine, those in containers too
 test-quick: venv-dev ## Run the tests that need no engine and no patience
 	@$(BIN)/pytest -m "not docker and not slow" $(ARGS)
 
+.PHONY: bench
+bench: venv-dev ## Measure the reader against canvod-readers (ARGS=--daily: a day at 1 Hz)
+	@$(BIN)/python benchmarks/reader.py $(ARGS)
+
 .PHONY: check
 check: lint types imports lock-check ## Run lint, types, imports and lock-check
 
