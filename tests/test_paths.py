@@ -21,7 +21,7 @@ from canvod.launch.plan.model import Mount
 from canvod.launch.plan.render import plan_json
 
 RELATIVE_IN_NO_FOLDER = """
-import os, sys
+import os
 from canvod.launch.errors import InputError
 from canvod.launch.paths import absolute
 os.rmdir(os.getcwd())
@@ -153,9 +153,9 @@ def test_a_current_folder_that_is_gone_is_none(tmp_path):
     (tmp_path / "gone").mkdir()
     program = """
 import os
-os.rmdir(os.getcwd())
 from canvod.launch.cluster.planning import plan_here
 from canvod.launch.config import load_settings
+os.rmdir(os.getcwd())
 plan = plan_here(load_settings(None), "x", backend="docker", current_folder=True)
 print(plan.notes[-1].text)
 """
