@@ -12,6 +12,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from getpass import getuser
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,11 @@ def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
     (folder / "config").mkdir()
     shutil.copy(TOP / "config/processing.yaml", folder / "config")
     data = folder / "data"
-    yield Shell(folder, environ, {"/data": str(data), "/data/stores": str(data / "stores"), "lab": NAME})
+    yield Shell(
+        folder,
+        environ,
+        {"/data": str(data), "/data/stores": str(data / "stores"), "lab": NAME, "ada": getuser()},
+    )
     shutil.rmtree(folder)
 
 
@@ -228,7 +233,7 @@ def test_a_standing_cluster_is_used_as_printed(shell: Shell) -> None:
             "canvod-launch plan --standing --name lab --workers 2",
             "canvod-launch status --name lab",
             "canvod-launch connect lab > connect.py && python connect.py",
-            "canvod-launch logs lab",
+            "canvod-launch logs --name lab",
             "canvod-launch scale 1 --name lab",
             f"canvod-launch ingest {folder} --store /data/stores/here --group a/b --cluster lab",
             "canvod-launch down lab",
