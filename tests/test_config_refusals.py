@@ -133,6 +133,10 @@ REFUSED = {
         'launch:\n  packages: ["-r lab.txt"]\n',
         ["launch.packages[0] = -r lab.txt is not", "absolute paths of requirements files"],
     ),
+    "password in a requirement": (
+        'launch:\n  packages: ["lab @ https://me:secret@pypi.lab.example/lab.whl"]\n',
+        ["launch.packages[0] = lab @ https://***@pypi.lab.example/lab.whl has a password in an address"],
+    ),
     "relative requirements": (
         "launch:\n  packages: [lab/requirements.txt]\n",
         ["launch.packages[0] = lab/requirements.txt is not an absolute path"],

@@ -131,6 +131,10 @@ def test_a_requirements_file_that_needs_this_host_is_refused(tmp_path, line):
     with pytest.raises(ImageError, match="names an option or a file") as caught:
         read_context(packages=[str(file)])
     assert f"{file}:2: {line}" in str(caught.value)
+    file.write_text("lab @ https://me:secret@pypi.lab.example/lab.whl\n")
+    with pytest.raises(ImageError, match=r"https://\*\*\*@pypi\.lab\.example.* has a password") as caught:
+        read_context(packages=[str(file)])
+    assert "secret" not in str(caught.value)
     with pytest.raises(ImageError, match="cannot be read: No such file"):
         read_context(packages=[str(tmp_path / "absent.txt")])
 

@@ -62,6 +62,10 @@ def _package(text: str) -> str:
 
     if text.startswith(("/", "~")):
         return str(_absolute(Path(text)))
+    if _CREDENTIALS.search(text):
+        raise PydanticCustomError(
+            "credentials", "has a password in an address, which would stay in the cache of builds"
+        )
     requirement, *hashes = text.split(" --hash=")
     if requirement.endswith((".txt", ".lock", ".in")):
         raise PydanticCustomError("not_absolute", "is not an absolute path")
@@ -77,6 +81,7 @@ def _package(text: str) -> str:
     return " ".join(text.split())
 
 
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")
 _HASH = re.compile(r"sha(256|384|512):[0-9a-f]{64,128}")
 
 Whole = Annotated[int, BeforeValidator(_not_a_truth_value)]

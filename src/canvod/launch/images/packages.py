@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from canvod.launch.config.redact import without_password
 from canvod.launch.errors import ImageError
 
 
@@ -48,6 +49,12 @@ def _read(path: Path) -> list[str]:
         ) from exc
     found: list[str] = []
     for number, line in _lines(text):
+        if without_password(line) != line:
+            raise ImageError(
+                f"{path}:{number}: {without_password(line)} has a password in an address, which would stay "
+                "in the cache of builds.",
+                hint="name the package alone, and its index in launch.build.index_url or pip's settings",
+            )
         if line.startswith(("-", ".", "/")):
             raise ImageError(
                 f"{path}:{number}: {line} names an option or a file, and an image build sees neither.",
