@@ -304,7 +304,7 @@ def test_prune_leaves_alone_what_stands(folder: Path) -> None:
 def test_an_ingest_is_refused_where_workers_do_not_see_the_files(folder: Path, tmp_path: Path) -> None:
     """Before anything is read, with what they see."""
     (tmp_path / "data").mkdir()
-    call(folder, "simulate", str(tmp_path / "data"), "--hours", "1")
+    call(folder, "simulate", str(tmp_path / "data"), "--hours", "1", "--receivers", "1")
     words = ("ingest", str(tmp_path / "data"), "--store", str(tmp_path / "store"), "--group", "a/b")
     refused = call(folder, *words, "--cluster", NAME, status=1).stderr
     assert f"The workers of cluster {NAME} cannot see {tmp_path}" in refused

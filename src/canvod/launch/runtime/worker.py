@@ -281,4 +281,6 @@ async def _listens(address: str, tls: ssl.SSLContext, timeout_s: float) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not by the interpreter's own end: before Python 3.14 it waits for the resource tracker, which lives as
+    # long as the server of forks, and that as long as this process.
+    _leave(main())
