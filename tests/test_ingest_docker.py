@@ -83,7 +83,7 @@ def read_until(program: subprocess.Popen[str], text: str) -> str:
 def damaged(invalid: Path, folder: Path) -> Path:
     """A file whose failure is told at once: from then on the workers are reading the others."""
     (folder / "damaged").mkdir()
-    return Path(shutil.copy(invalid / "binary_garbage.25o", folder / "damaged" / "garb0010.25o"))
+    return Path(shutil.copy(invalid / "binary_garbage.25o", folder / "damaged" / "garbage.25o"))
 
 
 def cluster_of(engine: docker.DockerClient, program: subprocess.Popen[str], timeout_s: float = 60) -> str:
@@ -169,12 +169,12 @@ def test_a_damaged_file_costs_no_other_and_a_second_run_stores_nothing(
     for file in sorted((rosalia / "01_reference").rglob("*.rnx"))[:2]:
         shutil.copy(file, data)
     good = sorted(data.iterdir())
-    shutil.copy(invalid / "binary_garbage.25o", data / "garb0010.25o")
+    shutil.copy(invalid / "binary_garbage.25o", data / "garbage.25o")
     status, report, err = run([data], folder / "store")
     assert status == 3, err
     assert report["counts"] == {"stored": 2, "skipped": 0, "failed": 1}
     failed = next(file for file in report["files"] if file["status"] == "failed")
-    assert failed["path"].endswith("garb0010.25o")
+    assert failed["path"].endswith("garbage.25o")
     assert failed["reason"]
     assert stored(folder / "store", "site/receiver") == serial(good)
     status, again, err = run(good, folder / "store")
