@@ -22,8 +22,9 @@ def pytest_configure() -> None:
     """Let programs that tests start take signals as usual, also where the tests run in the background.
 
     A shell starts a background job with SIGINT ignored, nohup with SIGHUP ignored, and children inherit that.
-    A handler is back to the default in a new program.
+    A handler is back to the default in a new program. And their output is buffered, as it is for most users.
     """
+    os.environ.pop("PYTHONUNBUFFERED", None)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             handler = signal.default_int_handler if number == signal.SIGINT else lambda _number, _frame: None

@@ -38,6 +38,13 @@ class _Output:
         with _translated():
             self._stream.flush()
 
+    def finish(self) -> None:
+        """Write what is still buffered, or let go of it: it would fail once more when Python ends."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            discard(self._stream)
+
 
 class _Messages(_Output):
     """Standard error: what cannot be written there can be told nowhere, and is no reason to stop."""
@@ -58,17 +65,13 @@ def prepared() -> Iterator[None]:
     codecs.register_error(_ERRORS, _plain)
     _occupy()
     before = sys.stdout, sys.stderr
-    sys.stdout = cast("TextIO", _Output(_fit(sys.stdout, 1)))
-    sys.stderr = cast("TextIO", _Messages(_fit(sys.stderr, 2)))
+    streams = _Output(_fit(sys.stdout, 1)), _Messages(_fit(sys.stderr, 2))
+    sys.stdout, sys.stderr = (cast("TextIO", stream) for stream in streams)
     try:
         yield
     finally:
-        for stream, kept in zip((sys.stdout, sys.stderr), before, strict=True):
-            # What is still buffered would fail once more when Python ends.
-            try:
-                stream.flush()
-            except OSError:
-                discard(stream)
+        for stream, kept in zip(streams, before, strict=True):
+            stream.finish()
             if kept is None:
                 stream.close()
         sys.stdout, sys.stderr = before

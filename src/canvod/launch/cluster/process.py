@@ -61,7 +61,8 @@ def worker_environment(variables: dict[str, str]) -> dict[str, str]:
         What the plan sets.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
-    return PROCESS_VARIABLES | own | variables
+    # What a task prints is there at once, as in the containers.
+    return PROCESS_VARIABLES | {"PYTHONUNBUFFERED": "1"} | own | variables
 
 
 class WorkerProcess(ProcessInterface):
