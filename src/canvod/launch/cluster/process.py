@@ -90,6 +90,8 @@ class WorkerProcess(ProcessInterface):
             async with asyncio.timeout(timeout_s):
                 while not cluster.has_worker(self.name):
                     if process.poll() is not None:
+                        if cluster.status in {Status.closing, Status.closed}:
+                            raise asyncio.CancelledError  # nobody waits for it any more
                         raise ClusterError(
                             f"{self.name} ended with {_ending(process.returncode)} while the cluster was "
                             "starting; what it wrote is above.",
