@@ -15,6 +15,8 @@ from canvod.launch.simulate.rinex import write_rinex
 from oracles import oracle
 from rinex211 import write_rinex211
 
+pytestmark = pytest.mark.oracle
+
 FILL = -9999.0
 """canvod-readers' integer of a missing value, which no observation has."""
 
