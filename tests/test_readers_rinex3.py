@@ -243,8 +243,8 @@ def test_repeated_epochs_are_merged_and_told(path):
     result = read(path, text(header(), epoch3(5, first), epoch3(0, PAIR), epoch3(5, second), epochs(1)))
     assert seconds(result) == [0, 5]
     assert values(result) == {"G01|L1|C": [45, 45], "G01|L2|W": [30, 30]}
-    assert len(result.notes) == 1
-    assert "2 epochs are there more than once; 1 of their values differ" in result.notes[0]
+    assert result.notes[0].startswith("left out 1 value that differs from the first one of its epoch and")
+    assert result.notes[1].startswith("2 epochs are there more than once, the first at line ")
 
 
 def test_more_codes_than_a_line_of_the_header_holds(path):

@@ -13,8 +13,7 @@ from canvod.launch.errors import DependencyError, install_command
 from canvod.launch.ingest.access import check_inputs_readable, check_store_access, check_store_writable
 from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
-from canvod.launch.ingest.run import ingest
-from canvod.launch.ingest.stations import check_names
+from canvod.launch.ingest.run import check_group, ingest
 from canvod.launch.ingest.store import Owner, create_store, open_repository, store_exists, store_path
 from canvod.launch.paths import absolute, is_folder
 from canvod.launch.readers import DEFAULT, reader_names
@@ -135,8 +134,7 @@ class IngestJob:
         self.found: Discovery = discover(
             [Path(given) for given in inputs], store=self.store, reader=settings.ingest.reader
         )
-        if not settings.ingest.mixed_stations:
-            check_names([str(file.path) for file in self.found.files])
+        check_group((str(file.path) for file in self.found.files), self.store, self.group, settings.ingest)
         self._owner: Owner | None = None
 
     def run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -148,10 +148,7 @@ def ingest(
         raise InputError(
             "there are no files to ingest", hint="name observation files, or folders that hold some"
         )
-    state = _stored_state(path, group)
-    check_variables(state, group, settings.variables)
-    if not settings.mixed_stations:
-        check_names(run.paths, [record.path for record in state.records] if state is not None else ())
+    state = check_group(run.paths, path, group, settings)
     workers = runner.n_workers
     try:
         skip_known(run, state.records if state is not None else ())
@@ -181,6 +178,39 @@ def _peak_memory(runner: TaskRunner) -> Mapping[str, int]:
         return runner.peak_memory()
     except Exception:  # noqa: BLE001 - whatever the cluster says now
         return {}
+
+
+def check_group(
+    paths: Iterable[str], store: str | os.PathLike[str], group: str, settings: IngestOptions
+) -> GroupState | None:
+    """Refuse files that a group cannot hold, by what is known before they are read.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        The files.
+    store : path
+        Folder of the store, which need not be there.
+    group : str
+        Path of the group, which need not be there.
+    settings : IngestOptions
+        Variables, and whether several stations are wanted.
+
+    Returns
+    -------
+    GroupState or None
+        What the group holds.
+
+    Raises
+    ------
+    InputError
+        If the group has other variables, or files of another station by their names.
+    """
+    state = _stored_state(str(store), group)
+    check_variables(state, group, settings.variables)
+    if not settings.mixed_stations:
+        check_names(paths, [record.path for record in state.records] if state is not None else ())
+    return state
 
 
 def _stored_state(path: str, group: str) -> GroupState | None:

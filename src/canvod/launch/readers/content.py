@@ -44,6 +44,9 @@ _DAMAGED: Final = (
 """What the modules that unpack raise over damage."""
 
 _CRINEX: Final = b"CRINEX VERS"
+_NOT_COMPACT: Final = re.compile(rb"[^-0-9 &>.+GRESJCIT\r\n]")
+"""What neither differences nor names of satellites consist of."""
+
 _CODES: Final = re.compile(rb"^[A-Z ] *(\d+).{54}(?:SYS / # / OBS TYPES|# / TYPES OF OBSERV)", re.MULTILINE)
 
 
@@ -209,9 +212,27 @@ def _uncompress(raw: IO[bytes], limit: int) -> IO[bytes]:
     return plain
 
 
+def _check_compact(text: bytes) -> None:
+    """Refuse characters that compact RINEX has not: hatanaka passes over them, and what follows is wrong."""
+    start = text.find(b"END OF HEADER")
+    found = None if start < 0 else _NOT_COMPACT.search(text, start + 13)
+    while found is not None and _is_event(text, found.start()):
+        found = _NOT_COMPACT.search(text, text.find(b"\n", found.start()) + 1 or len(text))
+    if found is not None:
+        line = text.count(b"\n", 0, found.start()) + 1
+        raise UnreadableFileError(f"damaged Hatanaka file: line {line} has {found[0].decode('latin-1')!r}")
+
+
+def _is_event(text: bytes, place: int) -> bool:
+    """Whether a line is a record of an event, which stands as it is: it has a label in column 61."""
+    start, stop = text.rfind(b"\n", 0, place) + 1, text.find(b"\n", place)
+    return stop - start > 60 and text[start + 60 : start + 61].isalpha()
+
+
 def _crx2rnx(text: bytes, limit: int) -> bytes:
     import hatanaka
 
+    _check_compact(text)
     # A line of a few characters stands for a whole line of observations, and crx2rnx answers in memory: the
     # most that it can answer is known before.
     widest = max((int(count) for count in _CODES.findall(text)), default=0) * 16 + 84

@@ -176,7 +176,7 @@ def _is_placed(field: str, match: re.Match[str]) -> bool:
     In a line that lost or gained a character numbers end elsewhere, or with a digit where a flag should be.
     """
     number = field[:NUMBER_WIDTH]
-    fills = len(number.rstrip(" ")) == NUMBER_WIDTH or number[0] != " "
+    fills = len(number.rstrip(" ")) == NUMBER_WIDTH
     return fills and (len(match[3]) == _DECIMALS or not field[NUMBER_WIDTH : NUMBER_WIDTH + 1].strip())
 
 

@@ -86,6 +86,8 @@ def _parse(content: Content, variables: Sequence[str], *, trusts_first: bool) ->
             kind = Rinex2 if header.is_rinex2 else Rinex3
             parser = kind(header, table, notes, trusts_first=trusts_first)
         text = Text(data, number, start=start, is_last=is_last)
+        if text.padding:
+            notes.add("padding", number + len(text), count=text.padding)
         done = parser.feed(text)
         rest, number = text.after(done), number + done
         if len(rest) > MAX_RECORD_BYTES:
@@ -130,16 +132,9 @@ def _header(data: bytes, *, is_last: bool) -> tuple[Header | None, int, int]:
 def _observations(parser: Parser, digest: str) -> Observations:
     table, notes = parser.table, parser.notes
     arrays = table.arrays()
-    if arrays.repeated:
-        differing = (
-            f"; {arrays.differing:,} of their values differ, and the first is kept"
-            if arrays.differing
-            else ""
-        )
-        many = arrays.repeated > 1
-        notes.say(0, f"{arrays.repeated:,} epoch{'s are' if many else ' is'} there more than once{differing}")
-    elif arrays.differing:
-        notes.say(0, f"left out {arrays.differing:,} values of signals that two observation codes stand for")
+    for kind, lines in (("repeated", arrays.repeated), ("differing", arrays.differing)):
+        if len(lines):
+            notes.add(kind, int(lines.min()), count=len(lines))
     said = notes.sentences()
     if not len(arrays.epoch):
         raise UnreadableFileError("no epochs: " + (said[0] if said else "the file ends after its header"))

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 KINDS = {
     "damaged": ("left out {} damaged epoch", "left out {} damaged epochs"),
     "empty": ("left out {} epoch without satellites", "left out {} epochs without satellites"),
+    "repeated": ("{} epoch is there more than once", "{} epochs are there more than once"),
+    "differing": (
+        "left out {} value that differs from the first one of its epoch and signal",
+        "left out {} values that differ from the first ones of their epochs and signals",
+    ),
     "stray": ("passed over {} line that belongs to no epoch", "passed over {} lines that belong to no epoch"),
+    "padding": ("passed over {} byte of zero at the end", "passed over {} bytes of zero at the end"),
     "blank": ("passed over {} blank line between records", "passed over {} blank lines between records"),
     "events": (
         "{} event has fewer records than it announces",

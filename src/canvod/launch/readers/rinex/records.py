@@ -60,9 +60,10 @@ _SECONDS: Final = re.compile(r" *(0 *|[0-9]{0,3})\.([0-9]*) *")
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """One epoch: its time in GPS time, what was observed, alike in length, and values that have no signal."""
+    """One epoch: its GPS time, its line, what was observed, alike in length, and what has no signal."""
 
     time_ns: int
+    line: int
     kinds: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -319,7 +320,7 @@ class Parser(ABC):
     def add(self, epochs: Sequence[Epoch]) -> None:
         """Add epochs that were read line by line."""
         for epoch in epochs:
-            row = self.table.add_epochs(np.array([epoch.time_ns]))
+            row = self.table.add_epochs(np.array([epoch.time_ns]), np.array([epoch.line]))
             self.add_values(row, epoch)
 
     def cells(
@@ -390,6 +391,7 @@ class Parser(ABC):
     def merge(
         self,
         times: Integers,
+        lines: Integers,
         is_usual: Flags,
         cells: Sequence[Cells],
         others: dict[int, Epoch],
@@ -400,6 +402,8 @@ class Parser(ABC):
         ----------
         times : numpy.ndarray
             Shape (n,), int64: times of all of them; those of ``others`` are filled in.
+        lines : numpy.ndarray
+            Shape (n,), int64: their lines.
         is_usual : numpy.ndarray
             Shape (n,), bool: whether the cells of an epoch hold.
         cells : sequence of tuple
@@ -419,7 +423,7 @@ class Parser(ABC):
                 self.table.add(row[places[mine]], kinds[mine], keys[mine], values[mine])
         for place, epoch in others.items():
             self.add_values(int(row[place]), epoch)
-        self.table.add_epochs(times[kept])
+        self.table.add_epochs(times[kept], lines[kept])
 
 
 def _check_labels(lines: Sequence[Line]) -> None:

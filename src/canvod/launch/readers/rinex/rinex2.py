@@ -174,7 +174,7 @@ class Rinex2(Parser):
             many = int(np.count_nonzero(is_foreign))
             self.notes.add("foreign", int(lines[record[at]]), satellites.name(at), many)
         self.note_undefined(undefined, satellites, is_usual, lines)
-        self.merge(times, is_usual, cells, others)
+        self.merge(times, lines, is_usual, cells, others)
         return goes_on
 
     def _with_epoch_lines(self, text: Text, line: Integers, lists: Integers, stop: int) -> Integers:
@@ -341,7 +341,7 @@ class Rinex2(Parser):
         self, text: Text, index: int, fields: Sequence[str], seconds: str, count: int, lines: list[str]
     ) -> Epoch | None:
         number = text.number + index
-        epoch = Epoch(self.time(fields, seconds))
+        epoch = Epoch(self.time(fields, seconds), number)
         if not count:
             self.notes.add("empty", number)
             return None

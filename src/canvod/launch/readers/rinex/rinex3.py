@@ -102,10 +102,10 @@ class Rinex3(Parser):
                 others[index] = epoch
             if (self.wanted, self._problem) != state:  # the records after it mean something else
                 is_usual[index + 1 :] = False
-                self.merge(times, is_usual, cells, others)
+                self.merge(times, bounds[:-1] + text.number, is_usual, cells, others)
                 self._read(text, bounds[index + 1 :], is_row)
                 return
-        self.merge(times, is_usual, cells, others)
+        self.merge(times, bounds[:-1] + text.number, is_usual, cells, others)
 
     # ---- all at once
 
@@ -187,7 +187,7 @@ class Rinex3(Parser):
     def _epoch(
         self, text: Text, start: int, records: Sequence[Line], fields: Sequence[str], seconds: str, count: int
     ) -> Epoch | None:
-        epoch = Epoch(self.time(fields, seconds))
+        epoch = Epoch(self.time(fields, seconds), start)
         labels = [label_of(line) if is_record(line) else "" for _, line in records]
         own = records[: labels.index(VERSION)] if VERSION in labels else records
         lines = [

@@ -153,6 +153,7 @@ class Table:
     variables: Sequence[str]
     n_epochs: int = 0
     _times: list[Integers] = field(default_factory=list)
+    _lines: list[Integers] = field(default_factory=list)
     _signals: dict[tuple[str, str], int] = field(default_factory=dict)
     _cells: list[Cells] = field(default_factory=list)
     _shared: bool = False
@@ -188,10 +189,11 @@ class Table:
         units = (factors * DECIMALS).astype(np.float64)
         return Wanted(systems, kinds.astype(np.int8), keys, units, is_snr != 0, names)
 
-    def add_epochs(self, times: Integers) -> int:
-        """Add epochs, of ns since 1970-01-01 in GPS time; return the place of the first."""
+    def add_epochs(self, times: Integers, lines: Integers) -> int:
+        """Add epochs, of ns since 1970-01-01 in GPS time, with their lines; return the place of the first."""
         first = self.n_epochs
         self._times.append(times)
+        self._lines.append(lines)
         self.n_epochs += len(times)
         return first
 
@@ -204,7 +206,10 @@ class Table:
         times = np.concatenate([np.empty(0, np.int64), *self._times])
         is_sorted = bool((np.diff(times) > 0).all())
         epoch, place = (times, np.arange(len(times))) if is_sorted else np.unique(times, return_inverse=True)
-        repeated = len(times) - len(epoch)
+        lines = np.concatenate([np.empty(0, np.int64), *self._lines])
+        is_first = np.zeros(len(times), dtype=bool)
+        is_first[np.arange(len(times)) if is_sorted else np.unique(times, return_index=True)[1]] = True
+        repeated = lines[~is_first]
         seen = np.zeros(len(self._signals) * SATELLITES, dtype=bool)
         for _, _, keys, _ in self._cells:
             seen[keys] = True
@@ -216,9 +221,10 @@ class Table:
         ordered = sorted(names, key=names.__getitem__)
         column = np.zeros(len(seen), dtype=np.int64)
         column[ordered] = np.arange(len(ordered))
-        differing = 0
-        if repeated or self._shared:
-            self._cells, differing = _first_of_each(self._cells, place)
+        differing = np.empty(0, np.int64)
+        if len(repeated) or self._shared:
+            self._cells, others = _first_of_each(self._cells, place)
+            differing = lines[others]
         arrays: list[npt.NDArray[np.floating[Any]]] = [
             np.full((len(epoch), len(ordered)), np.nan, dtype=VARIABLES[name]) for name in self.variables
         ]
@@ -250,23 +256,23 @@ class Arrays:
         Signals, sorted; each has a value.
     variables : mapping of str to numpy.ndarray
         Shape (n_epoch, n_sid) each.
-    repeated : int
-        How many epochs were there before.
-    differing : int
-        How many values were left out since their cell had another one.
+    repeated : numpy.ndarray
+        Shape (n,), int64: lines of epochs that were there before.
+    differing : numpy.ndarray
+        Shape (n,), int64: lines of the epochs of values that were left out since their cell had another one.
     """
 
     epoch: Integers
     sid: tuple[str, ...]
     variables: Mapping[str, npt.NDArray[np.floating[Any]]]
-    repeated: int
-    differing: int
+    repeated: Integers
+    differing: Integers
 
 
-def _first_of_each(cells: Sequence[Cells], place: Integers) -> tuple[list[Cells], int]:
-    """Return the first value of each cell, and how many others there are that differ from it."""
+def _first_of_each(cells: Sequence[Cells], place: Integers) -> tuple[list[Cells], Integers]:
+    """Return the first value of each cell, and the epochs of the others that differ from it."""
     if not cells:
-        return [], 0
+        return [], np.empty(0, np.int64)
     rows, kinds, keys, values = (np.concatenate(parts) for parts in zip(*cells, strict=True))
     merged = place[rows]
     order = np.lexsort((rows, keys, merged, kinds))  # stable: in one record in the order of its codes
@@ -274,4 +280,4 @@ def _first_of_each(cells: Sequence[Cells], place: Integers) -> tuple[list[Cells]
     new = np.ones(len(rows), dtype=bool)
     new[1:] = (np.diff(merged) != 0) | (np.diff(kinds) != 0) | (np.diff(keys) != 0)
     kept = values[new][np.cumsum(new) - 1]
-    return [(rows[new], kinds[new], keys[new], values[new])], int(np.count_nonzero(kept != values))
+    return [(rows[new], kinds[new], keys[new], values[new])], rows[kept != values].astype(np.int64)

@@ -17,7 +17,7 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FIRST_LINE: Final = 200
 """So much is there at once of the start of a file, that its first line is whole."""
 
-_STRANGE: Final = re.compile(rb"^(?:\x1a|\xef\xbb\xbf)+", re.MULTILINE)
+_STRANGE: Final = re.compile(rb"^(?:\x1a|\xef\xbb\xbf)+(?=[^\x00\x1a\n])", re.MULTILINE)
 _PAD: Final = 64
 _NEWLINE: Final = 10
 _AT_ONCE: Final = 2**16
@@ -91,6 +91,8 @@ class Text:
     ----------
     starts, ends : numpy.ndarray
         Shape (n,), int64: where each line starts, and where its ``\n`` is.
+    padding : int
+        Bytes of zero behind the end of the file's text.
     is_cut : bool
         Whether the last line has no end, so that something of it may be missing.
     """
@@ -99,11 +101,14 @@ class Text:
         self.number = number
         self._start = start
         self.is_last = is_last
-        if b"\x1a" in data or BYTE_ORDER_MARK in data:  # where files were joined
-            data = data[:start] + _STRANGE.sub(b"", data[start:])
-        size = len(data)
+        size, self.padding = len(data), 0
         if is_last and data.endswith(_END_OF_FILE):
             size = len(data.removesuffix(b"\n").rstrip(b"\x1a\x00"))
+            if data[size : size + 1] == b"\x00":  # behind the character that ends a text anything may stand
+                self.padding = data.count(b"\x00", size)
+        if b"\x1a" in data or BYTE_ORDER_MARK in data:  # where files were joined
+            data = data[:start] + _STRANGE.sub(b"", data[start:size])
+            size = len(data)
         self.is_cut = is_last and size > start and data[size - 1] != _NEWLINE
         self.data = data
         self._size = size
