@@ -62,7 +62,7 @@ def test_a_group_opens_with_two_dims_and_their_coordinates_only(tmp_path):
     assert set(dataset.data_vars) == {"SNR", "Doppler"}
     assert dataset.epoch.dtype == np.dtype("datetime64[ns]")
     assert dataset.epoch.attrs["time_scale"] == "GPS"
-    assert dataset.SNR.attrs["units"] == "dBHz"
+    assert dataset.SNR.attrs["units"] == "dB-Hz"
     assert dataset.SNR.chunks[0] == (10, 10)
     one = dataset.sel(sid="C05|B1I|I").load()
     assert (str(one.sv.values), str(one.system.values), str(one.band.values), str(one.code.values)) == (

@@ -175,7 +175,7 @@ def test_plot_draws_in_the_terminal_and_as_png(
     """``store plot`` draws a line for each kind of signal; --output writes a PNG."""
     assert main(["store", "plot", str(store)]) == ExitStatus.OK
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Mean SNR (dBHz) of the satellites with each signal"
+    assert lines[0] == "Mean SNR (dB-Hz) of the satellites with each signal"
     assert [line.split(" ")[0] for line in lines[1:5]] == ["C", "E", "G", "R"]
     assert lines[6].split() == ["2025-01-01T00:00:00", "to", "2025-01-01T00:01:35", "GPS", "time"]
     pytest.importorskip("matplotlib")

@@ -91,7 +91,7 @@ def test_a_reader_that_is_not_installed_is_refused_before_anything_starts(tmp_pa
         lab, tmp_path / "a.log", "--store", tmp_path / "store", "--group", "lab/x", "--reader", "loger"
     )
     assert (status, out) == (1, "")
-    assert "ingest.reader is 'loger', and here are" in err
+    assert "ingest.reader is 'loger', which is not installed here; " in err
     assert "logger, rinex" in err
     assert not (tmp_path / "store").exists()
 

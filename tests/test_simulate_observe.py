@@ -61,7 +61,7 @@ def test_strength_grows_with_elevation(half_day, signal):
 
 
 def test_every_strength_is_one_that_receivers_report(half_day):
-    """Strengths lie between the tracking threshold and 60 dBHz, and nothing is tracked below the mask."""
+    """Strengths lie between the tracking threshold and 60 dB-Hz, and nothing is tracked below the mask."""
     for observed in half_day:
         for signal in SIGNALS:
             elevation, snr = strengths(observed, signal.system, f"S{signal.code}")
@@ -168,7 +168,7 @@ def test_code_phase_and_doppler_tell_of_the_same_motion(receiver):
             moved = -(doppler[1:] + doppler[:-1]) / 2 * 5
             kept = (observed.lli[satellite][name][1:] == 0) & np.isfinite(phase[1:])
             assert np.isfinite(phase[:-1][kept]).all()
-            # Noise: Doppler of 0.02 Hz at 45 dBHz grows by the square root of 10 for 10 dB less.
+            # Noise: Doppler of 0.02 Hz at 45 dB-Hz grows by the square root of 10 for 10 dB less.
             weak = 10 ** ((45 - np.fmin(columns["S" + name[1:]][1:], columns["S" + name[1:]][:-1])) / 20)
             assert (np.abs(np.diff(phase) - moved)[kept] < 0.7 * weak[kept] + 0.1).all()
             code = np.diff(columns["C" + name[1:]])

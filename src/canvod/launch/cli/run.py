@@ -102,9 +102,9 @@ def _compare_pythons(console: Console, plan: ClusterPlan, program: str, found: s
     theirs = plan.python if plan.backend == "docker" else own_python()
     if plan.backend == "remote" or found in {None, theirs}:
         return
+    remedy = "leave launch.python out" if plan.backend == "docker" else f"use {sys.executable}"
     warn(
         console,
         f"{program} is Python {found}, and the workers have {theirs}: they run functions that they can "
-        f"import, and die of those that your program defines itself. To have the same Python, use "
-        f"{sys.executable}.",
+        f"import, and die of those that your program defines itself. To have the same Python, {remedy}.",
     )

@@ -12,6 +12,7 @@ from canvod.launch.images.debian import SUITES
 from canvod.launch.images.events import BuildEvent, Progress, ignore
 from canvod.launch.images.pull import has_image, pull
 from canvod.launch.plan.model import LABEL_PREFIX
+from canvod.launch.plan.naming import own_python
 
 if TYPE_CHECKING:
     from canvod.launch.config import LaunchSettings
@@ -116,12 +117,16 @@ def _of_python(client: Client, python: str, site: Site, progress: Progress) -> B
     except ImageError as exc:
         if python not in SUITES:
             having = " and ".join(SUITES)
+            way = f"use Python {having.replace(' and ', ' or ')} for this program too"
+            if own_python() != python:
+                way = (
+                    f"leave launch.python out, so that images have the Python of this program, {own_python()}"
+                )
             raise ImageError(
                 f"No base image of Python {python} can be had: {exc.message} Debian's packages, from which "
                 f"one could be made instead, have Python {having}.",
-                hint=f"use Python {having.replace(' and ', ' or ')} for this program too; or load an image "
-                f"of Python {python} into the engine (docker load) and name it in launch.python_image; or "
-                "set launch.backend: process, which programs, run and ingest can",
+                hint=f"{way}; or load an image of Python {python} into the engine (docker load) and name it "
+                "in launch.python_image; or set launch.backend: process, which programs, run and ingest can",
             ) from exc
         progress(BuildEvent(name, f"{exc.message} Making a base image from Debian's packages instead."))
         return Base(make_base(client, python, mirror=site.debian_mirror, progress=progress), python)

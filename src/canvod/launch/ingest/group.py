@@ -28,7 +28,7 @@ EPOCH_CHUNK: Final = 2**17
 RECORD_CHUNK: Final = 2**12
 
 VARIABLE_ATTRIBUTES: Final[dict[str, dict[str, str]]] = {
-    "SNR": {"long_name": "Signal-to-noise ratio (carrier-to-noise density)", "units": "dBHz"},
+    "SNR": {"long_name": "Signal-to-noise ratio (carrier-to-noise density)", "units": "dB-Hz"},
     "Pseudorange": {"long_name": "Pseudorange", "units": "m"},
     "Phase": {"long_name": "Carrier phase", "units": "cycles"},
     "Doppler": {"long_name": "Doppler shift", "units": "Hz"},

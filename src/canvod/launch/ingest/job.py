@@ -275,7 +275,8 @@ class IngestJob:
                 else "install the package that offers it beside canvod-launch"
             )
             raise DependencyError(
-                f"ingest.reader is {reader!r}, and here are {', '.join(reader_names())}",
+                f"ingest.reader is {reader!r}, which is not installed here; there are: "
+                f"{', '.join(reader_names())}",
                 hint=f"{install}, or write ingest.reader: rinex",
             )
         if plan.backend == "docker" and not plan.standing and reader != DEFAULT and not launch.packages:

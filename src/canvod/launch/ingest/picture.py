@@ -261,11 +261,15 @@ def require_matplotlib() -> None:
         If matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        install = install_command("canvod-launch[plot]")
-        raise DependencyError(
-            "a picture as PNG needs matplotlib, which is not installed",
-            hint=f"{install}, or leave out --output to have it in the terminal",
-        )
+        raise _without_matplotlib("is not installed")
+
+
+def _without_matplotlib(problem: str) -> DependencyError:
+    install = install_command("canvod-launch[plot]")
+    return DependencyError(
+        f"a picture as PNG needs matplotlib, which {problem}",
+        hint=f"{install}, or leave out --output to have it in the terminal",
+    )
 
 
 def save_png(picture: Picture, path: str | os.PathLike[str]) -> Path:
@@ -275,9 +279,14 @@ def save_png(picture: Picture, path: str | os.PathLike[str]) -> Path:
     ------
     InputError
         If the file cannot be written.
+    DependencyError
+        If matplotlib cannot be imported.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as exc:
+        raise _without_matplotlib(f"cannot be imported ({exc})") from exc
 
     figure: Any = Figure(figsize=(11, 1.5 + 0.22 * len(picture.labels)), layout="constrained")
     FigureCanvasAgg(figure)

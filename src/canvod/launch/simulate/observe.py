@@ -43,7 +43,7 @@ class Observed:
     epochs : ndarray of datetime64[ns], shape (n_epochs,)
     observations : dict of str to dict of str to ndarray
         Satellite -> type -> values of shape (n_epochs,), NaN where there is none: metres, cycles, hertz,
-        dBHz.
+        dB-Hz.
     lli : dict of str to dict of str to ndarray
         Loss-of-lock indicators of the carrier phases in the same form.
     elevation : dict of str to ndarray

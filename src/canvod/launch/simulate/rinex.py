@@ -80,7 +80,7 @@ def write_rinex(
     -----
     Values are rounded to three decimals. Where a satellite has a signal strength (``S1C``), pseudorange,
     phase and Doppler of that signal carry the strength digit of section 5.7 of the standard,
-    ``min(max(int(dBHz / 6), 1), 9)``. Lines of records end at their last character that is not blank.
+    ``min(max(int(snr / 6), 1), 9)``. Lines of records end at their last character that is not blank.
 
     Examples
     --------

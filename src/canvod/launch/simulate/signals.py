@@ -74,7 +74,7 @@ class Signal:
         )
 
     def open_sky(self, sin_elevation: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Signal strength in dBHz under an open sky, without multipath and noise.
+        """Signal strength in dB-Hz under an open sky, without multipath and noise.
 
         The form ``zenith - drop * (1 - sin(elevation)) ** 1.5`` was fitted to the medians of a geodetic
         receiver (Septentrio AsteRx SB3, Rosalia site, 2025-01-01; doi 10.5281/zenodo.19708759) in bins of 10
@@ -100,7 +100,7 @@ SIGNALS = (
     Signal("G", "1C", 1575.42 * _MHZ, 49.8, 15.0),
     # Semi-codeless tracking correlates two noisy signals (Woo, Navigation 47, 2000): the strength falls twice
     # as fast as the power, which the Rosalia receivers show too (20 dB where L1 C/A loses 10), L1 aids it
-    # down to 2 dBHz, and the blocks of satellites differ by up to 10 dB.
+    # down to 2 dB-Hz, and the blocks of satellites differ by up to 10 dB.
     Signal("G", "2W", 1227.60 * _MHZ, 49.0, 30.0, threshold_dbhz=2.0, loss_factor=2.0, spread_db=4.0),
     Signal("G", "2L", 1227.60 * _MHZ, 46.0, 12.5, sent_by=_l2c),
     Signal("G", "5Q", 1176.45 * _MHZ, 50.4, 13.0, sent_by=_l5),
