@@ -19,6 +19,7 @@ from distributed import Client, Event
 
 from canvod.launch.cluster.docker import DockerCluster
 from canvod.launch.cluster.fleet import ContainerFleet
+from canvod.launch.cluster.images import image_namer
 from canvod.launch.cluster.keys import KeyFolder, make_keys
 from canvod.launch.config import load_settings
 from canvod.launch.engine import connect, probe_engine, translate
@@ -75,7 +76,8 @@ def plan_of(name: str, **processing: Any) -> ClusterPlan:
     engine = probe_engine()
     caller = {"uid": CALLER, "gid": CALLER, "groups": (CALLER, SHARED_GROUP)}
     host = read_inventory().model_copy(update=caller)
-    return make_plan(load_settings(settings), host, backend="docker", name=name, engine=engine)
+    loaded = load_settings(settings)
+    return make_plan(loaded, host, backend="docker", name=name, engine=engine, image_for=image_namer(loaded))
 
 
 def started(plan: ClusterPlan, engine: docker.DockerClient) -> DockerCluster:

@@ -20,6 +20,7 @@ from distributed import Client
 
 from canvod.launch.cluster.docker import DockerCluster
 from canvod.launch.cluster.fleet import ContainerFleet
+from canvod.launch.cluster.images import image_namer
 from canvod.launch.cluster.keys import ClusterKeys, KeyFolder, make_keys
 from canvod.launch.config import load_settings
 from canvod.launch.engine import probe_engine
@@ -62,6 +63,7 @@ class Running:
             backend="docker",
             name=name,
             engine=probe_engine(),
+            image_for=image_namer(settings),
             mounts=[
                 Mount(path=str(self.readable), read_only=True),
                 Mount(path=str(self.writable), read_only=False),

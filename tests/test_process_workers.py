@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -13,6 +16,7 @@ import pytest
 
 from canvod.launch.cluster.host_sweep import sweep_scratch, sweep_semaphores
 from canvod.launch.cluster.launcher import SCRATCH_PREFIX, launcher_mark, semaphore_name
+from canvod.launch.runtime import worker
 from leftovers import processes_with
 
 PROGRAM = """
@@ -257,3 +261,19 @@ def test_a_folder_of_a_process_that_lives_stays(tmp_path: Path) -> None:
     (scratch / "launcher").write_text(launcher_mark())
     assert sweep_scratch(tmp_path) == []
     assert scratch.exists()
+
+
+def test_a_scheduler_that_is_busy_is_not_gone(monkeypatch):
+    """On a slow host its handshake takes longer than the look for it; a refused connection is the end."""
+    monkeypatch.setattr(worker, "ORPHANED_AFTER_S", 0.2)
+    arguments = {"ssl_context": ssl.create_default_context()}
+
+    async def check() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = f"tls://127.0.0.1:{silent.getsockname()[1]}"
+            orphaned = asyncio.create_task(worker._orphaned(address, arguments))
+            await asyncio.sleep(1)
+            assert not orphaned.done()
+        await asyncio.wait_for(orphaned, 10)
+
+    asyncio.run(check())

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +35,9 @@ CONNECT_INTERVAL_S = 0.02
 
 ORPHANED_AFTER_S = 2.0
 """A scheduler whose connection broke and that cannot be reached again for so long is gone."""
+
+SILENT_AFTER_S = 30.0
+"""One that takes no connection for so long, and does not refuse any, is gone, too."""
 
 STOP_TIMEOUT_S = 4.0
 """How long a worker that is told to stop may take; ``docker stop`` kills after 10 s."""
@@ -248,17 +252,23 @@ def _leave(status: int) -> NoReturn:
 async def _orphaned(address: str, connection_args: dict[str, Any]) -> None:
     """Return when the scheduler is gone.
 
-    A worker process notices that by itself, unless a task keeps it from noticing.
+    A worker process notices that by itself, unless a task keeps it from noticing. A scheduler that refuses is
+    gone; one that does not answer may be busy.
     """
     from distributed.comm.core import connect
 
+    answered = time.monotonic()
     while True:
         try:
             comm = await connect(address, timeout=ORPHANED_AFTER_S, **connection_args)
-        except OSError:
-            return
+        except OSError as error:
+            is_silent = isinstance(error.__cause__, TimeoutError)
+            if not is_silent or time.monotonic() - answered > SILENT_AFTER_S:
+                return
+            continue
         with suppress(OSError):
             await comm.read()  # nothing ever comes: it ends when the connection does
+        answered = time.monotonic()
 
 
 async def _listens(address: str, tls: ssl.SSLContext, timeout_s: float) -> bool:
