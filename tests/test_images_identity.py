@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import canvod.launch
 from canvod.launch.cluster.images import image_namer
 from canvod.launch.config import load_settings
-from canvod.launch.errors import ImageError
+from canvod.launch.errors import ConfigError, ImageError
 from canvod.launch.images.context import CARRIED, TOP_FILES, BuildContext, read_context
 from canvod.launch.images.identity import ROLES, digest, image_name
 from canvod.launch.images.site import Site
@@ -128,14 +128,14 @@ def test_a_requirements_file_that_needs_this_host_is_refused(tmp_path, line):
     """What an image build cannot see is refused with its place, before anything is built."""
     file = tmp_path / "lab.txt"
     file.write_text(f"numba\n{line}\n")
-    with pytest.raises(ImageError, match="names an option or a file") as caught:
+    with pytest.raises(ConfigError, match="names an option or a file") as caught:
         read_context(packages=[str(file)])
     assert f"{file}:2: {line}" in str(caught.value)
     file.write_text("lab @ https://me:secret@pypi.lab.example/lab.whl\n")
-    with pytest.raises(ImageError, match=r"https://\*\*\*@pypi\.lab\.example.* has a password") as caught:
+    with pytest.raises(ConfigError, match=r"https://\*\*\*@pypi\.lab\.example.* has a password") as caught:
         read_context(packages=[str(file)])
     assert "secret" not in str(caught.value)
-    with pytest.raises(ImageError, match="cannot be read: No such file"):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
         read_context(packages=[str(tmp_path / "absent.txt")])
 
 

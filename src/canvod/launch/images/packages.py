@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from canvod.launch.config.redact import without_password
-from canvod.launch.errors import ImageError
+from canvod.launch.errors import ConfigError
 
 
 def packages_text(packages: Sequence[str]) -> str:
@@ -24,7 +24,7 @@ def packages_text(packages: Sequence[str]) -> str:
 
     Raises
     ------
-    ImageError
+    ConfigError
         If a file cannot be read, or has a line that holds on this host only.
 
     Examples
@@ -44,19 +44,20 @@ def _read(path: Path) -> list[str]:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
-        raise ImageError(
-            f"launch.packages: the file {path} cannot be read: {reason}.", hint="correct launch.packages"
+        raise ConfigError(
+            f"launch.packages: the file {path} cannot be read: {reason}.",
+            hint="name packages as pip takes them from an index (numba==0.63.1), or a requirements file",
         ) from exc
     found: list[str] = []
     for number, line in _lines(text):
         if without_password(line) != line:
-            raise ImageError(
+            raise ConfigError(
                 f"{path}:{number}: {without_password(line)} has a password in an address, which would stay "
                 "in the cache of builds.",
                 hint="name the package alone, and its index in launch.build.index_url or pip's settings",
             )
         if line.startswith(("-", ".", "/")):
-            raise ImageError(
+            raise ConfigError(
                 f"{path}:{number}: {line} names an option or a file, and an image build sees neither.",
                 hint="write names of packages with their versions and hashes; an index goes into "
                 "launch.build.index_url, another file of requirements into launch.packages",

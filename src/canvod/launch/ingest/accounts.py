@@ -110,7 +110,8 @@ def account(
         for (file, holder), count in written.differing.items():
             if file == number:
                 kept = _names(run, (holder,), summary, state)
-                notes.append(f"{count} values differ from those that were kept: of {kept}")
+                values = "1 value differs from the one" if count == 1 else f"{count} values differ from those"
+                notes.append(f"{values} that {'was' if count == 1 else 'were'} kept: of {kept}")
         status: Status = "stored" if stored else "skipped"
         run.outcomes[path] = FileOutcome(
             path,

@@ -337,7 +337,7 @@ def _attempt(
         append_records(session.store, group, records)
         snapshot_id = store.commit(
             session,
-            f"Ingest {n_files} files into {group}: {stored} epochs",
+            f"Ingest {format_files(n_files)} into {group}: {stored} epochs",
             {
                 "group": group,
                 "files": n_files,

@@ -226,7 +226,8 @@ def _check_compact(text: bytes) -> None:
 def _is_event(text: bytes, place: int) -> bool:
     """Whether a line is a record of an event, which stands as it is: it has a label in column 61."""
     start, stop = text.rfind(b"\n", 0, place) + 1, text.find(b"\n", place)
-    return stop - start > 60 and text[start + 60 : start + 61].isalpha()
+    label = text[start + 60 : min(start + 80, stop)].strip()
+    return label.startswith(b"#") or label[:1].isalpha()
 
 
 def _crx2rnx(text: bytes, limit: int) -> bytes:
