@@ -273,6 +273,9 @@ def test_the_nearest_python_is_for_those_who_do_not_mind(engine, images, monkeyp
         choose_base(engine, LaunchSettings(), "3.12", Site())
     for way in ("use Python 3.13 or 3.14", "launch.python_image", "launch.backend: process"):
         assert way in str(caught.value)
+    with pytest.raises(ImageError, match=r"no registry") as caught:
+        choose_base(engine, LaunchSettings(python="3.12"), "3.12", Site())
+    assert ("leave launch.python out" in str(caught.value)) == (OWN_PYTHON != "3.12")
     found = choose_base(engine, LaunchSettings(), "3.12", Site(), any_python=True)
     assert found.python == next(
         python

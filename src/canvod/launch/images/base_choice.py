@@ -72,7 +72,7 @@ def choose_base(
     if launch.python_image is not None:
         return _named(client, launch.python_image, python, any_python=any_python, progress=progress)
     try:
-        return _of_python(client, python, site, progress)
+        return _of_python(client, python, site, progress, is_named=launch.python is not None)
     except ImageError as exc:
         refusal = exc
     others = nearest_pythons(python) if any_python else ()
@@ -108,7 +108,7 @@ def base_is_near(client: Client, python: str) -> bool:
     return _at_hand(client, python) is not None or can_make_base(python)
 
 
-def _of_python(client: Client, python: str, site: Site, progress: Progress) -> Base:
+def _of_python(client: Client, python: str, site: Site, progress: Progress, *, is_named: bool) -> Base:
     if (name := _at_hand(client, python)) is not None:
         return Base(name, python)
     name = _official(python)
@@ -118,7 +118,7 @@ def _of_python(client: Client, python: str, site: Site, progress: Progress) -> B
         if python not in SUITES:
             having = " and ".join(SUITES)
             way = f"use Python {having.replace(' and ', ' or ')} for this program too"
-            if own_python() != python:
+            if is_named and own_python() != python:
                 way = (
                     f"leave launch.python out, so that images have the Python of this program, {own_python()}"
                 )
