@@ -24,7 +24,7 @@ demo: venv ## Run the main job on simulated data, in containers where that can b
 .PHONY: test
 test: venv-dev ## Run all tests; with a Docker engine, those in containers too
 	@scripts/prepare-images
-	@$(BIN)/pytest $(ARGS)
+	@scripts/test $(ARGS)
 
 .PHONY: test-quick
 test-quick: venv-dev ## Run the tests that need no engine and no patience
