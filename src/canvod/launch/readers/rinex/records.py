@@ -40,16 +40,18 @@ if TYPE_CHECKING:
     Fields = tuple[Integers, Integers, Integers, Integers]
     """Many fields: record and column of each, where it starts, and where its line ends."""
 
-OBSERVATIONS: Final = (0, 1)
 EVENTS: Final = (2, 3, 4, 5)
 SLIPS: Final = 6
-"""Epoch flags: observations follow; header and other records; cycle slips, in the form of observations."""
+"""Epoch flags: header and other records follow, or cycle slips; observations follow 0 and 1."""
 
 MAX_DISTANCE_NS: Final = 400 * DAY_NS
 """An epoch further from TIME OF FIRST OBS than about a year is taken for damaged."""
 
 GPS_YEARS_NS: Final = (moment_ns(1980, 1, 1, 0, 0), moment_ns(2100, 1, 1, 0, 0))
 """Times that an epoch may have where TIME OF FIRST OBS says nothing."""
+
+PIVOT: Final = 80
+"""Two-digit years from here on are of the 20th century (RINEX 3.04, section 6.10)."""
 
 FEW: Final = 4
 """So many records are read line by line at the cost of all at once."""
@@ -222,7 +224,7 @@ class Parser(ABC):
         """
         year, month, day, hour, minute = (integer(part, "a time") for part in fields)
         if self.header.is_rinex2:
-            year += 1900 if year >= 80 else 2000  # RINEX 3.04, section 6.10
+            year += 1900 if year >= PIVOT else 2000
         match = _SECONDS.fullmatch(seconds)
         if seconds.strip() and match is None:
             raise DamagedError(f"not a time: second {one_line(seconds, 20)!r}")
@@ -374,12 +376,10 @@ class Parser(ABC):
             detail = f"{satellites.name(int(of[first]))} {self.wanted.codes[which[first]]}"
             self.notes.add("codes", int(lines[satellites.record[of[first]]]), detail, len(of))
 
-    def accept(self, epoch: Epoch, line: int, *, is_beyond: bool) -> Epoch:
+    def accept(self, epoch: Epoch) -> Epoch:
         """Note what an epoch that was read line by line has besides its values."""
-        if is_beyond:
-            self.notes.add("beyond", line)
         if epoch.undefined:
-            self.notes.add("codes", line, epoch.undefined[0], len(epoch.undefined))
+            self.notes.add("codes", epoch.line, epoch.undefined[0], len(epoch.undefined))
         return epoch
 
     def add_values(self, row: int, epoch: Epoch) -> None:

@@ -20,6 +20,7 @@ from canvod.launch.readers.rinex.header import END, SYSTEMS, VERSION, Line, labe
 from canvod.launch.readers.rinex.records import (
     EVENTS,
     FEW,
+    PIVOT,
     SLIPS,
     Epoch,
     Parser,
@@ -62,9 +63,6 @@ _SECONDS: Final = re.compile(r" *(0 *|[0-9]{0,3})\.[0-9]* *")
 _COUNT: Final = re.compile(r" *[0-9]{0,3} *")
 _SATELLITE: Final = re.compile(rf"[{SYSTEMS}][0-9][0-9]")
 _LETTERS: Final = np.frombuffer(SYSTEMS.encode(), np.uint8)
-
-PIVOT: Final = 80
-"""Two-digit years from here on are of the 20th century (RINEX 3.04, section 6.10)."""
 
 
 Run = list[tuple[int, int, int]]
@@ -155,7 +153,6 @@ class Rinex2(Parser):
         is_foreign &= is_usual[record]
         self._is_lost = False
         others: dict[int, Epoch] = {}
-        goes_on = int(end[-1])
         for index in np.flatnonzero(~is_usual).tolist():
             self._is_lost = False
             epoch, goes_on = self._again(text, *run[index])
@@ -365,7 +362,7 @@ class Rinex2(Parser):
             self.notes.add("foreign", number, foreign[0], len(foreign))
         if is_beyond:
             raise DamagedError("a satellite has more observations than there are observation codes")
-        return self.accept(epoch, number, is_beyond=False)
+        return self.accept(epoch)
 
     def _names(self, lines: list[str], count: int) -> Iterator[str]:
         row = column = 0

@@ -207,7 +207,9 @@ class Rinex3(Parser):
         if not seen:
             self.notes.add("empty", start)
             return None
-        return self.accept(epoch, start, is_beyond=is_beyond)
+        if is_beyond:
+            self.notes.add("beyond", start)
+        return self.accept(epoch)
 
     def _satellite(self, written: str) -> tuple[str, Columns]:
         if _SATELLITE.fullmatch(written) is None or not int(written[1:]):
