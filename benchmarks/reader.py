@@ -21,9 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -32,6 +31,9 @@ from rich.table import Table
 from canvod.launch.readers import VARIABLES, read_observations
 from canvod.launch.simulate.header import RinexHeader
 from canvod.launch.simulate.rinex import render_rinex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("CANVOD_TEST_DATA", ROOT.parent / "shared" / "data")) / "rosalia"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import numpy as np
@@ -13,6 +12,10 @@ import numpy as np
 from canvod.launch.readers import VARIABLES, Observations, UnreadableFileError, content, read_observations
 from canvod.launch.readers.rinex import rinex2, rinex3
 from canvod.launch.readers.rinex.records import FEW
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 ALL = tuple(VARIABLES)
 FIRST_NS = int(np.datetime64("2024-01-01T00:00:00", "ns").astype(np.int64))

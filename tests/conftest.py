@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hypothesis_profiles  # noqa: F401 - loads the profile for every test
-from canvod.launch.engine import connect
+from canvod.launch.docker.engine import connect
 from canvod.launch.errors import EngineError
 from required import skip_without
 

@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from canvod.launch.engine import engine_address
+from canvod.launch.docker.engine import engine_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from canvod.launch.config import Settings, load_settings
-from canvod.launch.engine import Client, connect
+from canvod.launch.docker.engine import Client, connect
 from canvod.launch.errors import ImageError
 from canvod.launch.images.build import BuiltImage, build_images
 from canvod.launch.images.debian import SUITES
 from required import skip_without
 
 if TYPE_CHECKING:
-    from canvod.launch.images.events import BuildEvent
+    from collections.abc import Callable, Iterator
+
+    from canvod.launch.images.build_events import BuildEvent
 
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from zarr.storage import WrapperStore
@@ -14,6 +13,9 @@ from canvod.launch.ingest.run import ingest
 from canvod.launch.readers import read_observations
 from canvod.launch.runtime import tasks
 from canvod.launch.simulate.rinex import RinexHeader, write_rinex
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START = np.datetime64("2025-01-01T00:00:00", "ns")
 STEP = np.timedelta64(5, "s")

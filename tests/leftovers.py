@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.host_sweep import sweep_keys
-from canvod.launch.cluster.keys import keys_home
-from canvod.launch.cluster.sweep import sweep_engine
-from canvod.launch.plan.model import LABEL_PREFIX
+from canvod.launch.cluster.prune import prune_keys
+from canvod.launch.cluster.tls import keys_home
+from canvod.launch.docker.orphans import prune_engine
+from canvod.launch.host.labels import LABEL_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +53,8 @@ def assert_gone(engine: docker.DockerClient, name: str, within_s: float = GRACE_
     time.sleep(0.5)
     deadline = time.monotonic() + 60
     while True:
-        sweep_engine(engine)
-        sweep_keys()
+        prune_engine(engine)
+        prune_keys()
         left = [*engine_leftovers(engine, name), *map(str, keys_of(name))]
         if not left or time.monotonic() > deadline:
             break

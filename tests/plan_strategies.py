@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from canvod.launch.config import Settings
-from canvod.launch.plan.model import Cpu, EngineInventory, HostInventory
+from canvod.launch.host.inventory import Cpu, EngineInventory, HostInventory
 from canvod.launch.units import GIB
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +14,9 @@ from canvod.launch import open_group
 from canvod.launch.cli.streams import prepared
 from canvod.launch.errors import ExitStatus
 from ingest_files import write_window
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROGRAM = "import sys; from canvod.launch.cli import main; sys.exit(main())"
 COMMAND = [sys.executable, "-c", PROGRAM]

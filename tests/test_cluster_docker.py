@@ -18,13 +18,13 @@ import pytest
 from distributed import Client, Event
 
 from canvod.launch.cluster.docker import DockerCluster
-from canvod.launch.cluster.fleet import ContainerFleet
-from canvod.launch.cluster.images import image_namer
-from canvod.launch.cluster.keys import KeyFolder, make_keys
+from canvod.launch.cluster.tls import KeyFolder, make_keys
 from canvod.launch.config import load_settings
-from canvod.launch.engine import connect, probe_engine, translate
+from canvod.launch.docker.containers import ContainerSet
+from canvod.launch.docker.engine import connect, probe_engine, translate
 from canvod.launch.errors import ClusterExistsError, ContainerFailedError, EngineError, PlanError
-from canvod.launch.plan.inventory import read_inventory
+from canvod.launch.host.detect import read_inventory
+from canvod.launch.images.selection import image_namer
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.plugin import thread_resources
 from engine_proxy import EngineProxy
@@ -85,7 +85,7 @@ def started(plan: ClusterPlan, engine: docker.DockerClient) -> DockerCluster:
     keys = make_keys(plan.name)
     folder = KeyFolder(plan.name, keys)
     try:
-        cluster = DockerCluster(plan, ContainerFleet(engine, plan, keys), folder.security())
+        cluster = DockerCluster(plan, ContainerSet(engine, plan, keys), folder.security())
     except BaseException:
         folder.remove()
         raise
@@ -347,7 +347,7 @@ def test_a_name_that_is_taken_costs_its_cluster_nothing(
     cluster: DockerCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """A second start under the same name is refused by the engine, and removes nothing of the first."""
-    second = ContainerFleet(engine, cluster.container_plan, make_keys(cluster.name))
+    second = ContainerSet(engine, cluster.container_plan, make_keys(cluster.name))
     second.begin()
     for plan in (cluster.container_plan.scheduler, *cluster.container_plan.workers):
         with pytest.raises(ClusterExistsError, match=f"There is a cluster {cluster.name} already"):
@@ -496,7 +496,7 @@ def test_slow_workers_do_not_cost_the_lease(engine: docker.DockerClient, own_ima
     """The launcher has made its first contact long before workers that take longer than it may."""
     del own_images
     plan = plan_of("slow-workers")
-    limit = plan.scheduler.command.index("--first-contact") + 1
+    limit = plan.scheduler.command.index("--connect-timeout") + 1
     command = (*plan.scheduler.command[:limit], "8", *plan.scheduler.command[limit + 1 :])
     slow = [
         worker.model_copy(update={"command": ("sh", "-c", 'sleep 12; exec "$@"', "sh", *worker.command)})

@@ -16,21 +16,21 @@ import yaml
 from hypothesis import given
 
 from canvod.launch.cli import main
-from canvod.launch.cluster.body import container_body, network_options
-from canvod.launch.cluster.compose import REFUSAL, client_environment, compose_file, compose_text
-from canvod.launch.cluster.key_volumes import fill_volumes
-from canvod.launch.cluster.key_volumes import main as fill
-from canvod.launch.cluster.keys import ROLES, KeyFolder, make_keys
+from canvod.launch.cluster.tls import ROLES, KeyFolder, make_keys
 from canvod.launch.config import Settings
+from canvod.launch.detached.compose_file import REFUSAL, client_environment, compose_file, compose_text
+from canvod.launch.detached.key_volumes import fill_volumes
+from canvod.launch.detached.key_volumes import main as fill
+from canvod.launch.docker.create_request import create_request, network_options
 from canvod.launch.errors import ImageError, KeysError, PlanError
-from canvod.launch.images import compose_site
+from canvod.launch.images import compose_build as compose_site
 from canvod.launch.images.base_choice import Base
+from canvod.launch.images.build_network import Site
 from canvod.launch.images.debian import SUITES
-from canvod.launch.images.site import Site
-from canvod.launch.plan.access import FALLBACK_USER
 from canvod.launch.plan.memory import COMFORTABLE_WORKER_BYTES
 from canvod.launch.plan.model import ClusterPlan, Mount
 from canvod.launch.plan.planner import make_plan
+from canvod.launch.plan.user import FALLBACK_USER
 from canvod.launch.runtime import scheduler, worker
 from canvod.launch.units import GIB
 from plan_strategies import fitting_cases, make_engine, make_host, make_settings
@@ -64,7 +64,7 @@ def size(text: str) -> int:
 def standing_plan(processing: dict[str, Any] | None = None, **arguments: Any) -> ClusterPlan:
     """Plan a cluster that stands, on a host with 2 NUMA nodes unless told otherwise."""
     given: dict[str, Any] = {
-        "backend": "docker", "name": "pinned", "engine": make_engine(), "standing": True, "version": "1",
+        "backend": "docker", "name": "pinned", "engine": make_engine(), "detached": True, "version": "1",
     } | arguments  # fmt: skip
     settings = given.pop("settings", None) or make_settings(processing=processing or {})
     return make_plan(settings, given.pop("host", None) or make_host(nodes=2), **given)
@@ -222,7 +222,7 @@ def test_a_written_plan_is_the_launchers_plan(case):
     written = yaml.safe_load(compose_text(plan).replace("$$", "$"))
     assert len(written["services"]) == len(plan.workers) + 3
     for container in (plan.scheduler, *plan.workers):
-        body = container_body(container, plan)
+        body = create_request(container, plan)
         for field in ("NetworkMode", "AutoRemove", "RestartPolicy", "CpusetMems"):
             body["HostConfig"].pop(field)
         body["HostConfig"]["Tmpfs"].pop("/keys")
@@ -241,11 +241,11 @@ def test_a_field_that_compose_is_not_told_of_is_no_secret(monkeypatch):
     """When the launcher learns to set something new, this fails instead of leaving it out."""
 
     def body(*arguments: Any, **options: Any) -> dict[str, Any]:
-        made = container_body(*arguments, **options)
+        made = create_request(*arguments, **options)
         made["HostConfig"]["Sysctls"] = {}
         return made
 
-    monkeypatch.setattr("canvod.launch.cluster.compose.container_body", body)
+    monkeypatch.setattr("canvod.launch.detached.compose_file.create_request", body)
     with pytest.raises(NotImplementedError, match="Sysctls"):
         compose_file(standing_plan())
 
@@ -267,7 +267,7 @@ def test_only_a_cluster_that_stands_is_written():
     remote = make_settings(processing={"scheduler_address": "tls://127.0.0.1:8786"})
     for plan in (
         standing_plan(backend="process"),
-        standing_plan(standing=False),
+        standing_plan(detached=False),
         standing_plan(settings=remote),
     ):
         with pytest.raises(PlanError, match="stand without a launcher"):
@@ -278,7 +278,7 @@ def test_the_command_writes_the_file_and_nothing_else(tmp_path, monkeypatch, cap
     """Standard output is YAML, the rest is on stderr, and an ingest follows the same settings."""
     file = tmp_path / "lab.yaml"
     file.write_text("processing: {resource_mode: manual, n_max_threads: 1, max_memory_gb: 1}\n")
-    monkeypatch.setattr("canvod.launch.engine.probe_engine", lambda: None)
+    monkeypatch.setattr("canvod.launch.docker.engine.probe_engine", lambda: None)
     assert main(["compose", "--config", str(file), "--name", "lab"]) == 0
     output = capsys.readouterr()
     written = yaml.safe_load(output.out)

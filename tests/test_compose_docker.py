@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +18,15 @@ import pytest
 import yaml
 from distributed import Client
 
-from canvod.launch.cluster.body import container_body
-from canvod.launch.cluster.compose import compose_text
-from canvod.launch.cluster.ports import free_port
 from canvod.launch.config import load_settings
-from canvod.launch.engine import probe_engine
+from canvod.launch.detached.compose_file import compose_text
+from canvod.launch.docker.create_request import create_request
+from canvod.launch.docker.engine import probe_engine
 from canvod.launch.errors import ImageError
-from canvod.launch.images.compose_site import prepare_compose
+from canvod.launch.host.detect import read_inventory
+from canvod.launch.host.ports import free_port
+from canvod.launch.images.compose_build import prepare_compose
 from canvod.launch.ingest.read import open_group
-from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.keys import security
@@ -37,6 +36,8 @@ from readme import example
 from required import skip_without
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import docker
 
 TOP = Path(__file__).resolve().parent.parent
@@ -438,12 +439,12 @@ def test_a_client_can_end_the_cluster(project: Project, keys: Path) -> None:
     # Not in a with block: Dask would never again compute without a client in this process.
     project.client(keys).shutdown()
     deadline = time.monotonic() + TIMEOUT_S
-    standing = [*project.of("scheduler"), *project.of("worker")]
-    while any(state["State"]["Status"] != "exited" for state in standing):
+    detached = [*project.of("scheduler"), *project.of("worker")]
+    while any(state["State"]["Status"] != "exited" for state in detached):
         assert time.monotonic() < deadline, project.run("ps", "--all")
         time.sleep(0.2)
-        standing = [*project.of("scheduler"), *project.of("worker")]
-    assert {state["State"]["ExitCode"] for state in standing} == {0}
+        detached = [*project.of("scheduler"), *project.of("worker")]
+    assert {state["State"]["ExitCode"] for state in detached} == {0}
     project.run("up", "--detach", "--wait")
     with project.client(keys) as client:
         assert client.submit(sum, [3, 4], pure=False).result(timeout=60) == 7
@@ -470,7 +471,7 @@ def test_a_written_plan_makes_the_launchers_containers(project: Project) -> None
         engine=probe_engine(),
         mounts=[Mount(path=str(project.folder / "stores"), read_only=False)],
         image_for=lambda role, _python: IMAGES[role],
-        standing=True,
+        detached=True,
     )
     file = project.folder / "compose.pinned.yaml"
     file.write_text(compose_text(plan).replace("published: '8786'", f"published: '{take_port()}'"))
@@ -483,7 +484,7 @@ def test_a_written_plan_makes_the_launchers_containers(project: Project) -> None
         assert up.returncode == 0, up.stderr
         for planned in (plan.scheduler, *plan.workers):
             port = plan.dashboard_port if planned.role == "scheduler" else None
-            body = container_body(planned, plan, dashboard_port=port)
+            body = create_request(planned, plan, dashboard_port=port)
             mine = api.create_container_from_config(body, f"canvod-pinned-mine-{RUN}")["Id"]
             try:
                 differ = differences(api.inspect_container(mine), api.inspect_container(planned.name))

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dask.config
 import distributed  # noqa: F401 - brings its defaults
@@ -15,6 +15,9 @@ import pytest
 from canvod.launch.cluster.dask_settings import DaskDefaults, dask_defaults
 from canvod.launch.errors import ExitStatus
 from ingest_files import write_window
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ELSEWHERE = """
 temporary-directory: /nowhere

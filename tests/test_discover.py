@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,9 @@ from hypothesis import strategies as st
 from canvod.launch.errors import InputError
 from canvod.launch.ingest import discover as discovery
 from canvod.launch.ingest.discover import discover
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OBSERVATIONS = [
     "ROSA01TUW_R_20250010000_15M_05S_AA.rnx",

@@ -13,7 +13,7 @@ import urllib3
 
 from canvod.launch.cluster.choice import choose_backend
 from canvod.launch.config import load_settings
-from canvod.launch.engine import engine_address, read_engine, require_engine, translate
+from canvod.launch.docker.engine import engine_address, read_engine, require_engine, translate
 from canvod.launch.errors import EngineError
 from plan_strategies import make_engine
 

@@ -6,20 +6,23 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from canvod.launch.paths import exists, is_folder
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 PROGRAM = "import sys; from canvod.launch.cli import main; sys.exit(main())"
 REFUSED_MOUNT = """
 import sys
-from canvod.launch.cluster.mounts import make_mounts, require_mounts
+from canvod.launch.cluster.host_paths import make_mounts, require_mounts
 from canvod.launch.config import load_settings
 from canvod.launch.errors import ConfigError
-from canvod.launch.plan.inventory import read_inventory
+from canvod.launch.host.detect import read_inventory
 from canvod.launch.plan.planner import make_plan
 
 mounts = make_mounts(sys.argv[1:], [])

@@ -19,12 +19,12 @@ import pytest
 from distributed import Client
 
 from canvod.launch.cluster.docker import DockerCluster
-from canvod.launch.cluster.fleet import ContainerFleet
-from canvod.launch.cluster.images import image_namer
-from canvod.launch.cluster.keys import ClusterKeys, KeyFolder, make_keys
+from canvod.launch.cluster.tls import ClusterKeys, KeyFolder, make_keys
 from canvod.launch.config import load_settings
-from canvod.launch.engine import probe_engine
-from canvod.launch.plan.inventory import read_inventory
+from canvod.launch.docker.containers import ContainerSet
+from canvod.launch.docker.engine import probe_engine
+from canvod.launch.host.detect import read_inventory
+from canvod.launch.images.selection import image_namer
 from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
 from images_fixture import OWN_PYTHON
@@ -72,7 +72,7 @@ class Running:
         self.engine = engine
         self.keys: ClusterKeys = make_keys(name)
         self.folder = KeyFolder(name, self.keys)
-        fleet = ContainerFleet(engine, self.plan, self.keys)
+        fleet = ContainerSet(engine, self.plan, self.keys)
         self.cluster = DockerCluster(self.plan, fleet, self.folder.security())
         self.client = Client(self.cluster)
 

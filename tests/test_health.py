@@ -6,17 +6,19 @@ import asyncio
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from distributed import Scheduler, Worker
 
-from canvod.launch.cluster.keys import make_keys
+from canvod.launch.cluster.tls import make_keys
 from canvod.launch.runtime import health
 from canvod.launch.runtime.keys import security, write_keys
-from canvod.launch.runtime.memory_cap import NANNY_BYTES, own_limit_bytes
+from canvod.launch.runtime.memory_limit import NANNY_BYTES, own_limit_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEYS = make_keys("health")
 

@@ -13,17 +13,17 @@ from importlib.metadata import version
 import pytest
 
 from canvod.launch.config import LaunchSettings, load_settings
-from canvod.launch.engine import NETWORK_ATTEMPTS, EngineError, translate
+from canvod.launch.docker.engine import NETWORK_ATTEMPTS, EngineError, translate
 from canvod.launch.errors import ImageError
 from canvod.launch.images import base_choice
 from canvod.launch.images import build as build_module
 from canvod.launch.images.base_choice import choose_base
 from canvod.launch.images.build import build_images
+from canvod.launch.images.build_network import Site, read_site
 from canvod.launch.images.cleanup import STAGE_LABEL, kept_until_built
 from canvod.launch.images.context import BuildContext, read_context
 from canvod.launch.images.identity import ROLES
 from canvod.launch.images.pull import inspect_image, pull
-from canvod.launch.images.site import Site, read_site
 from images_fixture import OWN_PYTHON
 
 pytestmark = pytest.mark.docker

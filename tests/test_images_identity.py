@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import canvod.launch
-from canvod.launch.cluster.images import image_namer
 from canvod.launch.config import load_settings
 from canvod.launch.errors import ConfigError, ImageError
+from canvod.launch.images.build_network import Site
 from canvod.launch.images.context import CARRIED, TOP_FILES, BuildContext, read_context
 from canvod.launch.images.identity import ROLES, digest, image_name
-from canvod.launch.images.site import Site
+from canvod.launch.images.selection import image_namer
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = st.dictionaries(st.text(min_size=1, max_size=20), st.binary(max_size=40), max_size=6)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from canvod.launch.images.build import _one_builder
-from canvod.launch.images.events import BuildEvent
-from canvod.launch.images.lines import KEPT_LINES, BuildLog, remedy
-from canvod.launch.images.progress import shown
+from canvod.launch.images.build_events import BuildEvent
+from canvod.launch.images.build_log import KEPT_LINES, BuildLog, remedy
+from canvod.launch.images.build_progress import shown
 
 STREAM = (
     "Step 1/4 : FROM base AS builder\n ---> 111111111111\n"

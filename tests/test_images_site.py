@@ -6,9 +6,9 @@ import pytest
 
 from canvod.launch.config import BuildSettings
 from canvod.launch.errors import ImageError
-from canvod.launch.images import site as site_module
+from canvod.launch.images import build_network as site_module
+from canvod.launch.images.build_network import read_site
 from canvod.launch.images.debian import read_mirror, suite_for
-from canvod.launch.images.site import read_site
 
 PEM = b"-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
 

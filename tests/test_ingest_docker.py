@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from canvod.launch.cluster.launcher import LAUNCHER_LABEL, launcher_mark
+from canvod.launch.host.labels import LABEL_PREFIX, OWNER_LABEL
+from canvod.launch.host.owner import owner_mark
 from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.store import open_repository
-from canvod.launch.plan.model import LABEL_PREFIX
 from canvod.launch.readers import read_observations
 from leftovers import SEED, assert_gone, engine_leftovers, volumes
 
@@ -91,7 +91,7 @@ def cluster_of(engine: docker.DockerClient, program: subprocess.Popen[str], time
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         every = engine.api.containers(filters={"label": f"{LABEL_PREFIX}.role=worker"})
-        found = [each for each in every if each["Labels"].get(LAUNCHER_LABEL) == launcher_mark(program.pid)]
+        found = [each for each in every if each["Labels"].get(OWNER_LABEL) == owner_mark(program.pid)]
         if len(found) == 2:
             return str(found[0]["Labels"][f"{LABEL_PREFIX}.cluster"])
         time.sleep(0.05)

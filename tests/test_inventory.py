@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canvod.launch.plan.cgroups import NO_LIMIT, read_cgroups
-from canvod.launch.plan.cpulist import format_cpulist, parse_cpulist
-from canvod.launch.plan.inventory import ProcessView, read_inventory
-from canvod.launch.plan.model import HostInventory
+from canvod.launch.host.cgroups import NO_LIMIT, read_cgroups
+from canvod.launch.host.cpulist import format_cpulist, parse_cpulist
+from canvod.launch.host.detect import ProcessView, read_inventory
+from canvod.launch.host.inventory import HostInventory
 from canvod.launch.units import GIB, MIB
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def read_within(*folders: Path) -> HostInventory:
         "import os, sys\n"
         "for folder in sys.argv[1:]:\n"
         "    open(folder + '/cgroup.procs', 'w').write(str(os.getpid()))\n"
-        "from canvod.launch.plan.inventory import read_inventory\n"
+        "from canvod.launch.host.inventory import read_inventory\n"
         "print(read_inventory().model_dump_json())\n"
     )
     arguments = [sys.executable, "-c", program, *map(str, folders)]

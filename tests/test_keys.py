@@ -25,10 +25,10 @@ from distributed import Client, Scheduler, Worker
 from distributed.comm.core import connect
 from distributed.security import Security
 
-from canvod.launch.cluster.host_sweep import sweep_keys
-from canvod.launch.cluster.keys import ROLES, KeyFolder, keys_home, make_keys
-from canvod.launch.cluster.launcher import launcher_lives, launcher_mark
+from canvod.launch.cluster.prune import prune_keys
+from canvod.launch.cluster.tls import ROLES, KeyFolder, keys_home, make_keys
 from canvod.launch.errors import KeysError
+from canvod.launch.host.owner import owner_lives, owner_mark
 from canvod.launch.runtime.keys import KeysMissingError, obtain_keys, security, write_keys
 
 if TYPE_CHECKING:
@@ -307,22 +307,22 @@ def test_keys_of_a_dead_process_are_swept_and_others_are_not(home):
     mine = KeyFolder("mine", KEYS)
     dead = KeyFolder("dead", KEYS)
     with subprocess.Popen(["sleep", "60"]) as process:
-        mark = launcher_mark(process.pid)
-        assert launcher_lives(mark)
+        mark = owner_mark(process.pid)
+        assert owner_lives(mark)
         process.kill()
     write_keys(dead.path, {"launcher": mark})
-    assert sweep_keys() == [f"keys {dead.path}"]
+    assert prune_keys() == [f"keys {dead.path}"]
     assert list(home.iterdir()) == [mine.path]
     mine.remove()
 
 
 def test_a_mark_is_never_taken_for_another_process():
     """Another boot, another start or no mark at all is a dead launcher."""
-    boot, namespace, pid, ticks = launcher_mark().split("/")
-    assert not launcher_lives(f"another-boot/{namespace}/{pid}/{ticks}")
-    assert not launcher_lives(f"{boot}/{namespace}/{pid}/{int(ticks) + 1}")
-    assert launcher_lives(f"{boot}/1/{pid}/1")  # another namespace: it cannot be seen from here
-    assert not launcher_lives("")
+    boot, namespace, pid, ticks = owner_mark().split("/")
+    assert not owner_lives(f"another-boot/{namespace}/{pid}/{ticks}")
+    assert not owner_lives(f"{boot}/{namespace}/{pid}/{int(ticks) + 1}")
+    assert owner_lives(f"{boot}/1/{pid}/1")  # another namespace: it cannot be seen from here
+    assert not owner_lives("")
 
 
 RECEIVE = (

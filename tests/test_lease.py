@@ -7,18 +7,18 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from distributed.comm.core import Comm, connect
 
-from canvod.launch.cluster.keys import make_keys
+from canvod.launch.cluster.tls import make_keys
 from canvod.launch.runtime.keys import security, write_keys
 from canvod.launch.runtime.lease import HELD, OPERATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 KEYS = make_keys("lease")
 TIMEOUT_S = 30
@@ -67,7 +67,7 @@ class SchedulerProcess:
 @pytest.fixture
 def scheduler(tmp_path: Path) -> Iterator[SchedulerProcess]:
     """A scheduler with a lease: one second of grace, two seconds for the first contact."""
-    process = SchedulerProcess(tmp_path, "--lease-grace", "1", "--first-contact", "2")
+    process = SchedulerProcess(tmp_path, "--lease-grace", "1", "--connect-timeout", "2")
     yield process
     process.process.kill()
     process.process.communicate()
@@ -97,7 +97,7 @@ def test_a_launcher_that_is_gone_ends_the_scheduler_after_the_grace_time(schedul
 @pytest.mark.slow
 def test_a_launcher_that_comes_back_in_time_keeps_its_cluster(tmp_path):
     """A connection that breaks and is made again within the grace time ends nothing."""
-    scheduler = SchedulerProcess(tmp_path, "--lease-grace", "5", "--first-contact", "30")
+    scheduler = SchedulerProcess(tmp_path, "--lease-grace", "5", "--connect-timeout", "30")
 
     async def launcher() -> None:
         for _ in range(3):
@@ -133,14 +133,14 @@ def test_other_clients_hold_no_lease(scheduler):
 
 @pytest.mark.slow
 def test_without_a_lease_a_scheduler_stands(tmp_path):
-    """A standing cluster's scheduler needs no launcher."""
-    standing = SchedulerProcess(tmp_path)
+    """A detached cluster's scheduler needs no launcher."""
+    detached = SchedulerProcess(tmp_path)
     try:
         time.sleep(4)
-        assert standing.lives()
+        assert detached.lives()
     finally:
-        standing.process.kill()
-        standing.process.communicate()
+        detached.process.kill()
+        detached.process.communicate()
 
 
 @pytest.mark.slow

@@ -15,10 +15,9 @@ from typing import Any
 import dask
 import pytest
 
-from canvod.launch.cluster.host_sweep import sweep_keys, sweep_scratch
-from canvod.launch.cluster.keys import keys_folder
-from canvod.launch.cluster.launcher import SCRATCH_PREFIX, launcher_mark
-from canvod.launch.engine import connect
+from canvod.launch.cluster.prune import prune_keys, prune_scratch
+from canvod.launch.cluster.tls import keys_folder
+from canvod.launch.docker.engine import connect
 from canvod.launch.errors import (
     ClusterError,
     ConfigError,
@@ -27,10 +26,11 @@ from canvod.launch.errors import (
     PlanError,
     VersionMismatchError,
 )
-from canvod.launch.images.events import BuildEvent
+from canvod.launch.host.memory_monitor import MemoryMonitor
+from canvod.launch.host.owner import SCRATCH_PREFIX, owner_mark
+from canvod.launch.host.python_version import own_python
+from canvod.launch.images.build_events import BuildEvent
 from canvod.launch.manager import DaskClusterManager
-from canvod.launch.memory import MemoryMonitor
-from canvod.launch.plan.naming import own_python
 from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY
 from canvod.launch.runtime.plugin import ResourceInitPlugin
 from leftovers import engine_leftovers, keys_of, processes_with
@@ -158,7 +158,7 @@ def test_what_a_killed_program_with_processes_leaves_is_swept(tmp_path: Path) ->
     program.kill()
     program.communicate()
     assert_nothing_is_left("process", name, program.pid)
-    removed = [*sweep_keys(), *sweep_scratch()]
+    removed = [*prune_keys(), *prune_scratch()]
     assert f"scratch {scratch[0]}" in removed
     assert any(item.startswith("keys ") and name in item for item in removed)
     assert not scratch[0].exists()
@@ -277,7 +277,7 @@ def test_the_plugin_survives_what_it_may_not_do(manager: DaskClusterManager) -> 
 @pytest.mark.slow
 def test_a_scheduler_that_exists_is_used_and_left_running(manager: DaskClusterManager) -> None:
     """With `scheduler_address` and keys in Dask's settings nothing is started, and closing stops nothing."""
-    keys = keys_folder(manager.plan.name, launcher_mark()) / "client"
+    keys = keys_folder(manager.plan.name, owner_mark()) / "client"
     prefix = "distributed.comm.tls"
     files = {"ca-file": CA, "client.cert": CERTIFICATE, "client.key": KEY}
     with (
@@ -355,7 +355,7 @@ def test_a_scheduler_that_is_not_there_is_reported_with_its_address() -> None:
     manager = DaskClusterManager(scheduler_address="tcp://127.0.0.1:1")
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("canvod.launch.cluster.connection.CLIENT_TIMEOUT_S", 1.0)
+            patch.setattr("canvod.launch.cluster.client.CLIENT_TIMEOUT_S", 1.0)
             with pytest.raises(ClusterError, match=r"127\.0\.0\.1:1"):
                 _ = manager.client
     finally:
@@ -367,7 +367,7 @@ def test_images_of_another_python_are_refused_before_anything_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who would get a client of workers that cannot run its functions is told so first, with ways out."""
-    monkeypatch.setattr("canvod.launch.cluster.images.build_images", None)
+    monkeypatch.setattr("canvod.launch.images.selection.build_images", None)
     other = "3.13" if sys.version_info[:2] != (3, 13) else "3.14"
     for backend in ("docker", "auto"):
         with pytest.raises(VersionMismatchError) as caught:
@@ -384,10 +384,10 @@ def test_packages_of_other_versions_are_refused_before_anything_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An environment that was not made from the lock file is compared with it, package by package."""
-    monkeypatch.setattr("canvod.launch.cluster.images.build_images", None)
+    monkeypatch.setattr("canvod.launch.images.selection.build_images", None)
     versions = {"zarr": "1.0", "numpy": "1.0"}
     monkeypatch.setattr(
-        "canvod.launch.cluster.versions.version", lambda name: versions.get(name) or version(name)
+        "canvod.launch.images.versions.version", lambda name: versions.get(name) or version(name)
     )
     with pytest.raises(VersionMismatchError, match="nothing was started") as caught:
         DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1)
@@ -435,7 +435,7 @@ def test_a_build_is_told_on_stderr_unless_it_is_to_be_quiet(
         progress(BuildEvent("image", "Step 1/2 : RUN", 1, 2))
         raise ImageError("stopped")
 
-    monkeypatch.setattr("canvod.launch.cluster.images.build_images", build)
+    monkeypatch.setattr("canvod.launch.images.selection.build_images", build)
     with pytest.raises(ImageError, match="stopped"):
         DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1, **options)
     out, errors = capsys.readouterr()

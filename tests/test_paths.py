@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from canvod.launch.cluster.mounts import make_mounts, require_visible, show_current_folder
+from canvod.launch.cli.plan_view import plan_json
+from canvod.launch.cluster.host_paths import make_mounts, require_visible, show_current_folder
 from canvod.launch.cluster.planning import plan_here
 from canvod.launch.config import load_settings
 from canvod.launch.errors import InputError
 from canvod.launch.ingest.discover import discover
 from canvod.launch.paths import absolute, is_folder
 from canvod.launch.plan.model import Mount
-from canvod.launch.plan.render import plan_json
 
 RELATIVE_IN_NO_FOLDER = """
 import os
@@ -167,17 +167,17 @@ print(plan.notes[-1].text)
     )
 
 
-@pytest.mark.parametrize(("standing", "seen"), [(False, "{} (read only)"), (True, "nothing of this host")])
-def test_a_plan_says_what_workers_see(tmp_path, monkeypatch, standing, seen):
+@pytest.mark.parametrize(("detached", "seen"), [(False, "{} (read only)"), (True, "nothing of this host")])
+def test_a_plan_says_what_workers_see(tmp_path, monkeypatch, detached, seen):
     """The current folder is shown to a cluster that ends with its program, and not to one that stands."""
     tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     plan = plan_here(
-        load_settings(None), "x", backend="docker", current_folder=not standing, standing=standing
+        load_settings(None), "x", backend="docker", current_folder=not detached, detached=detached
     )
     assert f"Workers see {seen.format(tmp_path)}." in [note.text for note in plan.notes]
     assert json.loads(plan_json(plan))["workers"][0]["mounts"] == (
-        [] if standing else [{"path": str(tmp_path), "read_only": True, "optional": True}]
+        [] if detached else [{"path": str(tmp_path), "read_only": True, "optional": True}]
     )
     process = plan_here(load_settings(None), "x", backend="process", current_folder=True)
     assert not any("Workers see" in note.text for note in process.notes)
@@ -186,7 +186,7 @@ def test_a_plan_says_what_workers_see(tmp_path, monkeypatch, standing, seen):
 def test_a_job_is_told_the_name_by_which_workers_see_its_files(links):
     """Of a cluster that stands already, whose folders have been named otherwise."""
     mounts = make_mounts([links / "disks"], [])
-    plan = plan_here(load_settings(None), "lab", backend="docker", mounts=mounts, standing=True)
+    plan = plan_here(load_settings(None), "lab", backend="docker", mounts=mounts, detached=True)
     with pytest.raises(InputError, match=f"cannot see {links}/data/in; they see {links}/disks ") as caught:
         require_visible(plan, [links / "data" / "in"], [])
     assert str(caught.value.hint).startswith(f"name it {links}/disks/raid/in, as they see it; or start")

@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,12 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canvod.launch.cli import main
+from canvod.launch.cli import plot as module
+from canvod.launch.cli.plot import Picture, make_picture, render_picture, save_png
+from canvod.launch.cli.time_ticks import DAY_S, STEPS_S, time_ticks
 from canvod.launch.errors import ExitStatus, InputError, install_command
-from canvod.launch.ingest import picture as module
-from canvod.launch.ingest.picture import Picture, make_picture, render_picture, save_png
 from canvod.launch.ingest.read import open_arrays, open_group
-from canvod.launch.ingest.time_ticks import DAY_S, STEPS_S, time_ticks
 from ingest_files import run_inline, write_windows
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GROUP = "site/receiver"
 S = 10**9

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.text import Text
 
 from canvod.launch.cli import main
+from canvod.launch.cli.plan_view import core_drawing, plan_json, plan_notes, plan_table
 from canvod.launch.plan.model import ClusterPlan
 from canvod.launch.plan.planner import make_plan
-from canvod.launch.plan.render import core_drawing, plan_json, plan_notes, plan_table
 from plan_strategies import fitting_cases, make_engine, make_host, make_settings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from canvod.launch.plan.model import HostInventory
+    from canvod.launch.host.inventory import HostInventory
 
 MANUAL = {"resource_mode": "manual", "n_max_threads": 2, "max_memory_gb": 8}
 
@@ -196,8 +196,8 @@ def test_the_command_prints_json(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
-        (["--idle-timeout", "60"], 2, "add --standing"),
-        (["--standing"], 1, "a cluster stands in containers only"),
+        (["--idle-timeout", "60"], 2, "add --detached"),
+        (["--detached"], 1, "a cluster stands in containers only"),
         (["--workers", "0"], 1, "processing.n_max_threads"),
     ],
 )

@@ -8,12 +8,13 @@ import pytest
 
 from canvod.launch.config import load_settings
 from canvod.launch.errors import PlanError
-from canvod.launch.plan.containers import PROCESS_VARIABLES
+from canvod.launch.host.inventory import Cpu, HostInventory
+from canvod.launch.host.python_version import own_python
+from canvod.launch.plan.container_plans import PROCESS_VARIABLES
 from canvod.launch.plan.cores import slice_cores
-from canvod.launch.plan.model import ClusterPlan, Cpu, HostInventory, Mount
-from canvod.launch.plan.naming import own_python
+from canvod.launch.plan.model import ClusterPlan, Mount
 from canvod.launch.plan.planner import make_plan
-from canvod.launch.runtime.memory_cap import NANNY_BYTES
+from canvod.launch.runtime.memory_limit import NANNY_BYTES
 from canvod.launch.units import GIB, MIB
 from plan_strategies import make_engine, make_host, make_settings
 

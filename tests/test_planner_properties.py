@@ -10,10 +10,11 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from canvod.launch.errors import PlanError
+from canvod.launch.host.cpulist import format_cpulist, parse_cpulist
+from canvod.launch.host.inventory import HostInventory
 from canvod.launch.plan.cores import nodes_of, slice_cores
-from canvod.launch.plan.cpulist import format_cpulist, parse_cpulist
 from canvod.launch.plan.memory import MIN_WORKER_BYTES
-from canvod.launch.plan.model import ClusterPlan, HostInventory
+from canvod.launch.plan.model import ClusterPlan
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.plan.priority import (
     SCHED_PRIO_TO_WEIGHT,
@@ -23,13 +24,13 @@ from canvod.launch.plan.priority import (
     quadratic_weight,
     shares_for_weight,
 )
-from canvod.launch.runtime.memory_cap import NANNY_BYTES
+from canvod.launch.runtime.memory_limit import NANNY_BYTES
 from canvod.launch.units import bytes_of_gib
 from plan_strategies import cases, engines, fitting_cases, hosts, make_engine
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
-    from canvod.launch.plan.model import EngineInventory
+    from canvod.launch.host.inventory import EngineInventory
 
 
 def plan_for(settings: Settings, host: HostInventory, engine: EngineInventory | None = None) -> ClusterPlan:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from canvod.launch.cluster.host_sweep import sweep_scratch, sweep_semaphores
-from canvod.launch.cluster.launcher import SCRATCH_PREFIX, launcher_mark, semaphore_name
+from canvod.launch.cluster.prune import prune_scratch, prune_semaphores
+from canvod.launch.host.owner import SCRATCH_PREFIX, owner_mark, semaphore_name
 from canvod.launch.runtime import worker
 from leftovers import processes_with
 
@@ -147,7 +147,7 @@ def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start(tmp
     assert semaphores_of(name) == []
     assert not temporary.exists()
     (scratch,) = tmp_path.iterdir()
-    assert sweep_scratch(tmp_path) == [f"scratch {scratch}"]
+    assert prune_scratch(tmp_path) == [f"scratch {scratch}"]
     program.stderr.close()
 
 
@@ -233,7 +233,7 @@ def test_only_semaphores_of_dead_processes_are_swept() -> None:
         [
             sys.executable,
             "-c",
-            "from canvod.launch.cluster.launcher import semaphore_name; print(semaphore_name('dead', 'w'))",
+            "from canvod.launch.host.owner import semaphore_name; print(semaphore_name('dead', 'w'))",
         ],
         capture_output=True,
         text=True,
@@ -245,7 +245,7 @@ def test_only_semaphores_of_dead_processes_are_swept() -> None:
     try:
         for path in (swept, kept, foreign):
             path.touch()
-        assert f"semaphore {swept}" in sweep_semaphores()
+        assert f"semaphore {swept}" in prune_semaphores()
         assert not swept.exists()
         assert kept.exists()
         assert foreign.exists()
@@ -258,8 +258,8 @@ def test_a_folder_of_a_process_that_lives_stays(tmp_path: Path) -> None:
     """Its mark tells."""
     scratch = tmp_path / f"{SCRATCH_PREFIX}mine"
     scratch.mkdir()
-    (scratch / "launcher").write_text(launcher_mark())
-    assert sweep_scratch(tmp_path) == []
+    (scratch / "launcher").write_text(owner_mark())
+    assert prune_scratch(tmp_path) == []
     assert scratch.exists()
 
 

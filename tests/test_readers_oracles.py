@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +14,9 @@ from canvod.launch.simulate.header import RinexHeader
 from canvod.launch.simulate.rinex import write_rinex
 from oracles import oracle
 from rinex211 import write_rinex211
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.oracle
 

@@ -102,7 +102,7 @@ def test_images_have_ours_and_what_is_added_to_them(tmp_path, packages, refused)
     (tmp_path / "a.log").write_text("0 G01 45\n")
     settings = load_settings({"ingest": {"reader": "logger"}, "launch": {"packages": packages}})
     job = IngestJob([tmp_path / "a.log"], tmp_path / "store", "lab/x", settings)
-    plan = SimpleNamespace(backend="docker", standing=False)
+    plan = SimpleNamespace(backend="docker", detached=False)
     if not refused:
         job._check_reader(plan)
         return

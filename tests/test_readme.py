@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from getpass import getuser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -22,6 +22,9 @@ from canvod.launch.config import load_settings
 from canvod.launch.simulate import simulate
 from leftovers import RUN
 from readme import README, Example, example, examples, matches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 TOP = README.parent
 NAME = f"readme-{RUN}"
@@ -230,7 +233,7 @@ def test_a_standing_cluster_is_used_as_printed(shell: Shell) -> None:
     try:
         shell.follow(example("canvod-launch up --name lab"))
         commands = [
-            "canvod-launch plan --standing --name lab --workers 2",
+            "canvod-launch plan --detached --name lab --workers 2",
             "canvod-launch status --name lab",
             "canvod-launch connect lab > connect.py && python connect.py",
             "canvod-launch logs --name lab",

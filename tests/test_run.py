@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from canvod.launch.child import find_program, python_of, run_child
-from canvod.launch.cluster.keys import keys_home
+from canvod.launch.cluster.tls import keys_home
 from canvod.launch.errors import CommandNotExecutableError, CommandNotFoundError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from canvod.launch.signals import exit_on_signals, shielded
+from canvod.launch.termination import exit_on_signals, shielded
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -18,7 +18,7 @@ def test_a_signal_becomes_an_exit_that_unwinds(number: signal.Signals) -> None:
     """`with` exits and atexit functions run, and the exit status is the shell's for that signal."""
     program = (
         "import atexit, signal\n"
-        "from canvod.launch.signals import exit_on_signals\n"
+        "from canvod.launch.termination import exit_on_signals\n"
         "exit_on_signals()\n"
         "atexit.register(print, 'atexit')\n"
         "try:\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hatanaka
 import numpy as np
@@ -16,6 +16,9 @@ from canvod.launch.simulate import PhaseShift, RinexHeader, render_rinex, write_
 from canvod.launch.simulate.rinex import _format_f14_3
 from oracles import oracle
 from rinex211 import write_rinex211
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EPOCHS = np.datetime64("2025-03-01T23:59:50", "ns") + np.arange(4) * np.timedelta64(5, "s")
 F14_3 = re.compile(r" *-?\d+\.\d{3}")

@@ -1,4 +1,4 @@
-"""A standing cluster: it survives who started it, is found and used by others, and goes whole."""
+"""A detached cluster: it survives who started it, is found and used by others, and goes whole."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from distributed.core import Status, rpc
 from typer.testing import CliRunner
 
 from canvod.launch.cli.app import make_app
+from canvod.launch.cli.plan_view import plan_json
 from canvod.launch.cli.status import format_uptime
-from canvod.launch.cluster.contact import KeptState
-from canvod.launch.cluster.found import FoundCluster, choose_cluster, find_clusters
-from canvod.launch.cluster.host_sweep import sweep_keys
-from canvod.launch.cluster.keys import KeyFolder, keys_home, make_keys
-from canvod.launch.cluster.launcher import LAUNCHER_LABEL, launcher_mark
-from canvod.launch.cluster.mounts import make_mounts, require_visible
-from canvod.launch.cluster.status import read_memory
+from canvod.launch.cluster.host_paths import make_mounts, require_visible
+from canvod.launch.cluster.prune import prune_keys
+from canvod.launch.cluster.tls import KeyFolder, keys_home, make_keys
 from canvod.launch.config import load_settings
+from canvod.launch.detached.credentials import ClusterState
+from canvod.launch.detached.status import read_memory
+from canvod.launch.docker.discovery import ClusterInfo, choose_cluster, find_clusters
 from canvod.launch.errors import ClusterExistsError, ClusterNotFoundError, ConfigError, InputError
+from canvod.launch.host.detect import read_inventory
+from canvod.launch.host.labels import CLUSTER_LABEL, LABEL_PREFIX, OWNER_LABEL, ROLE_LABEL
+from canvod.launch.host.owner import owner_mark
 from canvod.launch.manager import DaskClusterManager
-from canvod.launch.plan.inventory import read_inventory
-from canvod.launch.plan.model import CLUSTER_LABEL, LABEL_PREFIX, ROLE_LABEL
 from canvod.launch.plan.planner import make_plan
-from canvod.launch.plan.render import plan_json
-from canvod.launch.runtime.status import STATUS, TARGET, StatusPlugin
+from canvod.launch.runtime.operations import STATUS, TARGET, StatusPlugin
 from engine_proxy import EngineProxy
 from leftovers import RUN, assert_gone, engine_leftovers, keys_of, volumes
 
@@ -114,10 +114,10 @@ def folder(
 ) -> Iterator[Path]:
     """A cluster that stands while this module's tests run, and the folder that its commands run in."""
     del own_images
-    folder = tmp_path_factory.mktemp("standing")
+    folder = tmp_path_factory.mktemp("detached")
     before = volumes(engine)
     answer = up(folder, NAME, "--read-only", str(folder))
-    assert (answer["state"], answer["workers"], answer["kind"]) == ("up", 2, "standing")
+    assert (answer["state"], answer["workers"], answer["kind"]) == ("up", 2, "detached")
     yield folder
     call(folder, "down", NAME)
     assert engine_leftovers(engine, NAME) == []
@@ -146,19 +146,19 @@ def test_status_tells_limits_memory_and_tasks(folder: Path) -> None:
 def test_the_plan_that_is_shown_is_the_one_that_was_started(
     folder: Path, engine: docker.DockerClient
 ) -> None:
-    """``plan --standing`` with the options of ``up``: equal but for the process that started it.
+    """``plan --detached`` with the options of ``up``: equal but for the process that started it.
 
     It names images, and containers are made by the images' IDs.
     """
     options = ["--name", NAME, "--config", "processing.yaml", "--read-only", str(folder)]
-    shown = json.loads(call(folder, "plan", "--standing", "--json", *options).stdout)
+    shown = json.loads(call(folder, "plan", "--detached", "--json", *options).stdout)
     with DaskClusterManager(name=NAME) as manager:
         started = json.loads(plan_json(manager.plan))
     assert shown.pop("notes")
     assert started.pop("notes") == []  # they are for who reads a plan
     for plan in (shown, started):
         for part in (plan["scheduler"], *plan["workers"], plan["network"]):
-            assert part["labels"].pop(LAUNCHER_LABEL)
+            assert part["labels"].pop(OWNER_LABEL)
     for part in (shown["scheduler"], *shown["workers"]):
         part["image"] = engine.images.get(part["image"]).id
     assert shown == started
@@ -206,7 +206,7 @@ def test_the_lines_of_connect_connect(folder: Path) -> None:
 def test_a_manager_that_attaches_leaves_the_cluster_alone(folder: Path) -> None:
     """By name or by address, and closing it stops nothing."""
     with DaskClusterManager(name=NAME) as manager:
-        assert manager.plan.standing
+        assert manager.plan.detached
         assert manager.cluster is None
         assert manager.task_client.submit(sum, [1, 2]).result(timeout=30) == 3
         assert manager.client.submit(lambda x: x + 1, 1).result(timeout=30) == 2
@@ -219,7 +219,7 @@ def test_a_manager_that_attaches_leaves_the_cluster_alone(folder: Path) -> None:
 @pytest.mark.docker
 def test_keys_that_were_lost_are_had_again(folder: Path) -> None:
     """They are the cluster's own, whoever sweeps what is dead meanwhile."""
-    sweep_keys()
+    prune_keys()
     assert len(keys_of(NAME)) == 1
     before = json.loads(call(folder, "connect", NAME, "--json").stdout)
     for file in keys_of(NAME)[0].rglob("*"):
@@ -437,14 +437,14 @@ def plan() -> ClusterPlan:
     settings = load_settings({"launch": {"environment": {"A": "b"}}})
     mounts = make_mounts(["/data", "/data/store/old"], ["/data/store"])
     return make_plan(
-        settings, read_inventory(), backend="docker", name="kept", mounts=mounts, standing=True, version="1"
+        settings, read_inventory(), backend="docker", name="kept", mounts=mounts, detached=True, version="1"
     )
 
 
 def test_what_a_scheduler_keeps_is_had_back(plan: ClusterPlan) -> None:
     """Keys and plan, without the notes, which were said already."""
-    kept = KeptState(make_keys("kept"), plan)
-    back = KeptState.from_json(json.loads(json.dumps(kept.as_json())))
+    kept = ClusterState(make_keys("kept"), plan)
+    back = ClusterState.from_json(json.loads(json.dumps(kept.as_json())))
     assert back.plan == plan.model_copy(update={"notes": ()})
     assert back.keys == kept.keys
     assert "PRIVATE" not in repr(kept)
@@ -462,15 +462,15 @@ def test_keys_of_a_cluster_are_kept_as_long_as_its_process(tmp_path: Path, monke
     """A sweep by anybody leaves them while the scheduler lives, and takes them when it is gone."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with subprocess.Popen(["sleep", "60"]) as process:
-        mark = launcher_mark(process.pid)
+        mark = owner_mark(process.pid)
         folder = KeyFolder("kept", make_keys("kept"), mark=mark)
-        assert sweep_keys() == []
+        assert prune_keys() == []
         again = KeyFolder.existing("kept", mark)
         assert again is not None
         assert again.environment() == folder.environment()
-        assert KeyFolder.existing("kept", launcher_mark()) is None
+        assert KeyFolder.existing("kept", owner_mark()) is None
         process.kill()
-    assert sweep_keys() == [f"keys {folder.path}"]
+    assert prune_keys() == [f"keys {folder.path}"]
 
 
 def test_a_cluster_to_use_cannot_be_shaped() -> None:
@@ -491,7 +491,7 @@ def test_a_cluster_to_use_cannot_be_shaped() -> None:
 )
 def test_a_cluster_that_is_not_meant_clearly_is_refused(names, wanted, words) -> None:
     """The message has the names that there are."""
-    clusters = [FoundCluster(name, (_container(name),)) for name in names]
+    clusters = [ClusterInfo(name, (_container(name),)) for name in names]
     with pytest.raises(ClusterNotFoundError) as caught:
         choose_cluster(clusters, wanted)
     assert words in str(caught.value)
@@ -520,7 +520,7 @@ def _container(cluster: str):
             labels = {
                 CLUSTER_LABEL: cluster,
                 ROLE_LABEL: "scheduler",
-                f"{LABEL_PREFIX}.standing": "true",
+                f"{LABEL_PREFIX}.detached": "true",
                 f"{LABEL_PREFIX}.uid": str(os.getuid()),
             }
             return [{"Id": "1", "Names": ["/n"], "Labels": labels, "State": "running", "Created": 1}]

@@ -13,8 +13,8 @@ import pytest
 
 from canvod.launch.cli import main
 from canvod.launch.errors import ExitStatus, InputError, StoreError
-from canvod.launch.ingest.access import check_store_access
-from canvod.launch.ingest.contents import store_tree
+from canvod.launch.ingest.inspect import store_tree
+from canvod.launch.ingest.permissions import check_store_access
 from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.store import (
     clean_store,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from canvod.launch.cluster.sweep import sweep_engine
+from canvod.launch.docker.orphans import prune_engine
 from engine_proxy import EngineProxy
 from leftovers import GRACE_S, SEED, assert_gone, processes_with
 
@@ -195,7 +195,7 @@ def test_the_lease_ends_containers_also_where_the_reaper_is_killed(
     engine: docker.DockerClient, tmp_path: Path, how: str
 ) -> None:
     """Launcher and companion gone at once: the containers end by themselves, within grace time + 10 s."""
-    name = f"leased-{how}"
+    name = f"ephemeral-{how}"
     process = launch(tmp_path, name, how)
     read_until(process, "at it")
     for pid in pids_of_reaper(name):
@@ -213,7 +213,7 @@ def pids_of_reaper(name: str) -> list[int]:
                 words = (entry / "cmdline").read_text().split("\0")
             except OSError:
                 continue
-            if "canvod.launch.cluster.reaper" in words and name in words:
+            if "canvod.launch.docker.watchdog" in words and name in words:
                 found.append(int(entry.name))
     assert found
     return found
@@ -252,5 +252,5 @@ def test_an_engine_that_stops_answering_is_one_message_with_what_is_left(
     assert f"canvod-launch down {name}" in errors
     for pid in pids_of_reaper(name):  # it waits for an engine behind a socket that is gone now
         os.kill(pid, signal.SIGKILL)
-    assert any(name in item for item in sweep_engine(engine))
+    assert any(name in item for item in prune_engine(engine))
     assert_gone(engine, name)

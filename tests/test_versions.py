@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from canvod.launch.cluster.connection import check_versions
-from canvod.launch.cluster.versions import CLIENT_PACKAGES, installed_differences, locked_versions
+from canvod.launch.cluster.client import check_versions
 from canvod.launch.errors import VersionMismatchError
-from canvod.launch.plan.naming import own_python
+from canvod.launch.host.python_version import own_python
+from canvod.launch.images.versions import CLIENT_PACKAGES, installed_differences, locked_versions
 
 TOP = Path(__file__).resolve().parent.parent
 HERE = {"python": ".".join(map(str, sys.version_info)), **dict.fromkeys(CLIENT_PACKAGES, "1.0")}
@@ -59,10 +59,10 @@ def test_the_remedy_fits_the_cluster() -> None:
     """One that stands is started anew, Compose's images are made anew, and with others' one goes along."""
     cluster = Cluster(python="3.99.1.final.0", dask="2.0")
     own = own_python()
-    standing = refusal(cluster, standing="lab")
-    assert f"python: client {own}, scheduler 3.99" in standing
-    assert "canvod-launch down lab && canvod-launch up --name lab" in standing
-    compose = refusal(cluster, standing="lab", compose=True)
+    detached = refusal(cluster, detached="lab")
+    assert f"python: client {own}, scheduler 3.99" in detached
+    assert "canvod-launch down lab && canvod-launch up --name lab" in detached
+    compose = refusal(cluster, detached="lab", compose=True)
     assert f"CANVOD_PYTHON={own} in .env, docker compose build, docker compose up --detach" in compose
     assert "canvod-launch down" not in compose
     remote = refusal(cluster)

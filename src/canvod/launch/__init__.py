@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from canvod.launch.config import Settings, load_settings
     from canvod.launch.errors import LaunchError
+    from canvod.launch.host.memory_monitor import MemoryMonitor
     from canvod.launch.ingest.job import IngestJob, ingest_files
     from canvod.launch.ingest.read import open_group, open_store
     from canvod.launch.manager import DaskClusterManager
-    from canvod.launch.memory import MemoryMonitor
     from canvod.launch.runtime.plugin import ResourceInitPlugin
 
 _HOMES = {

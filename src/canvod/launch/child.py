@@ -9,16 +9,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canvod.launch.errors import CommandNotExecutableError, CommandNotFoundError
 from canvod.launch.paths import exists, is_folder
-from canvod.launch.signals import SIGNALS
+from canvod.launch.termination import SIGNALS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
 _PYTHON = re.compile(r"python[0-9.]*$")

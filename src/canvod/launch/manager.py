@@ -13,24 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from canvod.launch.cluster.choice import choose_backend
-from canvod.launch.cluster.connection import check_versions, close_client, open_client
+from canvod.launch.cluster.client import check_versions, close_client, open_client
 from canvod.launch.cluster.dask_settings import DaskDefaults
-from canvod.launch.cluster.host_sweep import sweep_host
-from canvod.launch.cluster.keys import ROLES, KeyFolder, keys_folder, make_keys
+from canvod.launch.cluster.host_paths import describe_mounts, make_mounts, require_mounts
 from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
-from canvod.launch.cluster.launcher import launcher_mark
-from canvod.launch.cluster.mounts import describe_mounts, make_mounts, require_mounts
 from canvod.launch.cluster.planning import log_warnings, plan_here
-from canvod.launch.cluster.reaper import Reaper
-from canvod.launch.cluster.removal import remedy
-from canvod.launch.cluster.sweep import sweep_quietly
+from canvod.launch.cluster.prune import prune_host, prune_quietly
+from canvod.launch.cluster.tls import ROLES, KeyFolder, keys_folder, make_keys
 from canvod.launch.config import Settings, load_settings
+from canvod.launch.docker.removal import remedy
+from canvod.launch.docker.watchdog import Watchdog
 from canvod.launch.errors import ClusterError, ImageError
+from canvod.launch.host.memory_monitor import MemoryMonitor
+from canvod.launch.host.owner import owner_mark
+from canvod.launch.host.python_version import own_python
 from canvod.launch.logs import get_logger, quiet_dask
-from canvod.launch.memory import MemoryMonitor
-from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory
-from canvod.launch.plan.naming import own_python
-from canvod.launch.signals import exit_on_signals, shielded
+from canvod.launch.plan.model import Backend, ClusterPlan
+from canvod.launch.termination import exit_on_signals, shielded
 from canvod.launch.units import GIB
 
 if TYPE_CHECKING:
@@ -38,10 +37,11 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from canvod.launch.cluster.attach import Attachment
-    from canvod.launch.cluster.fleet import ContainerFleet
-    from canvod.launch.cluster.slots import SlotCluster
-    from canvod.launch.images.events import BuildEvent
+    from canvod.launch.cluster.base import PlannedCluster
+    from canvod.launch.detached.attach import Attachment
+    from canvod.launch.docker.containers import ContainerSet
+    from canvod.launch.host.inventory import EngineInventory
+    from canvod.launch.images.build_events import BuildEvent
 
 type Source = Settings | Mapping[str, Any] | str | Path | None
 """Where settings come from: settings, a mapping with their sections, a YAML file, or the defaults."""
@@ -101,8 +101,8 @@ class DaskClusterManager:
     progress : callable, optional
         Called with a line of text for each step that takes time.
     build_progress : callable or bool, default: True
-        Called with a `canvod.launch.images.events.BuildEvent` for each step of making an image, which may
-        take minutes. True shows them on stderr, False shows nothing.
+        Called with a `canvod.launch.images.build_events.BuildEvent` for each step of making an image,
+        which may take minutes. True shows them on stderr, False shows nothing.
     before_start : callable, optional
         Called with the plan before anything is started, again with another plan if ``auto`` falls back from
         containers to processes. An error that it raises refuses the start.
@@ -171,15 +171,15 @@ class DaskClusterManager:
         if name is not None:
             require_alone(name, cluster_name, read_only, writable, keywords)
         self.settings = load_settings(config, overrides=keywords, overridden_by="DaskClusterManager(…)")
-        self.cluster: SlotCluster | None = None
+        self.cluster: PlannedCluster | None = None
         self.memory = MemoryMonitor(self.settings.processing.max_memory_gb)
         self._client: Client | None = None
         self._engine: Any = None
-        self._fleet: ContainerFleet | None = None
+        self._fleet: ContainerSet | None = None
         self._keys: KeyFolder | None = None
         self._attached: Attachment | None = None
         self._attach_to = name
-        self._reaper: Reaper | None = None
+        self._reaper: Watchdog | None = None
         self._dask: DaskDefaults | None = None
         self._checked: set[bool] = set()
         self._lock = threading.RLock()
@@ -208,7 +208,7 @@ class DaskClusterManager:
         # Before Dask's own end, which another Ctrl-C can interrupt: what is registered last is called first.
         atexit.unregister(self.close)
         atexit.register(self.close)
-        starts = self.plan.backend != "remote" and not self.plan.standing
+        starts = self.plan.backend != "remote" and not self.plan.detached
         log.info(
             "dask_cluster_started" if starts else "dask_cluster_attached",
             cluster=self.plan.name,
@@ -224,7 +224,7 @@ class DaskClusterManager:
         address = self.settings.processing.scheduler_address
         # Before anything of Dask but its settings is imported.
         self._dask = DaskDefaults(certificates=address is not None)
-        from canvod.launch.cluster.attach import attach_by_address, attach_by_name
+        from canvod.launch.detached.attach import attach_by_address, attach_by_name
 
         if self._attach_to is not None:
             self._attached = attach_by_name(self._attach_to)
@@ -250,24 +250,24 @@ class DaskClusterManager:
                 log.warning("docker_backend_not_used", reason=error.message, hint=error.hint)
         plan = self._make_plan("remote" if choice.backend == "remote" else "process")
         if plan.backend == "process":
-            from canvod.launch.cluster.process import ProcessCluster
+            from canvod.launch.cluster.local import ProcessCluster
 
-            sweep_host(plan.workers[0].spill_path)
+            prune_host(plan.workers[0].spill_path)
             self._progress(f"starting {len(plan.workers)} worker processes")
             self._keys = KeyFolder(plan.name, make_keys(plan.name), ROLES)
             self.cluster = ProcessCluster(plan, self._keys)
         return plan
 
     def _start_containers(self, engine: EngineInventory | None) -> ClusterPlan:
-        from canvod.launch.cluster.fleet import ContainerFleet
-        from canvod.launch.cluster.found import refuse_second
-        from canvod.launch.cluster.images import require_same_versions, use_images
-        from canvod.launch.engine import connect
+        from canvod.launch.docker.containers import ContainerSet
+        from canvod.launch.docker.discovery import refuse_second
+        from canvod.launch.docker.engine import connect
+        from canvod.launch.images.selection import require_same_versions, use_images
 
         plan = self._make_plan("docker", engine)
         require_same_versions(plan, self.settings, python=self._python, own_tasks_only=self._own_tasks_only)
         self._engine = connect(timeout_s=REQUEST_TIMEOUT_S)
-        sweep_quietly(self._engine)
+        prune_quietly(self._engine)
         if self._may_be_taken:
             refuse_second(self._engine, plan.name)
         with _shown(self._build_progress) as build_progress:
@@ -281,10 +281,10 @@ class DaskClusterManager:
             )
         count = "1 worker" if len(plan.workers) == 1 else f"{len(plan.workers)} workers"
         self._progress(f"starting {count} in containers, which see {describe_mounts(plan)}")
-        self._reaper = Reaper(plan.name, keys_folder(plan.name, launcher_mark()))
+        self._reaper = Watchdog(plan.name, keys_folder(plan.name, owner_mark()))
         keys = make_keys(plan.name)
         self._keys = KeyFolder(plan.name, keys)
-        self._fleet = ContainerFleet(self._engine, plan, keys)
+        self._fleet = ContainerSet(self._engine, plan, keys)
         self._fleet.begin()
         # The import takes about as long as the containers' start, and both go on at the same time.
         from canvod.launch.cluster.docker import DockerCluster
@@ -351,7 +351,7 @@ class DaskClusterManager:
                 check_versions(
                     self._client,
                     own_tasks_only=own_tasks_only,
-                    standing=None if attached is None else attached.name,
+                    detached=None if attached is None else attached.name,
                     compose=attached is not None and attached.plan is None,
                 )
                 self._checked.add(own_tasks_only)
@@ -475,7 +475,7 @@ def _shown(progress: BuildProgress | bool) -> Iterator[BuildProgress]:  # noqa: 
         return
     from rich.console import Console
 
-    from canvod.launch.images.progress import shown
+    from canvod.launch.images.build_progress import shown
 
     # In a notebook too: rich's own way there would mix with what the cell shows.
     with shown(Console(stderr=True, highlight=False, force_jupyter=False)) as lines:

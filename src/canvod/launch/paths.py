@@ -7,10 +7,13 @@ a folder that the user may not enter.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from canvod.launch.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:

@@ -22,7 +22,7 @@ from canvod.launch.cli.failure import report, report_interrupt, report_usage
 from canvod.launch.cli.options import lines
 from canvod.launch.cli.streams import discard, prepared
 from canvod.launch.errors import ExitStatus, InputError, LaunchError, OutputError
-from canvod.launch.signals import SIGNALS
+from canvod.launch.termination import SIGNALS
 
 COMMANDS = (
     "plan",

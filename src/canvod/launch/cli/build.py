@@ -100,10 +100,10 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     from rich.console import Console
 
     from canvod.launch.cli.session import engine, read_settings, warn
+    from canvod.launch.host.python_version import own_python
     from canvod.launch.images.build import build_base, build_images
-    from canvod.launch.images.compose_site import prepare_compose
-    from canvod.launch.images.progress import shown
-    from canvod.launch.plan.naming import own_python
+    from canvod.launch.images.build_progress import shown
+    from canvod.launch.images.compose_build import prepare_compose
 
     settings = read_settings(
         config,

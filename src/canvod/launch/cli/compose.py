@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "compose",
         help="Print a file for docker compose (version 2) that starts the planned cluster and leaves it "
-        "standing: one service a worker, each on cores of its own, which compose.yaml cannot give. The "
+        "detached: one service a worker, each on cores of its own, which compose.yaml cannot give. The "
         "containers are those that canvod-launch itself starts. Nothing is started.",
         epilog=examples(
             "canvod-launch compose --config config/processing.yaml > compose.pinned.yaml",
@@ -43,11 +43,11 @@ def compose(
     from rich.console import Console
 
     from canvod.launch.cli.session import read_settings, warn
-    from canvod.launch.cluster.compose import compose_notes, compose_text
-    from canvod.launch.cluster.images import image_namer
-    from canvod.launch.cluster.mounts import make_mounts
-    from canvod.launch.engine import probe_engine
-    from canvod.launch.plan.inventory import read_inventory
+    from canvod.launch.cluster.host_paths import make_mounts
+    from canvod.launch.detached.compose_file import compose_notes, compose_text
+    from canvod.launch.docker.engine import probe_engine
+    from canvod.launch.host.detect import read_inventory
+    from canvod.launch.images.selection import image_namer
     from canvod.launch.plan.planner import make_plan
 
     settings = read_settings(config)
@@ -60,7 +60,7 @@ def compose(
         mounts=make_mounts(settings.launch.read_only, settings.launch.writable),
         image_for=image_namer(settings),
         environ=os.environ,
-        standing=True,
+        detached=True,
     )
     source = settings.provenance.source
     text = compose_text(plan, settings_file=None if source is None else os.path.abspath(source))  # noqa: PTH100

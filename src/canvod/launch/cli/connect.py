@@ -1,4 +1,4 @@
-"""``canvod-launch connect``: what a notebook, or a shell, needs to use a standing cluster."""
+"""``canvod-launch connect``: what a notebook, or a shell, needs to use a detached cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from canvod.launch.cli.options import JsonOption, NameArgument, examples
 from canvod.launch.cli.options import lines as _lines
 
 if TYPE_CHECKING:
-    from canvod.launch.cluster.attach import Attachment
+    from canvod.launch.detached.attach import Attachment
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     """
     app.command(
         "connect",
-        help="Print the lines with which a notebook on this host connects to a standing cluster. They need "
+        help="Print the lines with which a notebook on this host connects to a detached cluster. They need "
         "only distributed; the keys are in files that only you can read.",
         epilog=examples(
             "canvod-launch connect",
@@ -47,8 +47,8 @@ def connect(
     from rich.console import Console
 
     from canvod.launch.cli.session import engine, warn
-    from canvod.launch.cluster.attach import attach_by_name
-    from canvod.launch.plan.naming import own_python
+    from canvod.launch.detached.attach import attach_by_name
+    from canvod.launch.host.python_version import own_python
 
     with engine() as client:
         attachment = attach_by_name(name, client)

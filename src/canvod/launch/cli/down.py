@@ -1,4 +1,4 @@
-"""``canvod-launch down``: stop a standing cluster, and remove all that belongs to it."""
+"""``canvod-launch down``: stop a detached cluster, and remove all that belongs to it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def register(app: typer.Typer) -> None:
 
 
 def down(name: NameArgument = None, json_output: JsonOption = False) -> None:
-    """Stop a standing cluster."""
+    """Stop a detached cluster."""
     from canvod.launch.cli.session import engine
-    from canvod.launch.cluster.standing import stop_cluster
+    from canvod.launch.detached.lifecycle import stop_cluster
 
     with engine() as client:
         stopped, removed = stop_cluster(client, name)

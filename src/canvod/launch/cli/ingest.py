@@ -65,7 +65,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     ] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Use this standing cluster; else a new one.", show_default=False),
+        typer.Option(metavar="NAME", help="Use this detached cluster; else a new one.", show_default=False),
     ] = None,
     lock_timeout: Annotated[
         float | None,
@@ -83,7 +83,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     from canvod.launch.cli.session import read_settings, say, workers_fields
     from canvod.launch.cli.streams import report_only
     from canvod.launch.errors import ConfigError
-    from canvod.launch.images.progress import shown
+    from canvod.launch.images.build_progress import shown
     from canvod.launch.ingest.job import IngestJob
     from canvod.launch.ingest.progress import make_progress
 

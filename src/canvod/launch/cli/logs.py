@@ -37,8 +37,8 @@ def logs(
 ) -> None:
     """Show the output of a cluster's containers."""
     from canvod.launch.cli.session import engine
-    from canvod.launch.cluster.found import choose_cluster, find_clusters
-    from canvod.launch.cluster.output import follow_output, read_output
+    from canvod.launch.docker.container_logs import follow_output, read_output
+    from canvod.launch.docker.discovery import choose_cluster, find_clusters
 
     with engine() as client:
         cluster = choose_cluster(find_clusters(client), name)

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 DEFAULT_NAME: Final = "canvod"
-"""Name of a standing cluster that was given none."""
+"""Name of a detached cluster that was given none."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -54,7 +54,7 @@ IdleTimeoutOption = Annotated[
         metavar="SECONDS", min=1, help="End after so long without a task; else never.", show_default=False
     ),
 ]
-"""How long a standing cluster may have nothing to do."""
+"""How long a detached cluster may have nothing to do."""
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output, also of an error.", show_default=False)
@@ -65,7 +65,7 @@ NameOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The cluster; else the only one that stands.", show_default=False),
 ]
-"""The standing cluster of a command."""
+"""The detached cluster of a command."""
 
 NameArgument = Annotated[
     str | None,

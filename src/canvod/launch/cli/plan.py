@@ -20,7 +20,8 @@ from canvod.launch.cli.options import (
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
-    from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory
+    from canvod.launch.host.inventory import EngineInventory
+    from canvod.launch.plan.model import Backend, ClusterPlan
 
 STAND_IN_NAME = "plan"
 """Name in the plan of a cluster that ends with its program: every start makes up its own."""
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
             "canvod-launch plan --config lab.yaml",
             "CANVOD_LAUNCH__BACKEND=process canvod-launch plan",
             "canvod-launch plan --json | jq '.workers[].cpuset_cpus'",
-            "canvod-launch plan --standing --name lab --read-only /data --json",
+            "canvod-launch plan --detached --name lab --read-only /data --json",
         ),
     )(plan)
 
@@ -56,10 +57,10 @@ def plan(
             metavar="NAME", help="Name of the cluster; else what a start would take.", show_default=False
         ),
     ] = None,
-    standing: Annotated[
+    detached: Annotated[
         bool,
         typer.Option(
-            "--standing",
+            "--detached",
             help="Plan what canvod-launch up starts, instead of a cluster that ends with its program.",
             show_default=False,
         ),
@@ -71,22 +72,22 @@ def plan(
     json_output: JsonOption = False,
 ) -> None:
     """Show what would be started on this host."""
+    from canvod.launch.cli.plan_view import plan_json
     from canvod.launch.cli.session import choose_file, workers_fields
-    from canvod.launch.cluster.mounts import make_mounts, require_mounts
+    from canvod.launch.cluster.host_paths import make_mounts, require_mounts
     from canvod.launch.cluster.planning import plan_here
     from canvod.launch.config import load_settings
-    from canvod.launch.plan.render import plan_json
 
     settings = load_settings(choose_file(config), overrides=workers_fields(workers))
     mounts = make_mounts(read_only or (), writable or ())
-    if standing:
-        from canvod.launch.cluster.standing import plan_standing
+    if detached:
+        from canvod.launch.detached.lifecycle import plan_detached
 
         reason = "containers that stand until canvod-launch down"
-        result = plan_standing(settings, name or DEFAULT_NAME, idle_timeout_s=idle_timeout, mounts=mounts)
+        result = plan_detached(settings, name or DEFAULT_NAME, idle_timeout_s=idle_timeout, mounts=mounts)
     elif idle_timeout is not None:
         raise typer.BadParameter(
-            "it is for a cluster that stands; add --standing", param_hint="--idle-timeout"
+            "it is for a cluster that stands; add --detached", param_hint="--idle-timeout"
         )
     else:
         backend, reason, engine = _choose(settings)
@@ -120,8 +121,8 @@ def _print(settings: Settings, plan: ClusterPlan, reason: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from canvod.launch.plan.inventory import read_inventory
-    from canvod.launch.plan.render import core_drawing, plan_notes, plan_table
+    from canvod.launch.cli.plan_view import core_drawing, plan_notes, plan_table
+    from canvod.launch.host.detect import read_inventory
 
     console = Console(highlight=False)
     source = settings.provenance.source or "defaults and environment; no file"

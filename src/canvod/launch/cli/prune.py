@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     """
     app.command(
         "prune",
-        help="Remove what dead launchers, and standing clusters that have ended, left behind: containers, "
+        help="Remove what dead launchers, and detached clusters that have ended, left behind: containers, "
         "networks, volumes, keys and spilled data of yours. Every start does the same. What is in use is "
         "left alone.",
         epilog=examples("canvod-launch prune", "canvod-launch prune --json"),
@@ -29,15 +29,15 @@ def register(app: typer.Typer) -> None:
 def prune(json_output: JsonOption = False) -> None:
     """Remove what is left of dead clusters."""
     from canvod.launch.cli.session import engine
-    from canvod.launch.cluster.host_sweep import sweep_host
-    from canvod.launch.cluster.sweep import sweep_engine
-    from canvod.launch.engine import EngineAbsentError
+    from canvod.launch.cluster.prune import prune_host
+    from canvod.launch.docker.engine import EngineAbsentError
+    from canvod.launch.docker.orphans import prune_engine
     from canvod.launch.errors import LaunchError
 
-    removed = sweep_host()
+    removed = prune_host()
     try:
         with engine() as client:
-            removed += sweep_engine(client)
+            removed += prune_engine(client)
     except EngineAbsentError:
         pass  # then containers have left nothing behind
     except LaunchError as error:

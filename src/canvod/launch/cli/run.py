@@ -67,7 +67,7 @@ def run(
 
     from canvod.launch.child import find_program, python_of, run_child
     from canvod.launch.cli.session import read_settings, say, workers_fields
-    from canvod.launch.images.progress import shown
+    from canvod.launch.images.build_progress import shown
     from canvod.launch.manager import DaskClusterManager
 
     program = find_program(command[0])
@@ -97,7 +97,7 @@ def _is_supported(python: str) -> bool:
 def _compare_pythons(console: Console, plan: ClusterPlan, program: str, found: str | None) -> None:
     """Warn before the start of what would fail later, and not say why."""
     from canvod.launch.cli.session import warn
-    from canvod.launch.plan.naming import own_python
+    from canvod.launch.host.python_version import own_python
 
     theirs = plan.python if plan.backend == "docker" else own_python()
     if plan.backend == "remote" or found in {None, theirs}:

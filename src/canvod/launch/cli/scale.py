@@ -1,4 +1,4 @@
-"""``canvod-launch scale``: more and fewer workers of a standing cluster."""
+"""``canvod-launch scale``: more and fewer workers of a detached cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     """
     app.command(
         "scale",
-        help="Start or stop workers of a standing cluster until there are N, at most as many as its plan "
+        help="Start or stop workers of a detached cluster until there are N, at most as many as its plan "
         "has. Workers that died are replaced. Results move to the workers that stay.",
         epilog=examples("canvod-launch scale 2", "canvod-launch scale 4 --name lab"),
     )(scale)
@@ -33,8 +33,8 @@ def scale(
 ) -> None:
     """Change the number of workers."""
     from canvod.launch.cli.session import engine
-    from canvod.launch.cluster.found import choose_cluster, find_clusters
-    from canvod.launch.cluster.scaling import scale_cluster
+    from canvod.launch.detached.scaling import scale_cluster
+    from canvod.launch.docker.discovery import choose_cluster, find_clusters
 
     with engine() as client:
         cluster = choose_cluster(find_clusters(client), name)

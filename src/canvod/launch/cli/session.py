@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from canvod.launch.config import Settings
-    from canvod.launch.engine import Client
+    from canvod.launch.docker.engine import Client
 
 DEFAULT_FILE = Path("config/processing.yaml")
 """The file that a command takes where none is named and this one is there."""
@@ -93,7 +93,7 @@ def engine() -> Iterator[Client]:
     EngineError
         If none answers.
     """
-    from canvod.launch.engine import connect
+    from canvod.launch.docker.engine import connect
 
     client = connect()
     try:

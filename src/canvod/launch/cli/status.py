@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from canvod.launch.cluster.status import ClusterStatus
-    from canvod.launch.engine import Client
+    from canvod.launch.detached.status import ClusterStatus
+    from canvod.launch.docker.engine import Client
 
 INTERVAL_S = 2.0
 """How long ``--watch`` waits between two looks."""
 
 _STYLES = {"up": "bold green", "starting": "bold cyan", "degraded": "bold yellow"}
-_KINDS = {"standing": "canvod-launch up", "leased": "one job", "compose": "docker compose"}
+_KINDS = {"detached": "canvod-launch up", "ephemeral": "one job", "compose": "docker compose"}
 _NOTHING = "-"
 
 
@@ -86,8 +86,8 @@ def look(client: Client, name: str | None) -> list[ClusterStatus]:
     list of ClusterStatus
         In the order of their names.
     """
-    from canvod.launch.cluster.found import choose_cluster, find_clusters
-    from canvod.launch.cluster.status import cluster_status
+    from canvod.launch.detached.status import cluster_status
+    from canvod.launch.docker.discovery import choose_cluster, find_clusters
 
     clusters = find_clusters(client)
     chosen = clusters if name is None else [choose_cluster(clusters, name)]
@@ -149,7 +149,7 @@ def _one(one: ClusterStatus) -> list[RenderableType]:
             _NOTHING if container.uptime_s is None else format_uptime(container.uptime_s),
         )
     parts: list[RenderableType] = [head, facts, Text(f"tasks: {tasks or 'none'}"), Text(), table]
-    if one.state == "degraded" and one.kind == "standing":
+    if one.state == "degraded" and one.kind == "detached":
         parts.append(
             Text(f"To bring the workers back: canvod-launch scale {one.workers_wanted} --name {one.name}")
         )

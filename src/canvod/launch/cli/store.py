@@ -56,7 +56,7 @@ def show(path: StoreArgument, json_output: JsonOption = False) -> None:
     """Show what a store holds."""
     from rich.console import Console
 
-    from canvod.launch.ingest.contents import store_tree
+    from canvod.launch.ingest.inspect import store_tree
 
     tree = store_tree(path)
     if json_output:
@@ -90,8 +90,8 @@ def plot(
     """Draw a variable over time."""
     from rich.console import Console
 
+    from canvod.launch.cli.plot import make_picture, render_picture, require_matplotlib, save_png
     from canvod.launch.cli.progress import delayed_bar
-    from canvod.launch.ingest.picture import make_picture, render_picture, require_matplotlib, save_png
     from canvod.launch.ingest.read import open_arrays
 
     if output is not None:

@@ -55,16 +55,16 @@ def up(
 
     from canvod.launch.cli.session import engine, read_settings, say, workers_fields
     from canvod.launch.cli.status import print_status
-    from canvod.launch.cluster.mounts import make_mounts
-    from canvod.launch.cluster.standing import start_standing
-    from canvod.launch.cluster.status import cluster_status
-    from canvod.launch.images.progress import shown
+    from canvod.launch.cluster.host_paths import make_mounts
+    from canvod.launch.detached.lifecycle import start_detached
+    from canvod.launch.detached.status import cluster_status
+    from canvod.launch.images.build_progress import shown
 
     settings = read_settings(config, workers_fields(workers))
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     with engine() as client:
         with shown(console) as build_progress:
-            found = start_standing(
+            found = start_detached(
                 client,
                 settings,
                 name,

@@ -70,7 +70,7 @@ def _installed(distribution: str) -> str | None:
 def _engine() -> dict[str, Any] | None:
     if _installed("docker") is None:
         return None
-    from canvod.launch.engine import probe_engine
+    from canvod.launch.docker.engine import probe_engine
 
     inventory = probe_engine()
     return None if inventory is None else inventory.model_dump()

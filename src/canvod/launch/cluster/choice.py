@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from canvod.launch.engine import PROBE_TIMEOUT_S, EngineAbsentError, require_engine
+from canvod.launch.docker.engine import PROBE_TIMEOUT_S, EngineAbsentError, require_engine
 from canvod.launch.errors import EngineError
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
-    from canvod.launch.plan.model import Backend, EngineInventory
+    from canvod.launch.host.inventory import EngineInventory
+    from canvod.launch.plan.model import Backend
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from canvod.launch.cluster.removal import remedy
-from canvod.launch.cluster.slots import SlotCluster, in_thread
+from canvod.launch.cluster.base import PlannedCluster, in_thread
+from canvod.launch.docker.removal import remedy
 from canvod.launch.errors import ClusterError
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_PORT
@@ -22,8 +22,8 @@ from canvod.launch.units import format_bytes
 if TYPE_CHECKING:
     from distributed.security import Security
 
-    from canvod.launch.cluster.container import Container
-    from canvod.launch.cluster.fleet import ContainerFleet
+    from canvod.launch.docker.container import Container
+    from canvod.launch.docker.containers import ContainerSet
     from canvod.launch.plan.model import ClusterPlan
 
 RECONNECT_INTERVAL_S = 1.0
@@ -117,7 +117,7 @@ class WorkerContainer(ProcessInterface):
         await super().close()
 
 
-class DockerCluster(SlotCluster):
+class DockerCluster(PlannedCluster):
     """A cluster of pinned, capped containers on this host, made from a plan.
 
     It is a `distributed.SpecCluster`: ``scale``, ``adapt``, ``get_logs``, ``Client(cluster)`` and the
@@ -128,7 +128,7 @@ class DockerCluster(SlotCluster):
     ----------
     plan : ClusterPlan
         What to start.
-    fleet : ContainerFleet
+    fleet : ContainerSet
         The plan's containers; their start may have begun already.
     security : distributed.security.Security
         The client's keys of this cluster.
@@ -147,7 +147,7 @@ class DockerCluster(SlotCluster):
     def __init__(
         self,
         plan: ClusterPlan,
-        fleet: ContainerFleet,
+        fleet: ContainerSet,
         security: Security,
         *,
         asynchronous: bool = False,
@@ -233,7 +233,7 @@ class DockerCluster(SlotCluster):
         address : str
             The scheduler's.
         """
-        if not self.container_plan.standing:
+        if not self.container_plan.detached:
             self._lease = asyncio.create_task(self._hold_lease(address))
 
     async def _hold_lease(self, address: str) -> None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.images import image_namer
-from canvod.launch.cluster.launcher import own_labels
-from canvod.launch.cluster.mounts import describe_mounts, make_mounts, show_current_folder
+from canvod.launch.cluster.host_paths import describe_mounts, make_mounts, show_current_folder
+from canvod.launch.host.detect import read_inventory
+from canvod.launch.host.owner import owner_labels
+from canvod.launch.host.python_version import installed_version
+from canvod.launch.images.selection import image_namer
 from canvod.launch.logs import get_logger
-from canvod.launch.plan.access import container_groups, container_user
-from canvod.launch.plan.inventory import read_inventory
 from canvod.launch.plan.model import Note
-from canvod.launch.plan.naming import installed_version
 from canvod.launch.plan.planner import make_plan
+from canvod.launch.plan.user import container_groups, container_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from canvod.launch.config import Settings
-    from canvod.launch.plan.model import Backend, ClusterPlan, EngineInventory, Mount
+    from canvod.launch.host.inventory import EngineInventory
+    from canvod.launch.plan.model import Backend, ClusterPlan, Mount
 
 log = get_logger("canvod.launch")
 
@@ -33,7 +34,7 @@ def plan_here(  # noqa: PLR0913 - what `make_plan` is told, and what this host a
     mounts: Sequence[Mount] = (),
     current_folder: bool = False,
     python: str | None = None,
-    standing: bool = False,
+    detached: bool = False,
     idle_timeout_s: float | None = None,
 ) -> ClusterPlan:
     """Plan a cluster for this host, marked as this process's.
@@ -46,7 +47,7 @@ def plan_here(  # noqa: PLR0913 - what `make_plan` is told, and what this host a
         Name of the cluster.
     backend : {"docker", "process", "remote", "pool"}
         What carries it out.
-    engine, mounts, python, standing, idle_timeout_s
+    engine, mounts, python, detached, idle_timeout_s
         As in `canvod.launch.plan.planner.make_plan`.
     current_folder : bool
         Whether workers in containers see the current folder too, read only; never a home.
@@ -84,8 +85,8 @@ def plan_here(  # noqa: PLR0913 - what `make_plan` is told, and what this host a
         python=python,
         environ=os.environ,
         version=installed_version(),
-        labels=own_labels(standing=standing) if backend == "docker" else None,
-        standing=standing,
+        labels=owner_labels(detached=detached) if backend == "docker" else None,
+        detached=detached,
         idle_timeout_s=idle_timeout_s,
     )
     if plan.backend != "docker":

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -23,13 +22,15 @@ from queue import Empty
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from canvod.launch.cluster.host_sweep import sweep_host
-from canvod.launch.cluster.launcher import LAUNCHER_FILE, SCRATCH_PREFIX, launcher_mark, semaphore_name
+from canvod.launch.cluster.prune import prune_host
 from canvod.launch.errors import ClusterError, StoreError
+from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, semaphore_name
 from canvod.launch.runtime.host import name_semaphores
 
 if TYPE_CHECKING:
     # At run time they come with the first task: a process sets its threads before numpy is there.
+    from collections.abc import Generator, Iterator, Sequence
+
     from canvod.launch.runtime.messages import FileSummary, WriteBatch, WriteResult
 
 MOST_DEATHS: Final = 3
@@ -97,11 +98,11 @@ class PoolRunner:
         self._cpus = [list(slot) for slot in cpus] if cpus else []
         self._nice = nice
         self._threads = threads_per_worker
-        sweep_host(spool_dir)
+        prune_host(spool_dir)
         self._spool = tempfile.TemporaryDirectory(
             prefix=f"{SCRATCH_PREFIX}pool-", dir=spool_dir, ignore_cleanup_errors=True
         )
-        Path(self._spool.name, LAUNCHER_FILE).write_text(launcher_mark())
+        Path(self._spool.name, OWNER_FILE).write_text(owner_mark())
         self._data = Path(self._spool.name, "data")
         self._data.mkdir()
         self._executor: ProcessPoolExecutor | None = None

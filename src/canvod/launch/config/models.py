@@ -262,7 +262,7 @@ class LaunchSettings(BaseModel):
             description="Seconds that a launcher may be away before its cluster ends by itself.",
         )
     )
-    first_contact_s: Annotated[
+    connect_timeout_s: Annotated[
         Amount, Rule("a number above 0, in seconds", "write it without a unit: 60")
     ] = Field(
         60.0,

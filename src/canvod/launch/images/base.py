@@ -13,18 +13,21 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from canvod.launch.config.redact import without_password
-from canvod.launch.engine import Client, translate
+from canvod.launch.docker.engine import Client, translate
 from canvod.launch.errors import ImageError
+from canvod.launch.host.labels import LABEL_PREFIX
+from canvod.launch.images.build_events import BuildEvent, Progress, ignore
 from canvod.launch.images.debian import DEFAULT_MIRROR, RELEASED, suite_for
-from canvod.launch.images.events import BuildEvent, Progress, ignore
-from canvod.launch.plan.model import LABEL_PREFIX
 from canvod.launch.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """Keys that Debian signs its archive with; Debian and Ubuntu have a package for them."""

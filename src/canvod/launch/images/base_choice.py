@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from canvod.launch.engine import Client, translate
+from canvod.launch.docker.engine import Client, translate
 from canvod.launch.errors import EngineError, ImageError
+from canvod.launch.host.labels import LABEL_PREFIX
+from canvod.launch.host.python_version import own_python
 from canvod.launch.images.base import base_name, can_make_base, make_base
+from canvod.launch.images.build_events import BuildEvent, Progress, ignore
 from canvod.launch.images.debian import SUITES
-from canvod.launch.images.events import BuildEvent, Progress, ignore
 from canvod.launch.images.pull import has_image, pull
-from canvod.launch.plan.model import LABEL_PREFIX
-from canvod.launch.plan.naming import own_python
 
 if TYPE_CHECKING:
     from canvod.launch.config import LaunchSettings
-    from canvod.launch.images.site import Site
+    from canvod.launch.images.build_network import Site
 
 
 @dataclass(frozen=True)

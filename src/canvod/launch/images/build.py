@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from canvod.launch.engine import NETWORK_ATTEMPTS, Client, lost_interface, translate
+from canvod.launch.docker.engine import NETWORK_ATTEMPTS, Client, lost_interface, translate
 from canvod.launch.errors import ImageError
+from canvod.launch.host.python_version import own_python
 from canvod.launch.images.base import base_name, make_base
 from canvod.launch.images.base_choice import base_is_near, choose_base, nearest_pythons
+from canvod.launch.images.build_events import BuildEvent, Progress, ignore
+from canvod.launch.images.build_log import LOOK, BuildLog, installer_error, remedy
+from canvod.launch.images.build_network import Site, read_site, system_bundle
 from canvod.launch.images.cleanup import (
     kept_until_built,
     remove_builders,
@@ -26,16 +29,15 @@ from canvod.launch.images.cleanup import (
     remove_superseded,
 )
 from canvod.launch.images.context import BuildContext, read_context
-from canvod.launch.images.events import BuildEvent, Progress, ignore
 from canvod.launch.images.identity import ROLES, ImageIdentity
-from canvod.launch.images.lines import LOOK, BuildLog, installer_error, remedy
 from canvod.launch.images.pull import has_image, inspect_image
-from canvod.launch.images.site import Site, read_site, system_bundle
-from canvod.launch.plan.naming import Role, own_python
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from canvod.launch.config import Settings
+    from canvod.launch.plan.image_names import Role
 
 PACKAGES_STEP = "install-packages.sh"
 """Script of the step that installs `launch.packages`."""

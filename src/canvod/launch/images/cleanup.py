@@ -5,16 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from canvod.launch.engine import Client, translate
+from canvod.launch.docker.engine import Client, translate
 from canvod.launch.errors import EngineError
+from canvod.launch.host.labels import LABEL_PREFIX
 from canvod.launch.images.pull import inspect_image
-from canvod.launch.plan.model import LABEL_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from canvod.launch.images.build_network import Site
     from canvod.launch.images.identity import ImageIdentity
-    from canvod.launch.images.site import Site
 
 STAGE_LABEL = f"{LABEL_PREFIX}.stage=builder"
 

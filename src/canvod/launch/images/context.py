@@ -7,7 +7,6 @@ import os
 import subprocess
 import tarfile
 import tomllib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,9 @@ from canvod.launch.images.identity import LOCK_FILE, ImageIdentity, digest
 from canvod.launch.images.packages import packages_text
 
 if TYPE_CHECKING:
-    from canvod.launch.plan.naming import Role
+    from collections.abc import Mapping, Sequence
+
+    from canvod.launch.plan.image_names import Role
 
 TOP_FILES = (
     ".dockerignore",

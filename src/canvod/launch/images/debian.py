@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from canvod.launch.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 SUITES = {"3.13": "trixie", "3.14": "forky"}
 """Debian suite that has a Python minor version; https://packages.debian.org/python3.14 and the like."""

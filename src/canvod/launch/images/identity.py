@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from canvod.launch.plan.model import LABEL_PREFIX, Frozen
-from canvod.launch.plan.naming import Role, image_name
+from canvod.launch.host.inventory import Frozen
+from canvod.launch.host.labels import LABEL_PREFIX
+from canvod.launch.plan.image_names import Role, image_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROLES: tuple[Role, ...] = ("worker", "scheduler")
 """Both images, in the order in which they are built."""

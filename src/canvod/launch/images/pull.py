@@ -6,9 +6,9 @@ import queue
 import threading
 from typing import Any
 
-from canvod.launch.engine import Client, EngineNotFoundError, connect, translate
+from canvod.launch.docker.engine import Client, EngineNotFoundError, connect, translate
 from canvod.launch.errors import EngineError, ImageError
-from canvod.launch.images.events import BuildEvent, Progress, ignore
+from canvod.launch.images.build_events import BuildEvent, Progress, ignore
 
 ANSWER_TIMEOUT_S = 10.0
 """How long the registry may take for its first answer; a network that drops packets would take minutes."""

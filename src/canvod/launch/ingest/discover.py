@@ -6,15 +6,17 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from canvod.launch.errors import InputError
 from canvod.launch.paths import absolute
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 PATTERNS: Final = (
     "*.rnx, *.crx, *.obs and *.YYo (RINEX 3 and 4 names such as ROSA00AUT_R_20250010000_15M_05S_MO.rnx)",

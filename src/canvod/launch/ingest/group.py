@@ -7,9 +7,8 @@ the variables. Its subgroup ``files`` holds one row for each file that was read;
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import zarr
@@ -18,6 +17,9 @@ from zarr.codecs import ZstdCodec
 from canvod.launch.errors import InputError
 from canvod.launch.ingest.layout import Layout, StoredAxes
 from canvod.launch.readers import VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 FORMAT_KEY: Final = "canvod_launch_format"
 """Attribute of a group that marks it as ours, with the version of its format."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import DependencyError, install_command
-from canvod.launch.ingest.access import check_inputs_readable, check_store_access, check_store_writable
 from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
+from canvod.launch.ingest.permissions import check_inputs_readable, check_store_access, check_store_writable
 from canvod.launch.ingest.run import check_group, ingest
 from canvod.launch.ingest.store import Owner, create_store, open_repository, store_exists, store_path
 from canvod.launch.paths import absolute, is_folder
@@ -213,9 +213,9 @@ class IngestJob:
     @contextmanager
     def _pool(self, progress: Progress) -> Iterator[TaskRunner]:
         from canvod.launch.cluster.pool import NOTICE, PoolRunner
-        from canvod.launch.plan.inventory import read_inventory
+        from canvod.launch.host.detect import read_inventory
         from canvod.launch.plan.planner import make_plan
-        from canvod.launch.signals import exit_on_signals
+        from canvod.launch.termination import exit_on_signals
 
         processing, launch = self.settings.processing, self.settings.launch
         if launch.backend == "docker" or processing.scheduler_address is not None or self.cluster is not None:
@@ -247,8 +247,8 @@ class IngestJob:
 
     def _before_start(self, plan: ClusterPlan) -> None:
         """Refuse what the workers could not read or write, and make the store that they will be shown."""
-        if plan.backend == "docker" and (plan.standing or self._manager is not None):
-            from canvod.launch.cluster.mounts import require_visible
+        if plan.backend == "docker" and (plan.detached or self._manager is not None):
+            from canvod.launch.cluster.host_paths import require_visible
 
             require_visible(plan, self._folders_to_read(), [self.store])
         self._check_reader(plan)
@@ -279,7 +279,7 @@ class IngestJob:
                 f"{', '.join(reader_names())}",
                 hint=f"{install}, or write ingest.reader: rinex",
             )
-        if plan.backend == "docker" and not plan.standing and reader != DEFAULT and not launch.packages:
+        if plan.backend == "docker" and not plan.detached and reader != DEFAULT and not launch.packages:
             raise DependencyError(
                 f"ingest.reader is {reader!r}, and the images have {DEFAULT} alone",
                 hint="name the package that offers it in launch.packages (canvod-readers for canvod), take "

@@ -10,14 +10,17 @@ by name). Only the tasks that write see values, so a layout says which sources h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from canvod.launch.runtime.messages import OLD, ChunkWrite, Piece, WriteBatch
 from canvod.launch.units import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 Epochs = npt.NDArray[np.int64]
 

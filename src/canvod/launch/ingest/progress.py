@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -14,6 +13,9 @@ from rich.progress import Task as RichTask
 from rich.text import Text
 
 from canvod.launch.units import format_bytes
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 FIRST_LINE_S = 2.0
 LINE_INTERVAL_S = 10.0

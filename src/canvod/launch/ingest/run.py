@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from canvod.launch.errors import DependencyError, InputError, StoreError
-from canvod.launch.ingest.accounts import Run, Written, account, file_records, skip_known
+from canvod.launch.ingest.file_status import Run, Written, account, file_records, skip_known
 from canvod.launch.ingest.group import (
     FileRecord,
     GroupState,
@@ -41,6 +39,9 @@ from canvod.launch.paths import absolute
 from canvod.launch.runtime.messages import SourceLostError
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+
     from canvod.launch.ingest.runner import TaskRunner
 
 COMMIT_ATTEMPTS = 5

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from canvod.launch.errors import InputError
@@ -17,6 +16,8 @@ from canvod.launch.ingest.discover import station_of
 from canvod.launch.ingest.report import format_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from canvod.launch.runtime.messages import FileSummary
 
 _DOMES: Final = re.compile(r"\s+\d{5}[MS]\d{3}$", re.IGNORECASE)

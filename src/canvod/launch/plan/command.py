@@ -35,7 +35,7 @@ def scheduler_command(
     """
     options: list[str] = []
     if lease is not None:
-        options += ["--lease-grace", f"{lease[0]:g}", "--first-contact", f"{lease[1]:g}"]
+        options += ["--lease-grace", f"{lease[0]:g}", "--connect-timeout", f"{lease[1]:g}"]
     if idle_timeout_s is not None:
         options += ["--idle-timeout", f"{idle_timeout_s:g}"]
     return (

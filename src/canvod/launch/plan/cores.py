@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from canvod.launch.plan.model import Cpu
+    from canvod.launch.host.inventory import Cpu
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from canvod.launch.units import GIB, MIB, bytes_of_gib
 
 if TYPE_CHECKING:
-    from canvod.launch.plan.model import HostInventory
+    from canvod.launch.host.inventory import HostInventory
 
 MIN_WORKER_BYTES = 512 * MIB
 """Least cap of a worker: the nanny, and a worker process that has imported xarray, zarr, icechunk and

@@ -9,10 +9,10 @@ from canvod.launch.plan.cores import nodes_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from canvod.launch.plan.model import HostInventory
+    from canvod.launch.host.inventory import HostInventory
 
 
-def crowded_nodes(
+def oversubscribed_nodes(
     inventory: HostInventory, slices: Iterable[tuple[int, ...]], worker_bytes: int
 ) -> frozenset[int]:
     """Tell which NUMA nodes have less memory than the caps of the workers on them.
@@ -54,7 +54,7 @@ def memory_nodes(inventory: HostInventory, cpus: Iterable[int], crowded: frozens
     cpus : iterable of int
         The container's logical CPUs.
     crowded : frozenset of int
-        Nodes that containers must not be bound to, from `crowded_nodes`.
+        Nodes that containers must not be bound to, from `oversubscribed_nodes`.
 
     Returns
     -------

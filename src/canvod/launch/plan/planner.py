@@ -6,27 +6,31 @@ import re
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import PlanError
-from canvod.launch.plan.access import container_groups, container_user, worker_mounts
-from canvod.launch.plan.containers import ContainerMaker, nothing_to_start
-from canvod.launch.plan.model import CLUSTER_LABEL, LABEL_PREFIX, ClusterPlan, NetworkPlan, Note
-from canvod.launch.plan.naming import image_name, installed_version, own_python
-from canvod.launch.plan.numa import crowded_nodes
-from canvod.launch.plan.priority import CpuPriority, cpu_priority, normal_weight
-from canvod.launch.plan.protection import (
+from canvod.launch.host.labels import CLUSTER_LABEL, LABEL_PREFIX
+from canvod.launch.host.python_version import installed_version, own_python
+from canvod.launch.plan.container_plans import ContainerMaker, nothing_to_start
+from canvod.launch.plan.image_names import image_name
+from canvod.launch.plan.model import ClusterPlan, NetworkPlan, Note
+from canvod.launch.plan.mounts import worker_mounts
+from canvod.launch.plan.notes import (
     check_engine,
     container_notes,
     memory_notes,
     pool_notes,
     process_notes,
 )
+from canvod.launch.plan.numa import oversubscribed_nodes
+from canvod.launch.plan.priority import CpuPriority, cpu_priority, normal_weight
 from canvod.launch.plan.sizing import size_cluster
+from canvod.launch.plan.user import container_groups, container_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from canvod.launch.config import Settings
-    from canvod.launch.plan.model import Backend, EngineInventory, HostInventory, Mount
-    from canvod.launch.plan.naming import Role
+    from canvod.launch.host.inventory import EngineInventory, HostInventory
+    from canvod.launch.plan.image_names import Role
+    from canvod.launch.plan.model import Backend, Mount
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 """Names of clusters that are good in the names of containers and networks."""
@@ -45,7 +49,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     environ: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     version: str | None = None,
-    standing: bool = False,
+    detached: bool = False,
     idle_timeout_s: float | None = None,
 ) -> ClusterPlan:
     """Plan a cluster.
@@ -75,7 +79,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         Further labels of all objects.
     version : str, optional
         Version of canvod-launch, for labels and image names; by default the one that is running.
-    standing : bool, default: False
+    detached : bool, default: False
         Whether it outlives its launcher, without a lease.
     idle_timeout_s : float, optional
         Whether it ends by itself after so long without a task, in seconds.
@@ -93,7 +97,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     Examples
     --------
     >>> from canvod.launch.config import Settings
-    >>> from canvod.launch.plan.inventory import read_inventory
+    >>> from canvod.launch.host.detect import read_inventory
     >>> plan = make_plan(Settings(), read_inventory(), backend="process", name="example")
     >>> plan.workers[0].name
     'canvod-launch-example-worker-0'
@@ -105,8 +109,8 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         )
     python = settings.launch.python or python or own_python()
     version = version or installed_version()
-    own_labels = {CLUSTER_LABEL: name, f"{LABEL_PREFIX}.version": version}
-    all_labels = {**(labels or {}), **own_labels}
+    owner_labels = {CLUSTER_LABEL: name, f"{LABEL_PREFIX}.version": version}
+    all_labels = {**(labels or {}), **owner_labels}
 
     def image(role: Role) -> str:
         if backend != "docker":
@@ -122,7 +126,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         check_engine(settings, engine)
     every_mount = worker_mounts(settings, mounts) if docker else ()
     sizing = size_cluster(settings, inventory)
-    crowded = crowded_nodes(inventory, sizing.cores.slices, sizing.worker_bytes)
+    crowded = oversubscribed_nodes(inventory, sizing.cores.slices, sizing.worker_bytes)
     user = container_user(settings, inventory, environ or {}) if docker else _caller(inventory)
     maker = ContainerMaker(
         settings=settings,
@@ -133,9 +137,9 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         priority=_priority(settings, inventory, engine, backend),
         user=user,
         groups=container_groups(user, inventory, engine) if docker else (),
-        crowded_nodes=crowded,
+        oversubscribed_nodes=crowded,
         labels=all_labels,
-        standing=standing,
+        detached=detached,
         idle_timeout_s=idle_timeout_s,
     )
     no_swap = docker and (engine is None or "swap" not in engine.missing_limits)
@@ -150,7 +154,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     worker_image = image("worker")
     return ClusterPlan(
         name=name,
-        standing=standing,
+        detached=detached,
         backend=backend,
         resource_mode=settings.processing.resource_mode,
         scheduler_address=None,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import PlanError
+from canvod.launch.host.cpulist import format_cpulist
 from canvod.launch.plan.cores import slice_cores
-from canvod.launch.plan.cpulist import format_cpulist
 from canvod.launch.plan.memory import (
     COMFORTABLE_WORKER_BYTES,
     MIN_SCHEDULER_BYTES,
@@ -22,8 +22,8 @@ from canvod.launch.units import GIB, bytes_of_gib, format_bytes
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
+    from canvod.launch.host.inventory import Cpu, HostInventory
     from canvod.launch.plan.cores import CoreSlices
-    from canvod.launch.plan.model import Cpu, HostInventory
 
 RESERVE_FROM_CORES = 3
 """Auto mode leaves a core to the system where there are this many or more; the settings may say otherwise."""

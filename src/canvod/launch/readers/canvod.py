@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +20,8 @@ from canvod.launch.readers.content import Content
 from canvod.launch.readers.observations import VARIABLES, Observations, UnreadableFileError, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
 
 _VERSION: Final = re.compile(rb" *(\d)[. ].{11,54}RINEX VERSION / TYPE")

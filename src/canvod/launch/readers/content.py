@@ -15,7 +15,6 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from canvod.launch.readers.observations import UnreadableFileError, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from hashlib import _Hash
 
 BLOCK_BYTES: Final = 4 * 1024**2

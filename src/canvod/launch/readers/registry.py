@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from canvod.launch.readers.observations import (
     VARIABLES,
@@ -16,6 +15,9 @@ from canvod.launch.readers.observations import (
     UnreadableFileError,
     one_line,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GROUP: Final = "canvod.launch.readers"
 """Group of entry points by which packages offer readers."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import socket
 from multiprocessing import connection, forkserver, resource_tracker
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 AUTHKEY_BYTES = 32
 """Length of the key that clients of the server show it."""

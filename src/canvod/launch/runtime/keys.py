@@ -11,10 +11,11 @@ import json
 import os
 import select
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from distributed.security import Security
 
 CA: Final = "ca.pem"

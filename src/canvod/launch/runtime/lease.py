@@ -33,15 +33,15 @@ class LeasePlugin(SchedulerPlugin):
     ----------
     grace_s : float
         How long the launcher may be away, in seconds, before the cluster ends: time to connect again.
-    first_contact_s : float
+    connect_timeout_s : float
         How long it may take to come at all, in seconds from the scheduler's start.
     """
 
     name = "canvod-launch-lease"
 
-    def __init__(self, grace_s: float, first_contact_s: float) -> None:
+    def __init__(self, grace_s: float, connect_timeout_s: float) -> None:
         self.grace_s = grace_s
-        self.first_contact_s = first_contact_s
+        self.connect_timeout_s = connect_timeout_s
         self._scheduler: Scheduler | None = None
         self._holders = 0
         self._waiting: asyncio.Task[None] | None = None
@@ -51,7 +51,7 @@ class LeasePlugin(SchedulerPlugin):
         """Begin to wait for the launcher."""
         self._scheduler = scheduler
         scheduler.handlers[OPERATION] = self.hold
-        self._wait(self.first_contact_s, "did not connect")
+        self._wait(self.connect_timeout_s, "did not connect")
 
     async def hold(self, comm: Comm, **_ignored: Any) -> Status:
         """Count the launcher as present for as long as its connection lives.

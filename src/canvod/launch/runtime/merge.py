@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from canvod.launch.runtime.messages import OLD, ChunkWrite, Piece, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 Columns = npt.NDArray[np.intp] | slice
 

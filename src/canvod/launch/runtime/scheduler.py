@@ -46,7 +46,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--lease-grace", type=float, help="end when the launcher is gone for so many seconds; else never"
     )
     parser.add_argument(
-        "--first-contact", type=float, default=60.0, help="with --lease-grace: seconds for it to come at all"
+        "--connect-timeout",
+        type=float,
+        default=60.0,
+        help="with --lease-grace: seconds for it to come at all",
     )
     parser.add_argument("--idle-timeout", type=float, help="end after so many seconds without a task")
     return parser.parse_args(arguments)
@@ -71,9 +74,9 @@ async def _run(options: argparse.Namespace) -> None:
     from distributed import Scheduler
 
     from canvod.launch.runtime.lease import LeasePlugin
-    from canvod.launch.runtime.status import StatusPlugin
+    from canvod.launch.runtime.operations import StatusPlugin
 
-    lease = LeasePlugin(options.lease_grace, options.first_contact) if options.lease_grace else None
+    lease = LeasePlugin(options.lease_grace, options.connect_timeout) if options.lease_grace else None
     keys = security(options.keys)
     scheduler = Scheduler(
         host="tls://",
@@ -95,7 +98,7 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def _confirm_within_s(keys: Path) -> float | None:
-    """Read how long the start of a standing cluster may take; None where none was told."""
+    """Read how long the start of a detached cluster may take; None where none was told."""
     try:
         return float(json.loads((keys / STATE).read_text())[CONFIRM])
     except FileNotFoundError:

@@ -17,10 +17,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,6 +46,9 @@ from canvod.launch.runtime.messages import (
     WriteFailedError,
     WriteResult,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ALONE_ATTEMPTS = 2
 """How often a file is read alone: twice, since the kernel may kill a process for the greed of another."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from canvod.launch.runtime import health, host
 from canvod.launch.runtime.fork_server import share_imports
 from canvod.launch.runtime.keys import KeysMissingError, obtain_keys, security
-from canvod.launch.runtime.memory_cap import own_limit_bytes
+from canvod.launch.runtime.memory_limit import own_limit_bytes
 
 if TYPE_CHECKING:
     import ssl

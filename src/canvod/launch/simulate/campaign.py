@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from canvod.launch.simulate.place import check_folder, check_space, make_folder
 from canvod.launch.simulate.request import Request
 from canvod.launch.simulate.rinex import render_rinex, write_atomically
 from canvod.launch.simulate.signals import SIGNALS
+
+if TYPE_CHECKING:
+    import os
 
 DEFAULT_POSITION = Position(47.7027, 16.3017, 751.3)
 """The Rosalia site, Austria (doi 10.5281/zenodo.19708759)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,6 +17,8 @@ from canvod.launch.readers.rinex.table import Table
 from canvod.launch.readers.rinex.text import Text, plain_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from canvod.launch.readers.rinex.records import Parser
 
 MAX_HEADER_BYTES: Final = 8 * 1024**2

@@ -7,12 +7,14 @@ same records.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from canvod.launch.readers.observations import UnreadableFileError, one_line
 from canvod.launch.readers.rinex.times import SYSTEM_OF, TIME_SYSTEMS, moment_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 VERSIONS: Final = frozenset({2.0, 2.1, 2.11, 2.12, 3.0, 3.01, 3.02, 3.03, 3.04, 3.05, 4.0, 4.01, 4.02})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -29,6 +28,8 @@ from canvod.launch.readers.rinex.text import Text, is_labelled
 from canvod.launch.readers.rinex.times import DAY_NS, SECOND_NS, moment_ns, to_gps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     import numpy.typing as npt
 
     from canvod.launch.readers.rinex.notes import Notes

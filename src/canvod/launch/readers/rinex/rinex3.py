@@ -8,7 +8,6 @@ observation is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -30,6 +29,8 @@ from canvod.launch.readers.rinex.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import numpy.typing as npt
 
     from canvod.launch.readers.rinex.records import Cells, Fields, Flags, Integers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,8 @@ from canvod.launch.readers.rinex.fields import DECIMALS, WIDTH, decode
 from canvod.launch.readers.rinex.signals import signal, systems_of, variable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy.typing as npt
 
     from canvod.launch.readers.rinex.header import Header

@@ -1,0 +1,316 @@
+"""A picture of a group: signal strength over time, for each kind of signal, on a terminal or as PNG.
+
+Of xarray and Dask nothing is used here: to import them takes longer than to read what a picture needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.text import Text
+
+from canvod.launch.cli.time_ticks import time_ticks
+from canvod.launch.errors import DependencyError, InputError, install_command
+from canvod.launch.ingest.report import format_epoch
+from canvod.launch.units import MIB
+
+if TYPE_CHECKING:
+    import os
+
+    import zarr
+
+BIN_EPOCHS = 2000
+"""About so many epochs are read for one column, so that a picture of a year takes seconds."""
+
+BLOCK_BYTES = 32 * MIB
+"""Chunks that follow each other are read together up to this size."""
+
+SHADES = "·░▒▓█"
+"""Without colours: none, weak … strong."""
+
+ASCII_SHADES = ".:+*#"
+"""The same for terminals and files that have ASCII only."""
+
+PALETTE = ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725")
+"""Six colours of matplotlib's viridis, from weak to strong."""
+
+LABEL_COLUMNS = 12
+"""Columns of a terminal that a tick takes with its label, a date, and the space behind it."""
+
+PNG_TICKS = 9
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Mean of a variable for each kind of signal in bins of time.
+
+    Attributes
+    ----------
+    title : str
+        What is shown, with its unit.
+    labels : tuple of str
+        Kinds of signals, ``G L1|C``.
+    values : numpy.ndarray
+        Shape (n_labels, n_bins), float64; NaN where nothing was observed.
+    start, end : int
+        The time axis, nanoseconds since 1970-01-01: bins are equal parts of it.
+    last_epoch : int
+        The last epoch; the first one is the start.
+    sampled : bool
+        True where only part of the epochs was read.
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    values: npt.NDArray[np.float64]
+    start: int
+    end: int
+    last_epoch: int
+    sampled: bool
+
+    def limits(self) -> tuple[float, float]:
+        """Range of the colours: the 2nd and the 98th percentile of the values."""
+        seen = self.values[np.isfinite(self.values)]
+        if not len(seen):
+            return 0.0, 1.0
+        low, high = (float(limit) for limit in np.percentile(seen, [2, 98]))
+        return low, high if high > low else low + 1.0
+
+    def span(self) -> str:
+        """First and last epoch, in words."""
+        return f"{format_epoch(self.start)} to {format_epoch(self.last_epoch)} GPS time"
+
+    def ticks(self, limit: int) -> Iterator[tuple[float, str]]:
+        """Round times, at most so many: their positions in bins from the start, and their labels."""
+        for tick in time_ticks(self.start, self.end, limit):
+            yield (tick.epoch - self.start) / (self.end - self.start) * self.values.shape[1], tick.label
+
+
+def make_picture(
+    group: zarr.Group,
+    variable: str = "SNR",
+    *,
+    bins: int = 72,
+    progress: Callable[[int, int], None] | None = None,
+) -> Picture:
+    """Average a variable over the satellites of each kind of signal, in bins of time.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        A group with the dims ``epoch`` and ``sid``.
+    variable : str
+        What to show.
+    bins : int
+        Columns of the picture; fewer where there are fewer epochs.
+    progress : callable, optional
+        Told how many blocks are read, and how many there are.
+
+    Raises
+    ------
+    InputError
+        If the group does not hold the variable, or no epochs.
+    """
+    arrays: dict[str, Any] = dict(group.arrays())
+    fitting = [name for name, array in arrays.items() if array.metadata.dimension_names == ("epoch", "sid")]
+    if variable not in fitting:
+        raise InputError(
+            f"the group holds no {variable}; it holds {', '.join(sorted(fitting)) or 'no variables'}",
+            hint="choose one of these with --variable" if fitting else "choose another group with --group",
+        )
+    array = arrays[variable]
+    epochs = _epochs(arrays["epoch"])
+    if not len(epochs):
+        raise InputError(f"the group {group.path} holds no epochs", hint="choose another group with --group")
+    kinds = [_kind(str(sid)) for sid in arrays["sid"][:]]
+    labels = tuple(sorted(set(kinds)))
+    members = np.array([[kind == label for label in labels] for kind in kinds], dtype=np.float64)
+
+    start, last = int(epochs.min()), int(epochs.max())
+    interval = max(1, int(np.median(np.abs(np.diff(epochs))))) if len(epochs) > 1 else 10**9
+    end = last + interval
+    bins = min(bins, -((start - end) // interval))
+    edges = start + np.linspace(0, end - start, bins + 1).astype(np.int64)
+    columns = np.searchsorted(edges, epochs, side="right") - 1
+    blocks, sampled = _choose(columns, bins, array)
+    sums, counts = np.zeros((bins, len(labels))), np.zeros((bins, len(labels)))
+    for number, (first, stop) in enumerate(blocks):
+        if progress is not None:
+            progress(number, len(blocks))
+        values = np.asarray(array[first:stop])
+        seen = np.isfinite(values)
+        part = columns[first:stop]
+        starts = np.flatnonzero(np.diff(part, prepend=-1))
+        for total, addends in ((sums, np.where(seen, values, 0)), (counts, seen)):
+            each = np.add.reduceat(addends, starts, axis=0, dtype=np.float64)
+            np.add.at(total, part[starts], each @ members)
+    return Picture(
+        title=f"Mean {variable} ({array.attrs.get('units', '')}) of the satellites with each signal",
+        labels=labels,
+        values=np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0).T,
+        start=start,
+        end=end,
+        last_epoch=last,
+        sampled=sampled,
+    )
+
+
+def _epochs(array: Any) -> npt.NDArray[np.int64]:
+    """Epochs as nanoseconds since 1970-01-01, whatever their unit."""
+    units = str(array.attrs.get("units", ""))
+    match = re.fullmatch(
+        r"(nano|micro|milli|)(second|minute|hour|day)s since ([0-9-]+)[T ]?([0-9:.]*)Z?", units
+    )
+    if match is None:
+        raise InputError(
+            f"the epochs of the group are in {units!r}, which is no unit of time with a date",
+            hint="choose a group that canvod-launch has written",
+        )
+    unit = {"nano": "ns", "micro": "us", "milli": "ms", "": match[2][0].replace("d", "D")}[match[1]]
+    offsets = np.asarray(array[:]).astype(f"timedelta64[{unit}]").astype("timedelta64[ns]")
+    return (np.datetime64(f"{match[3]}T{match[4] or '00:00'}", "ns") + offsets).astype(np.int64)
+
+
+def _kind(sid: str) -> str:
+    satellite, _, signal = sid.partition("|")
+    return f"{satellite[:1]} {signal}"
+
+
+def _choose(columns: npt.NDArray[np.intp], bins: int, array: Any) -> tuple[list[tuple[int, int]], bool]:
+    """Choose epochs to read, whole chunks until each column has enough; tell whether some are left out."""
+    step = array.chunks[0]
+    most = max(step, BLOCK_BYTES // max(1, array.shape[1] * array.dtype.itemsize))
+    read = np.zeros(bins, np.intp)
+    blocks: list[tuple[int, int]] = []
+    for first in range(0, len(columns), step):
+        part = columns[first : first + step]
+        if read[part].min() >= BIN_EPOCHS:
+            continue
+        read += np.bincount(part, minlength=bins)
+        stop = first + len(part)
+        if blocks and blocks[-1][1] == first and stop - blocks[-1][0] <= most:
+            blocks[-1] = blocks[-1][0], stop
+        else:
+            blocks.append((first, stop))
+    return blocks, int(read.sum()) < len(columns)
+
+
+def render_picture(picture: Picture, *, color: bool, ascii_only: bool = False) -> Text:
+    """Draw a picture with characters.
+
+    Parameters
+    ----------
+    picture : Picture
+        What to draw.
+    color : bool
+        Whether the terminal shows colours; else shades are drawn.
+    ascii_only : bool
+        Whether it shows no other characters than those of ASCII.
+    """
+    shades = ASCII_SHADES if ascii_only else SHADES
+    low, high = picture.limits()
+    width = max(map(len, picture.labels))
+    text = Text(f"{picture.title}\n", no_wrap=True)
+    for label, row in zip(picture.labels, picture.values, strict=True):
+        text.append(f"{label:<{width}} ")
+        for value in row:
+            text.append(*_cell(value, low, high, shades, color=color))
+        text.append("\n")
+    text.append(f"{'':<{width}} {_tick_line(picture)}\n{'':<{width}} {picture.span()}\n")
+    text.append(f"{'':<{width}} {low:.0f} ")
+    for step in np.linspace(low, high, 12):
+        text.append(*_cell(float(step), low, high, shades, color=color))
+    text.append(f" {high:.0f}")
+    if picture.sampled:
+        text.append(f"   (of each column some {BIN_EPOCHS} epochs)")
+    return text
+
+
+def _tick_line(picture: Picture) -> str:
+    """Ticks with their labels: each tick stands in the column in which its time lies."""
+    columns = picture.values.shape[1]
+    line = ""
+    for position, label in picture.ticks(max(1, columns // LABEL_COLUMNS - 1)):
+        fits = int(position) + len(label) < columns
+        line = f"{line:<{int(position)}}|{label if fits else ''}"
+    return line
+
+
+def _cell(value: float, low: float, high: float, shades: str, *, color: bool) -> tuple[str, str]:
+    if not np.isfinite(value):
+        return (" ", "") if color else (shades[0], "")
+    share = float(np.clip((value - low) / (high - low), 0.0, 1.0))
+    if color:
+        return shades[-1], PALETTE[round(share * (len(PALETTE) - 1))]
+    return shades[1 + round(share * (len(shades) - 2))], ""
+
+
+def require_matplotlib() -> None:
+    """Refuse to make a PNG where that cannot be, without the time that importing matplotlib takes.
+
+    Raises
+    ------
+    DependencyError
+        If matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise _without_matplotlib("is not installed")
+
+
+def _without_matplotlib(problem: str) -> DependencyError:
+    install = install_command("canvod-launch[plot]")
+    return DependencyError(
+        f"a picture as PNG needs matplotlib, which {problem}",
+        hint=f"{install}, or leave out --output to have it in the terminal",
+    )
+
+
+def save_png(picture: Picture, path: str | os.PathLike[str]) -> Path:
+    """Draw a picture into a PNG file; see `require_matplotlib`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    DependencyError
+        If matplotlib cannot be imported.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as exc:
+        raise _without_matplotlib(f"cannot be imported ({exc})") from exc
+
+    figure: Any = Figure(figsize=(11, 1.5 + 0.22 * len(picture.labels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    low, high = picture.limits()
+    bins = picture.values.shape[1]
+    image = axes.imshow(
+        picture.values,
+        aspect="auto",
+        interpolation="nearest",
+        vmin=low,
+        vmax=high,
+        cmap="viridis",
+        extent=(0, bins, len(picture.labels) - 0.5, -0.5),
+    )
+    axes.set_yticks(range(len(picture.labels)), picture.labels)
+    ticks = list(picture.ticks(PNG_TICKS))
+    axes.set_xticks([position for position, _ in ticks], [label for _, label in ticks], fontsize=8)
+    axes.set_xlabel(picture.span())
+    axes.set_title(picture.title)
+    figure.colorbar(image, ax=axes)
+    target = Path(path)
+    try:
+        figure.savefig(target, dpi=120)
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{target} cannot be written: {exc}", hint="name a file such as snr.png") from exc
+    return target

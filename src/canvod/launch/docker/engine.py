@@ -1,0 +1,480 @@
+"""The Docker engine: the only module that imports the Docker SDK.
+
+Everything else sees the SDK's client through `Client` and the errors of this module, so that a caller never
+has to know which of the SDK's, requests' or the operating system's exceptions a failure arrives as.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import docker
+import docker.errors
+import requests.exceptions
+import urllib3.exceptions
+from docker.context import ContextAPI
+from docker.utils import kwargs_from_env
+
+from canvod.launch.errors import EngineError
+from canvod.launch.host.inventory import EngineInventory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+type Client = docker.DockerClient
+"""A client of one Docker engine, as `connect` returns it."""
+
+DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
+"""Where an engine listens unless somebody says otherwise."""
+
+SCHEMES: Final = ("unix", "tcp", "http", "https", "ssh")
+"""How an engine may be reached from Linux."""
+
+DEFAULT_TIMEOUT_S = 60.0
+"""How long one request may take; the engine answers slowly while it writes layers."""
+
+PROBE_TIMEOUT_S = 5.0
+"""How long a probe may take; a socket that is missing or refuses is seen at once."""
+
+
+_LIMITS: Final[dict[Literal["memory", "swap", "cpuset", "pids"], str]] = {
+    "memory": "MemoryLimit",
+    "swap": "SwapLimit",
+    "cpuset": "CPUSet",
+    "pids": "PidsLimit",
+}
+"""Fields of ``/info`` that say whether a limit can be set."""
+
+
+class EngineNotFoundError(EngineError):
+    """The object that a request names does not exist on the engine; when removing, that means done."""
+
+
+class EngineConflictError(EngineError):
+    """The engine is in a state that forbids the request: a name is taken, a container is being removed."""
+
+
+class EngineAbsentError(EngineError):
+    """There is no engine: nothing is where it would listen."""
+
+
+class EngineTimeoutError(EngineError):
+    """The engine did not answer in time."""
+
+
+class EngineNetworkError(EngineError):
+    """The engine lost sight of one of its network interfaces for a moment; asking again helps."""
+
+
+_UNREACHABLE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+
+NETWORK_ATTEMPTS: Final = 3
+"""How often to ask before a lost interface is believed."""
+
+_LOST_INTERFACE: Final = "no such network interface"
+
+
+def lost_interface(message: str) -> bool:
+    """Tell whether the engine failed because it did not see an interface that is there.
+
+    It lists all interfaces of the host to find one, and the list can be incomplete while other containers'
+    interfaces come and go.
+
+    Parameters
+    ----------
+    message : str
+        The engine's own words.
+    """
+    return _LOST_INTERFACE in message
+
+
+def engine_address() -> str:
+    """Tell where the engine is: ``DOCKER_HOST``, else the Docker CLI's current context, else its default.
+
+    Returns
+    -------
+    str
+        An address such as ``unix:///var/run/docker.sock``.
+
+    Raises
+    ------
+    EngineError
+        If ``DOCKER_CONTEXT`` names a context that does not exist.
+    """
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    name = os.environ.get("DOCKER_CONTEXT") or None
+    try:
+        # None, whatever the stubs say, where the context does not exist.
+        context = ContextAPI.get_context(name)
+    except Exception:  # noqa: BLE001 - a damaged file of the Docker CLI must not hide an engine that answers
+        context = None
+    if context is None and name not in {None, "default"}:
+        raise EngineError(
+            f"Could not reach the Docker engine: there is no Docker context {name!r} (DOCKER_CONTEXT).",
+            hint="unset DOCKER_CONTEXT, or name one of those that 'docker context ls' shows",
+        )
+    return (getattr(context, "Host", None) or DEFAULT_ADDRESS).removeprefix("http+")
+
+
+def _require_address(address: str) -> None:
+    """Refuse what is no address of an engine, in words that say where it comes from."""
+    scheme, separator, rest = address.partition("://")
+    try:
+        port = urlsplit(address).port
+    except ValueError:
+        port = -1
+    if separator and rest and scheme in SCHEMES and port != -1 and (scheme != "tcp" or port is not None):
+        return
+    source = "DOCKER_HOST" if os.environ.get("DOCKER_HOST") else "the Docker context"
+    raise EngineError(
+        f"Could not reach the Docker engine: {address!r}, from {source}, is no address of one.",
+        hint=f"unset DOCKER_HOST, or write {DEFAULT_ADDRESS} or tcp://HOST:2376",
+    )
+
+
+def connect(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> Client:
+    """Connect to the Docker engine and make sure that it answers.
+
+    Parameters
+    ----------
+    timeout_s : float, default: 60
+        How long one request of the client may take, in seconds.
+
+    Returns
+    -------
+    docker.DockerClient
+        The client; the caller closes it.
+
+    Raises
+    ------
+    EngineError
+        If there is no socket, permission is denied, or nothing answers there; the hint says what to do.
+
+    Examples
+    --------
+    >>> with translate("list the containers"):
+    ...     client = connect()
+    ...     containers = client.containers.list()
+    """
+    address = engine_address()
+    _require_address(address)
+    options: dict[str, Any] = {"base_url": address, "timeout": timeout_s}
+    client: Client | None = None
+    try:
+        with translate("reach the Docker engine"):
+            if os.environ.get("DOCKER_HOST"):
+                options = kwargs_from_env() | options
+            client = docker.DockerClient(version="auto", **options)
+            # Attaching to a container's input is the SDK's one request that would wait for ever.
+            vars(client.api)["request"] = partial(client.api.request, timeout=timeout_s)
+            client.ping()
+    except EngineError:
+        if client is not None:
+            client.close()
+        raise
+    return client
+
+
+def probe_engine() -> EngineInventory | None:
+    """Ask the Docker engine what it is.
+
+    Returns
+    -------
+    EngineInventory or None
+        What the engine says of itself, or None where none answers.
+    """
+    try:
+        return require_engine(timeout_s=PROBE_TIMEOUT_S)
+    except EngineError:
+        return None
+
+
+def require_engine(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> EngineInventory:
+    """Ask the Docker engine what it is, where there has to be one.
+
+    Parameters
+    ----------
+    timeout_s : float, default: 60
+        How long one request may take, in seconds.
+
+    Returns
+    -------
+    EngineInventory
+        What the engine says of itself.
+
+    Raises
+    ------
+    EngineError
+        If none answers; the hint says what to do.
+    """
+    client = connect(timeout_s=timeout_s)
+    try:
+        with translate("ask the Docker engine what it is"):
+            info: dict[str, Any] = client.info()
+            version: dict[str, Any] = client.version()
+    finally:
+        client.close()
+    return read_engine(info, version, socket_gid=_socket_gid())
+
+
+def _socket_gid() -> int | None:
+    """Return the group of the engine's socket, whose members may use the engine."""
+    try:
+        return Path(engine_address().removeprefix("unix://")).stat().st_gid
+    except OSError:
+        return None
+
+
+def read_engine(
+    info: dict[str, Any], version: dict[str, Any], *, socket_gid: int | None = None
+) -> EngineInventory:
+    """Turn the engine's answers to ``/info`` and ``/version`` into an inventory.
+
+    Parameters
+    ----------
+    info, version : dict
+        The answers, decoded.
+    socket_gid : int, optional
+        Group of the socket that it listens on.
+
+    Returns
+    -------
+    EngineInventory
+        What the plan needs of them.
+    """
+    components = {c.get("Name", ""): c.get("Version", "") for c in version.get("Components") or ()}
+    cgroup_version: Literal[1, 2] = 2 if str(info.get("CgroupVersion", "1")) == "2" else 1
+    return EngineInventory(
+        server_version=str(info.get("ServerVersion", "")),
+        api_version=str(version.get("ApiVersion", "")),
+        cgroup_version=cgroup_version,
+        cgroup_driver=str(info.get("CgroupDriver", "")),
+        runtime_version=str(components.get("runc", "")).split("+")[0].split("~")[0],
+        storage_driver=str(info.get("Driver", "")),
+        rootless=any("name=rootless" in str(option) for option in info.get("SecurityOptions") or ()),
+        socket_gid=socket_gid,
+        missing_limits=tuple(limit for limit, field in _LIMITS.items() if info.get(field) is False),
+    )
+
+
+@contextmanager
+def translate(action: str) -> Iterator[None]:
+    """Raise the SDK's exceptions as errors of canvod-launch, the cause kept.
+
+    Parameters
+    ----------
+    action : str
+        What is being done, to follow "Could not": ``"create the network cv-1"``.
+
+    Raises
+    ------
+    EngineNotFoundError
+        If the object does not exist (404).
+    EngineConflictError
+        If the engine's state forbids the request (409).
+    EngineTimeoutError
+        If no answer came in time.
+    EngineNetworkError
+        If the engine did not see one of its own network interfaces.
+    EngineError
+        For anything else that the SDK, requests or the connection raise.
+    """
+    try:
+        yield
+    except docker.errors.NotFound as exc:
+        raise EngineNotFoundError(f"Could not {action}: {exc.explanation or exc}.") from exc
+    except docker.errors.APIError as exc:
+        message = (
+            f"Could not {action}: the Docker engine answered {exc.status_code}: {exc.explanation or exc}."
+        )
+        if exc.status_code == 409:
+            raise EngineConflictError(message) from exc
+        if lost_interface(message):
+            raise EngineNetworkError(message) from exc
+        raise EngineError(message) from exc
+    except (
+        docker.errors.DockerException,
+        requests.exceptions.RequestException,
+        urllib3.exceptions.HTTPError,
+        ConnectionError,
+        TimeoutError,
+    ) as exc:
+        raise _connection_error(action, exc) from exc
+
+
+def attach_output(client: Client, container: str) -> Iterator[bytes]:
+    """Attach to a container's output at once, and yield it until the container ends.
+
+    Attached before the start, not even the first line of a short life is missed.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    container : str
+        Identifier or name of the container, which need not run yet.
+
+    Returns
+    -------
+    iterator of bytes
+        Pieces of both output streams, in the order of their arrival.
+
+    Raises
+    ------
+    EngineError
+        If the engine refuses.
+    """
+    with translate(f"attach to the container {container}"):
+        stream = client.api.attach(container, stream=True, logs=True, stdout=True, stderr=True)
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            with translate(f"follow the output of {container}"):
+                yield from stream
+        finally:
+            # The SDK leaves the response open, which the interpreter complains about when it exits.
+            response: Any = vars(stream)["_response"]
+            response.raw.close()
+
+    return pieces()
+
+
+@contextmanager
+def attach_input(client: Client, container: str) -> Iterator[Callable[[bytes], None]]:
+    """Attach to a container's standard input, which is closed at the end of the block.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    container : str
+        Identifier or name of a container that was created with an open standard input and does not run yet.
+
+    Yields
+    ------
+    callable
+        Sends bytes, once the container runs.
+
+    Raises
+    ------
+    EngineError
+        If the engine refuses, or the container ends before it has read them.
+    """
+    action = f"send to the standard input of {container}"
+    with translate(action):
+        stream: Any = client.api.attach_socket(container, params={"stdin": 1, "stream": 1})
+    # What the SDK returns for plain HTTP can only be read.
+    connection = getattr(stream, "_sock", stream)
+
+    def send(content: bytes) -> None:
+        with translate(action):
+            connection.sendall(content)
+
+    try:
+        yield send
+    finally:
+        # From the outside in: the interpreter complains of what it finds open around a closed socket.
+        response = getattr(stream, "_response", None)
+        if response is not None:
+            response.raw.close()
+        stream.close()
+        connection.close()
+
+
+def read_in_container(client: Client, container: str, command: Sequence[str]) -> bytes:
+    """Run a command in a container that runs, as the container's own user, and return what it writes.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    container : str
+        Identifier or name of the container.
+    command : sequence of str
+        Program and arguments.
+
+    Returns
+    -------
+    bytes
+        Its standard output.
+
+    Raises
+    ------
+    EngineError
+        If the engine refuses, or the command fails; what it wrote to standard error is not repeated.
+    """
+    action = f"run {command[0]} in the container {container}"
+    with translate(action):
+        identifier = client.api.exec_create(container, list(command))["Id"]
+        output, _ = client.api.exec_start(identifier, demux=True)
+        status = client.api.exec_inspect(identifier)["ExitCode"]
+    if status != 0:
+        raise EngineError(f"Could not {action}: it ended with exit status {status}.")
+    return output or b""
+
+
+def _connection_error(action: str, exc: BaseException) -> EngineError:
+    """Say why the engine could not be reached, and what to do about it."""
+    address = engine_address()
+    causes = list(_causes(exc))
+    timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+    codes = {cause.errno for cause in causes if isinstance(cause, OSError)}
+    start = "start it: sudo systemctl start docker"
+    elsewhere = "see that the engine runs and listens there, or unset DOCKER_HOST to use this host's own"
+    local = address.startswith("unix://")
+    if errno.EACCES in codes or errno.EPERM in codes:
+        return EngineError(
+            f"Could not {action}: permission denied at {address}.",
+            hint="join the group that owns the socket (sudo usermod -aG docker $USER, then log in again), "
+            "or set launch.backend: process",
+        )
+    if errno.ENOENT in codes:
+        return EngineAbsentError(
+            f"Could not {action}: there is no socket at {address}.",
+            hint=f"install Docker and {start}; set DOCKER_HOST where it listens elsewhere; "
+            "or set launch.backend: process, which needs no engine",
+        )
+    if errno.ECONNREFUSED in codes:
+        return EngineError(
+            f"Could not {action}: nothing answers at {address} (connection refused).",
+            hint=f"{start if local else elsewhere}; or set launch.backend: process, which needs no engine",
+        )
+    if unreachable := next((cause for cause in causes if isinstance(cause, socket.gaierror)), None) or next(
+        (cause for cause in causes if getattr(cause, "errno", None) in _UNREACHABLE), None
+    ):
+        reason = getattr(unreachable, "strerror", None) or unreachable
+        return EngineError(
+            f"Could not {action}: there is no way to {address} ({reason}).",
+            hint=f"{elsewhere}; or set launch.backend: process, which needs no engine",
+        )
+    if any(isinstance(cause, timeouts) for cause in causes):
+        return EngineTimeoutError(
+            f"Could not {action}: the Docker engine at {address} did not answer in time.",
+            hint="look at its log (journalctl -u docker), restart it, or set launch.backend: process",
+        )
+    return EngineError(
+        f"Could not {action}: the Docker engine at {address} cannot be used: {exc}.",
+        hint="check DOCKER_HOST, DOCKER_CONTEXT and DOCKER_CERT_PATH, and that 'docker version' works",
+    )
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that it wraps: requests and urllib3 hide the cause among the arguments."""
+    pending: list[BaseException] = [exc]
+    seen: set[int] = set()
+    while pending:
+        current = pending.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        linked = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+        pending += [other for other in linked if isinstance(other, BaseException)]

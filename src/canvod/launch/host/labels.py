@@ -1,0 +1,23 @@
+"""Labels on everything that canvod-launch makes on an engine, all with one prefix."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LABEL_PREFIX: Final = "org.canvod.launch"
+"""Prefix of every label on images, containers, networks and volumes of canvod-launch."""
+
+CLUSTER_LABEL: Final = f"{LABEL_PREFIX}.cluster"
+"""Name of the cluster that an object belongs to."""
+
+ROLE_LABEL: Final = f"{LABEL_PREFIX}.role"
+"""What a container is for: ``scheduler`` or ``worker``."""
+
+OWNER_LABEL: Final = f"{LABEL_PREFIX}.owner"
+"""The process that started the cluster, as `canvod.launch.host.owner.owner_mark` marks it."""
+
+UID_LABEL: Final = f"{LABEL_PREFIX}.uid"
+"""User ID of that process."""
+
+DETACHED_LABEL: Final = f"{LABEL_PREFIX}.detached"
+"""``true`` where the cluster outlives that process, else ``false``."""
