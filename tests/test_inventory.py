@@ -290,7 +290,7 @@ def read_within(*folders: Path) -> HostInventory:
         "import os, sys\n"
         "for folder in sys.argv[1:]:\n"
         "    open(folder + '/cgroup.procs', 'w').write(str(os.getpid()))\n"
-        "from canvod.launch.host.inventory import read_inventory\n"
+        "from canvod.launch.host.detect import read_inventory\n"
         "print(read_inventory().model_dump_json())\n"
     )
     arguments = [sys.executable, "-c", program, *map(str, folders)]
