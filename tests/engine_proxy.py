@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 REQUEST = re.compile(rb"^(GET|POST|DELETE|HEAD) (?:/v[0-9.]+)?(/\S*) HTTP/1\.1\r\n")
 
 
-def refusal(message: str) -> bytes:
-    """Spell an answer with which the engine says that it failed."""
-    body = json.dumps({"message": message}).encode()
+def spell_answer(status: str, content: object) -> bytes:
+    """Spell an answer as the engine does."""
+    body = json.dumps(content).encode()
     head = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
-    return f"HTTP/1.1 500 Internal Server Error\r\n{head}\r\n\r\n".encode() + body
+    return f"HTTP/1.1 {status}\r\n{head}\r\n\r\n".encode() + body
 
 
 class EngineProxy:
@@ -30,24 +30,29 @@ class EngineProxy:
 
     Parameters
     ----------
-    path : pathlib.Path
-        Where to listen.
+    path : pathlib.Path or None
+        Where to listen; None means a port of 127.0.0.1.
     fault : callable
         Called with the moment (``before``, ``after``) and the request (``POST /containers/create``) in the
         order in which they come; what it does happens before anything else does. If it returns True, the
         engine has stopped answering: nothing more is passed on, either way. If it returns a text before a
-        request that has no body, that is answered with status 500 and this message.
+        request that has no body, that is answered with status 500 and this message; if it returns a
+        dictionary, with status 200 and that.
     """
 
-    def __init__(self, path: Path, fault: Callable[[str, str], object]) -> None:
-        self.address = f"unix://{path}"
+    def __init__(self, path: Path | None, fault: Callable[[str, str], object]) -> None:
         self.requests: list[str] = []
         self._fault = fault
         self._turn = threading.Lock()
         self._stopped = threading.Event()
         self._engine = engine_address().removeprefix("unix://")
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
+        if path is None:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+            self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(path))
+            self.address = f"unix://{path}"
         self._listener.listen(64)
         self._open: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept)]
@@ -97,8 +102,12 @@ class EngineProxy:
                 request = b" ".join(match.groups()).decode() if match else None
                 if request is not None:
                     self.requests.append(request)
-                    if isinstance(message := self._tell("before", request), str):
-                        source.sendall(refusal(message))
+                    told = self._tell("before", request)
+                    if isinstance(told, str):
+                        source.sendall(spell_answer("500 Internal Server Error", {"message": told}))
+                        continue
+                    if isinstance(told, dict):
+                        source.sendall(spell_answer("200 OK", told))
                         continue
                 if self._stopped.is_set():
                     continue

@@ -14,7 +14,9 @@ import urllib3
 from canvod.launch.cluster.choice import choose_backend
 from canvod.launch.config import load_settings
 from canvod.launch.docker.engine import engine_address, read_engine, require_engine, translate
-from canvod.launch.errors import EngineError
+from canvod.launch.errors import EngineError, LaunchError
+from canvod.launch.manager import DaskClusterManager
+from engine_proxy import EngineProxy
 from plan_strategies import make_engine
 
 VERSION = {
@@ -76,6 +78,70 @@ def test_a_rootless_engine_is_not_taken(monkeypatch):
     assert "rootless" in choice.reason
 
 
+@pytest.mark.parametrize(
+    ("address", "fields", "words"),
+    [
+        ("unix:///var/run/docker.sock", {}, ""),
+        ("tcp://127.0.0.1:2375", {}, ""),
+        ("tcp://localhost:2375", {}, ""),
+        ("tcp://[::1]:2375", {}, ""),
+        ("tcp://192.0.2.7:2376", {}, "on another host, 192.0.2.7"),
+        ("https://192.0.2.7:2376", {}, "on another host, 192.0.2.7"),
+        (
+            "unix:///home/me/.docker/desktop/docker.sock",
+            {"OperatingSystem": "Docker Desktop"},
+            "Docker Desktop",
+        ),
+        # A virtual machine, or ssh -L.
+        ("unix:///home/me/.colima/docker.sock", {"KernelVersion": "6.8.0-50-generic"}, "another kernel"),
+        ("tcp://127.0.0.1:2375", {"KernelVersion": "6.8.0-50-generic"}, "another kernel"),
+    ],
+)
+def test_where_an_engine_runs_containers_is_found(address, fields, words):
+    """By its address, by its own words, and by a kernel that this host does not have."""
+    info = INFO | {"KernelVersion": "6.1.0-29-amd64"} | fields
+    found = read_engine(info, VERSION, address=address, kernel="6.1.0-29-amd64").elsewhere
+    assert words in found
+    assert bool(found) == bool(words)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("request_", "fields", "words"),
+    [
+        ("GET /info", {"OperatingSystem": "Docker Desktop"}, "in the virtual machine of Docker Desktop"),
+        ("GET /info", {"KernelVersion": "5.15.0-elsewhere"}, r"another kernel \(5.15.0-elsewhere"),
+        ("GET /version", {"ApiVersion": "1.40"}, r"\(API 1.40\) is too old: .* needs 20.10 \(API 1.41\)"),
+    ],
+    ids=["desktop", "tunnel", "old"],
+)
+def test_an_engine_that_cannot_run_clusters_of_this_host_is_not_taken(
+    monkeypatch, engine, request_, fields, words
+):
+    """Left to choose, a start takes processes and says why; where containers are wanted, nothing is made."""
+    answer = (engine.info() if request_ == "GET /info" else engine.version()) | fields
+
+    with EngineProxy(
+        None, lambda moment, seen: answer if (moment, seen) == ("before", request_) else None
+    ) as proxy:
+        monkeypatch.setenv("DOCKER_HOST", proxy.address)
+        choice = choose_backend(load_settings({"launch": {"backend": "auto"}}))
+        assert choice.backend == "process"
+        assert re.search(words, choice.reason)
+        with pytest.raises(LaunchError, match=words) as caught:
+            DaskClusterManager({"launch": {"backend": "docker"}})
+        assert "launch.backend: process" in str(caught.value.hint)
+        assert {request.partition(" ")[0] for request in proxy.requests} == {"GET"}
+
+
+@pytest.mark.docker
+def test_an_engine_of_this_host_is_taken_by_tcp_too(monkeypatch):
+    """An address of this host is no other host."""
+    with EngineProxy(None, lambda *_: None) as proxy:
+        monkeypatch.setenv("DOCKER_HOST", proxy.address)
+        assert choose_backend(load_settings({"launch": {"backend": "auto"}})).backend == "docker"
+
+
 def test_containers_that_are_asked_for_need_an_engine(monkeypatch, tmp_path):
     """There is no falling back to processes then."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
@@ -92,6 +158,7 @@ def test_containers_that_are_asked_for_need_an_engine(monkeypatch, tmp_path):
         ("DOCKER_HOST", "tcp://127.0.0.1", "from DOCKER_HOST, is no address of one"),
         ("DOCKER_HOST", "tcp://127.0.0.1:port", "from DOCKER_HOST, is no address of one"),
         ("DOCKER_HOST", "tcp://127.0.0.1:1", r"nothing answers at tcp://127.0.0.1:1 \(connection refused\)"),
+        ("DOCKER_HOST", "ssh://me@lab", "ssh://me@lab, from DOCKER_HOST, is on another host"),
         ("DOCKER_HOST", "tcp://nowhere.invalid:2375", r"there is no way to tcp://nowhere.invalid:2375 \("),
         ("DOCKER_CONTEXT", "no-such", r"there is no Docker context 'no-such' \(DOCKER_CONTEXT\)"),
     ],

@@ -142,7 +142,9 @@ def test_a_requirements_file_that_needs_this_host_is_refused(tmp_path, line):
 def test_nothing_that_was_made_from_sources_is_in_the_context(context):
     """Bytecode, caches and what a wheel carries stay out."""
     assert not [
-        name for name in context.files if "__pycache__" in name or name.endswith(".pyc") or f"/{CARRIED}/" in name
+        name
+        for name in context.files
+        if "__pycache__" in name or name.endswith(".pyc") or f"/{CARRIED}/" in name
     ]
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from canvod.launch.docker.engine import PROBE_TIMEOUT_S, EngineAbsentError, require_engine
-from canvod.launch.errors import EngineError
+from canvod.launch.errors import EngineError, PlanError
+from canvod.launch.plan.notes import require_usable
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
@@ -50,6 +51,8 @@ def choose_backend(settings: Settings) -> Choice:
     ------
     EngineError
         If ``launch.backend`` is ``docker`` and no engine answers; says why, and what to do.
+    PlanError
+        If ``launch.backend`` is ``docker`` and the engine is too old or runs containers elsewhere.
     """
     wanted = settings.launch.backend
     if settings.processing.scheduler_address is not None:
@@ -60,23 +63,20 @@ def choose_backend(settings: Settings) -> Choice:
         return Choice("process", "worker processes, as launch.backend says")
     try:
         engine = require_engine() if wanted == "docker" else require_engine(timeout_s=PROBE_TIMEOUT_S)
-    except EngineError as error:
+        require_usable(engine)
+    except (EngineError, PlanError) as error:
         if wanted == "docker":
             raise
-        return Choice("process", _without_engine(error))
-    if engine.rootless and wanted == "auto":
-        return Choice(
-            "process",
-            "worker processes: the Docker engine is rootless, and this host cannot reach its containers, so "
-            "there are no kernel limits",
-        )
+        return Choice("process", _why_processes(error))
     how = "as launch.backend says" if wanted == "docker" else "a Docker engine answers"
     return Choice("docker", f"containers on Docker {engine.server_version}: {how}", engine)
 
 
-def _without_engine(error: EngineError) -> str:
-    """Say why there is no engine, and what to do about one that is there and cannot be used."""
+def _why_processes(error: EngineError | PlanError) -> str:
+    """Say why there are no containers, and what to do about an engine that is there and cannot be used."""
     reason = error.message.removeprefix("Could not reach the Docker engine: ").rstrip(".")
     if error.hint is not None and not isinstance(error, EngineAbsentError):
         reason += f"; to have containers, {error.hint.partition('or set launch.backend')[0].rstrip('; ,')}"
+    if isinstance(error, PlanError):
+        return f"worker processes, so there are no kernel limits: {reason}"
     return f"worker processes: no Docker engine answers, so there are no kernel limits ({reason})"

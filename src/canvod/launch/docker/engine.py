@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import socket
 from contextlib import contextmanager
 from functools import partial
@@ -34,7 +35,7 @@ type Client = docker.DockerClient
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 """Where an engine listens unless somebody says otherwise."""
 
-SCHEMES: Final = ("unix", "tcp", "http", "https", "ssh")
+SCHEMES: Final = ("unix", "tcp", "http", "https")
 """How an engine may be reached from Linux."""
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -134,6 +135,13 @@ def _require_address(address: str) -> None:
     if separator and rest and scheme in SCHEMES and port != -1 and (scheme != "tcp" or port is not None):
         return
     source = "DOCKER_HOST" if os.environ.get("DOCKER_HOST") else "the Docker context"
+    if scheme == "ssh":
+        raise EngineError(
+            f"Could not reach the Docker engine: {address}, from {source}, is on another host: "
+            "this one can reach neither addresses nor paths of containers there.",
+            hint="unset DOCKER_HOST and DOCKER_CONTEXT to use this host's own engine (docker context use "
+            "default), or set launch.backend: process",
+        )
     raise EngineError(
         f"Could not reach the Docker engine: {address!r}, from {source}, is no address of one.",
         hint=f"unset DOCKER_HOST, or write {DEFAULT_ADDRESS} or tcp://HOST:2376",
@@ -222,7 +230,9 @@ def require_engine(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> EngineInventory:
             version: dict[str, Any] = client.version()
     finally:
         client.close()
-    return read_engine(info, version, socket_gid=_socket_gid())
+    return read_engine(
+        info, version, address=engine_address(), kernel=platform.release(), socket_gid=_socket_gid()
+    )
 
 
 def _socket_gid() -> int | None:
@@ -233,8 +243,40 @@ def _socket_gid() -> int | None:
         return None
 
 
+def _elsewhere(info: dict[str, Any], address: str, kernel: str | None) -> str:
+    """Tell where an engine runs containers, if not on this host's own kernel."""
+    if not _is_own(address):
+        return f"on another host, {urlsplit(address).hostname}"
+    if "Docker Desktop" in str(info.get("OperatingSystem")):
+        return "in the virtual machine of Docker Desktop"
+    # Other virtual machines, and sockets that are forwarded: containers have the kernel of their host.
+    theirs = info.get("KernelVersion")
+    if kernel is not None and theirs not in {None, kernel}:
+        return f"on another kernel ({theirs}, here {kernel}), so in a virtual machine or on another host"
+    return ""
+
+
+def _is_own(address: str) -> bool:
+    """Tell whether an address is one of this host: a socket can be bound to no other."""
+    parts = urlsplit(address)
+    if parts.scheme == "unix":
+        return True
+    try:
+        family, kind, protocol, _, found = socket.getaddrinfo(parts.hostname, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(found)
+    except OSError:
+        return False
+    return True
+
+
 def read_engine(
-    info: dict[str, Any], version: dict[str, Any], *, socket_gid: int | None = None
+    info: dict[str, Any],
+    version: dict[str, Any],
+    *,
+    address: str = DEFAULT_ADDRESS,
+    kernel: str | None = None,
+    socket_gid: int | None = None,
 ) -> EngineInventory:
     """Turn the engine's answers to ``/info`` and ``/version`` into an inventory.
 
@@ -242,6 +284,10 @@ def read_engine(
     ----------
     info, version : dict
         The answers, decoded.
+    address : str, optional
+        Where it listens.
+    kernel : str, optional
+        Release of this host's kernel; None where containers' kernel is not to be compared with it.
     socket_gid : int, optional
         Group of the socket that it listens on.
 
@@ -260,6 +306,7 @@ def read_engine(
         runtime_version=str(components.get("runc", "")).split("+")[0].split("~")[0],
         storage_driver=str(info.get("Driver", "")),
         rootless=any("name=rootless" in str(option) for option in info.get("SecurityOptions") or ()),
+        elsewhere=_elsewhere(info, address, kernel),
         socket_gid=socket_gid,
         missing_limits=tuple(limit for limit, field in _LIMITS.items() if info.get(field) is False),
     )

@@ -35,6 +35,8 @@ class EngineInventory(Frozen):
     """Version of runc, such as ``1.1.5``; empty where unknown."""
     storage_driver: str
     rootless: bool = False
+    elsewhere: str = ""
+    """Where its containers run, where that is not on this host's own kernel; empty where it is."""
     socket_gid: int | None = None
     """Group of the socket that it listens on, whose members are root in effect; None where it has none."""
     missing_limits: tuple[Literal["memory", "swap", "cpuset", "pids"], ...] = ()
