@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
 from canvod.launch.config import Settings
 from canvod.launch.host.inventory import Cpu, EngineInventory, HostInventory
+from canvod.launch.plan.planner import make_plan
 from canvod.launch.units import GIB
+
+if TYPE_CHECKING:
+    from canvod.launch.plan.model import ClusterPlan
 
 
 def make_host(
@@ -62,6 +66,12 @@ def make_engine(**changes: Any) -> EngineInventory:
 def make_settings(**sections: Any) -> Settings:
     """Build settings from sections, or from fields of ``processing`` and ``launch`` by their dotted name."""
     return Settings.model_validate(sections)
+
+
+def planned(settings: Settings, host: HostInventory, **arguments: Any) -> ClusterPlan:
+    """Plan containers called ``test`` for Python 3.14 and version 1, unless told otherwise."""
+    given: dict[str, Any] = {"backend": "docker", "name": "test", "python": "3.14", "version": "1"}
+    return make_plan(settings, host, **(given | arguments))
 
 
 @st.composite

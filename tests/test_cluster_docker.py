@@ -24,6 +24,7 @@ from canvod.launch.docker.containers import ContainerSet
 from canvod.launch.docker.engine import connect, probe_engine, translate
 from canvod.launch.errors import ClusterExistsError, ContainerFailedError, EngineError, PlanError
 from canvod.launch.host.detect import read_inventory
+from canvod.launch.host.python_version import installed_version
 from canvod.launch.images.selection import image_namer
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.plugin import thread_resources
@@ -77,7 +78,16 @@ def plan_of(name: str, **processing: Any) -> ClusterPlan:
     caller = {"uid": CALLER, "gid": CALLER, "groups": (CALLER, SHARED_GROUP)}
     host = read_inventory().model_copy(update=caller)
     loaded = load_settings(settings)
-    return make_plan(loaded, host, backend="docker", name=name, engine=engine, image_for=image_namer(loaded))
+    return make_plan(
+        loaded,
+        host,
+        backend="docker",
+        name=name,
+        python=OWN_PYTHON,
+        version=installed_version(),
+        engine=engine,
+        image_for=image_namer(loaded),
+    )
 
 
 def started(plan: ClusterPlan, engine: docker.DockerClient) -> DockerCluster:

@@ -27,13 +27,12 @@ from canvod.launch.images import compose_build as compose_site
 from canvod.launch.images.base_choice import Base
 from canvod.launch.images.build_network import Site
 from canvod.launch.images.debian import SUITES
-from canvod.launch.plan.memory import COMFORTABLE_WORKER_BYTES
+from canvod.launch.plan.host_access import FALLBACK_USER
 from canvod.launch.plan.model import ClusterPlan, Mount
-from canvod.launch.plan.planner import make_plan
-from canvod.launch.plan.user import FALLBACK_USER
+from canvod.launch.plan.sizing import COMFORTABLE_WORKER_BYTES
 from canvod.launch.runtime import scheduler, worker
 from canvod.launch.units import GIB
-from plan_strategies import fitting_cases, make_engine, make_host, make_settings
+from plan_strategies import fitting_cases, make_engine, make_host, make_settings, planned
 
 TOP = Path(__file__).resolve().parent.parent
 COMPOSE = (TOP / "compose.yaml").read_text()
@@ -63,11 +62,9 @@ def size(text: str) -> int:
 
 def standing_plan(processing: dict[str, Any] | None = None, **arguments: Any) -> ClusterPlan:
     """Plan a cluster that stands, on a host with 2 NUMA nodes unless told otherwise."""
-    given: dict[str, Any] = {
-        "backend": "docker", "name": "pinned", "engine": make_engine(), "detached": True, "version": "1",
-    } | arguments  # fmt: skip
+    given: dict[str, Any] = {"name": "pinned", "engine": make_engine(), "detached": True} | arguments
     settings = given.pop("settings", None) or make_settings(processing=processing or {})
-    return make_plan(settings, given.pop("host", None) or make_host(nodes=2), **given)
+    return planned(settings, given.pop("host", None) or make_host(nodes=2), **given)
 
 
 def options_of(module: Any, command: list[str]) -> dict[str, Any]:

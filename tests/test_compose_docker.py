@@ -25,6 +25,7 @@ from canvod.launch.docker.engine import probe_engine
 from canvod.launch.errors import ImageError
 from canvod.launch.host.detect import read_inventory
 from canvod.launch.host.ports import free_port
+from canvod.launch.host.python_version import installed_version, own_python
 from canvod.launch.images.compose_build import prepare_compose
 from canvod.launch.ingest.read import open_group
 from canvod.launch.plan.model import Mount
@@ -468,6 +469,8 @@ def test_a_written_plan_makes_the_launchers_containers(project: Project) -> None
         read_inventory(),
         backend="docker",
         name=f"pinned-{RUN}",
+        python=own_python(),
+        version=installed_version(),
         engine=probe_engine(),
         mounts=[Mount(path=str(project.folder / "stores"), read_only=False)],
         image_for=lambda role, _python: IMAGES[role],

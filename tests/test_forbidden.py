@@ -26,7 +26,15 @@ from canvod.launch.host.detect import read_inventory
 from canvod.launch.plan.planner import make_plan
 
 mounts = make_mounts(sys.argv[1:], [])
-plan = make_plan(load_settings(None), read_inventory(), backend="docker", name="x", mounts=mounts)
+plan = make_plan(
+    load_settings(None),
+    read_inventory(),
+    backend="docker",
+    name="x",
+    python="3.14",
+    version="1",
+    mounts=mounts,
+)
 try:
     require_mounts(plan)
 except ConfigError as refusal:

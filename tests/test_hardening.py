@@ -24,6 +24,7 @@ from canvod.launch.config import load_settings
 from canvod.launch.docker.containers import ContainerSet
 from canvod.launch.docker.engine import probe_engine
 from canvod.launch.host.detect import read_inventory
+from canvod.launch.host.python_version import installed_version
 from canvod.launch.images.selection import image_namer
 from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
@@ -62,6 +63,8 @@ class Running:
             read_inventory(),
             backend="docker",
             name=name,
+            python=OWN_PYTHON,
+            version=installed_version(),
             engine=probe_engine(),
             image_for=image_namer(settings),
             mounts=[

@@ -14,8 +14,7 @@ from rich.text import Text
 from canvod.launch.cli import main
 from canvod.launch.cli.plan_view import core_drawing, plan_json, plan_notes, plan_table
 from canvod.launch.plan.model import ClusterPlan
-from canvod.launch.plan.planner import make_plan
-from plan_strategies import fitting_cases, make_engine, make_host, make_settings
+from plan_strategies import fitting_cases, make_engine, make_host, make_settings, planned
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,12 +27,7 @@ MANUAL = {"resource_mode": "manual", "n_max_threads": 2, "max_memory_gb": 8}
 def plan_for(host: HostInventory, processing: dict[str, Any] | None = None, **arguments: Any) -> ClusterPlan:
     """Plan containers, unless told otherwise."""
     settings = make_settings(processing=processing or {})
-    given_arguments: dict[str, Any] = {
-        "backend": "docker",
-        "name": "test",
-        "engine": make_engine(),
-    } | arguments
-    return make_plan(settings, host, **given_arguments)
+    return planned(settings, host, **{"engine": make_engine(), **arguments})
 
 
 def drawn(renderable: RenderableType, *, width: int = 80, colour: bool = False) -> str:
@@ -72,7 +66,7 @@ def read_drawing(text: str) -> dict[tuple[int, int], str]:
 def test_the_drawing_is_the_plan(case):
     """The owner of every hardware thread can be read from the drawing, without colour and in 80 columns."""
     settings, host = case
-    plan = make_plan(settings, host, backend="docker", name="test")
+    plan = planned(settings, host)
     text = drawn(core_drawing(plan, host))
     assert all(len(line) <= 80 for line in text.splitlines())
     marks = read_drawing(text)
@@ -142,9 +136,9 @@ def test_the_table_of_a_plan():
 
 
 def test_processes_show_no_limits_that_nobody_enforces():
-    """Caps, NUMA nodes and weights are left out where nothing enforces them."""
+    """Memory limits of the kernel, NUMA nodes and weights are left out where nothing enforces them."""
     text = drawn(plan_table(plan_for(make_host(), MANUAL | {"nice_priority": 10}, backend="process")))
-    assert text.splitlines()[2].split() == ["worker-0", "0", "any", "-", "3.8", "GiB", "1", "10", "-"]
+    assert text.splitlines()[2].split() == ["worker-0", "0", "any", "-", "4", "GiB", "1", "10", "-"]
     assert "scheduler" not in text
 
 
@@ -179,7 +173,14 @@ def test_the_command_prints_table_drawing_and_notes(capsys, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert main(["plan"]) == 0
     out = capsys.readouterr().out
-    for text in ("resource_mode manual", "worker-0", "352 MiB", "NUMA node 0", "W0", "! Memory caps are not"):
+    for text in (
+        "resource_mode manual",
+        "worker-0",
+        "512 MiB",
+        "NUMA node 0",
+        "W0",
+        "! Memory limits are not",
+    ):
         assert text in out
 
 

@@ -9,14 +9,12 @@ import pytest
 from canvod.launch.config import load_settings
 from canvod.launch.errors import PlanError
 from canvod.launch.host.inventory import Cpu, HostInventory
-from canvod.launch.host.python_version import own_python
+from canvod.launch.memory_limit import NANNY_BYTES
 from canvod.launch.plan.container_plans import PROCESS_VARIABLES
 from canvod.launch.plan.cores import slice_cores
 from canvod.launch.plan.model import ClusterPlan, Mount
-from canvod.launch.plan.planner import make_plan
-from canvod.launch.runtime.memory_limit import NANNY_BYTES
 from canvod.launch.units import GIB, MIB
-from plan_strategies import make_engine, make_host, make_settings
+from plan_strategies import make_engine, make_host, make_settings, planned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,13 +31,7 @@ def plan_for(
 ) -> ClusterPlan:
     """Plan containers on a host of four cores and 64 GiB, unless told otherwise."""
     settings = make_settings(processing=processing or {}, launch=launch or {})
-    given: dict[str, Any] = {
-        "backend": "docker",
-        "name": "test",
-        "engine": make_engine(),
-        "version": "1.0",
-    } | arguments
-    return make_plan(settings, host or make_host(), **given)
+    return planned(settings, host or make_host(), **{"engine": make_engine(), **arguments})
 
 
 def slices(plan: ClusterPlan) -> list[tuple[int, ...]]:
@@ -89,7 +81,7 @@ def test_a_worker_stays_on_one_numa_node():
     assert slices(plan) == [(4, 5, 6)]
 
 
-def test_straddling_is_said_aloud():
+def test_a_worker_that_spans_nodes_is_warned_of():
     """Where no node has room, a worker lies on two, and a warning names it."""
     plan = plan_for(MANUAL | {"n_max_threads": 1, "threads_per_worker": 3}, host=make_host(2, 2))
     assert slices(plan) == [(0, 1, 2)]
@@ -159,7 +151,7 @@ def test_a_launcher_in_a_control_group_plans_within_it():
         plan_for(MANUAL | {"max_memory_gb": 9}, host=host)
 
 
-def test_caps_are_not_bound_to_a_node_that_has_less():
+def test_limits_are_not_bound_to_a_node_that_has_less():
     """A worker may take more than its node has: then it is not bound to the node, which would kill it."""
     plan = plan_for({**MANUAL, "n_max_threads": 1, "max_memory_gb": 40}, host=make_host(2, 4))
     assert plan.workers[0].cpuset_mems == ()
@@ -256,7 +248,7 @@ def test_refusals_name_file_and_line(tmp_path: Path):
     file = tmp_path / "processing.yaml"
     file.write_text("processing:\n  resource_mode: manual\n  n_max_threads: 2\n  max_memory_gb: 0.6\n")
     with pytest.raises(PlanError, match=r"processing\.yaml:4: processing\.max_memory_gb = 0\.6"):
-        make_plan(load_settings(file, environ={}), make_host(), backend="docker", name="test")
+        planned(load_settings(file, environ={}), make_host())
 
 
 @pytest.mark.parametrize("name", ["", "Rosalia", "a b", "-x", "x" * 41, "a/b"])
@@ -286,7 +278,7 @@ def test_a_worker_of_a_plan():
     )
     worker = plan.workers[1]
     assert worker.name == "canvod-launch-test-worker-1"
-    assert worker.image == f"canvod-launch-worker:1.0-py{own_python()}"
+    assert worker.image == "canvod-launch-worker:1-py3.14"
     assert worker.cpuset_cpus == (2, 3)
     assert worker.memory_bytes == 4 * GIB
     assert (worker.nice, worker.cpu_weight, worker.nthreads, worker.user) == (10, 11, 2, "1000:1000")
@@ -308,7 +300,7 @@ def test_a_worker_of_a_plan():
     )
     assert worker.labels == {
         "org.canvod.launch.cluster": "test",
-        "org.canvod.launch.version": "1.0",
+        "org.canvod.launch.version": "1",
         "org.canvod.launch.role": "worker",
         "org.canvod.launch.worker": "1",
         "org.canvod.launch.owner": "me",
@@ -401,7 +393,7 @@ def test_a_parent_group_decides():
 @pytest.mark.parametrize(
     ("engine", "text"),
     [
-        ({"missing_limits": ("memory",)}, "does not cap memory"),
+        ({"missing_limits": ("memory",)}, "does not limit memory"),
         ({"missing_limits": ("swap",)}, "swapaccount=1"),
         ({"missing_limits": ("cpuset", "pids")}, "CPUSet false"),
         ({"runtime_version": ""}, "runc's version"),
@@ -441,12 +433,26 @@ def test_processes_cannot_enforce_and_say_so():
     """The process backend: no caps, no cpusets, no weight, nothing hardened; and nothing that looks so."""
     plan = plan_for({"nice_priority": 5}, {"cgroup_parent": "x"}, backend="process", host=make_host(uid=0))
     notes = texts(plan, "warning") + texts(plan, "info")
-    for word in ("caps are not enforced", "affinity", "CPU weight is not set", "hardened", "cgroup_parent"):
+    for word in (
+        "limits are not enforced",
+        "affinity",
+        "CPU weight is not set",
+        "hardened",
+        "cgroup_parent",
+    ):
         assert word in notes
     worker = plan.workers[0]
     assert (worker.command, worker.image, worker.cpu_shares, worker.spill_path) == ((), "", None, None)
     assert worker.cgroup_parent is None
     assert plan.backend == "process"
+
+
+@pytest.mark.parametrize(("backend", "nanny_bytes"), [("docker", NANNY_BYTES), ("process", 0)])
+def test_dasks_limit_is_what_was_asked_for_where_the_kernel_sets_none(backend, nanny_bytes):
+    """512 MiB for a worker: a process gets all of it; in a container the nanny is within the same limit."""
+    plan = plan_for(MANUAL | {"n_max_threads": 2, "max_memory_gb": 1}, backend=backend)
+    assert {worker.memory_bytes for worker in plan.workers} == {512 * MIB}
+    assert {worker.dask_memory_limit_bytes for worker in plan.workers} == {512 * MIB - nanny_bytes}
 
 
 def test_a_pool_says_what_it_lacks():

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from canvod.launch.errors import PlanError
 from canvod.launch.host.cpulist import format_cpulist, parse_cpulist
 from canvod.launch.host.inventory import HostInventory
+from canvod.launch.memory_limit import NANNY_BYTES
 from canvod.launch.plan.cores import nodes_of, slice_cores
-from canvod.launch.plan.memory import MIN_WORKER_BYTES
 from canvod.launch.plan.model import ClusterPlan
-from canvod.launch.plan.planner import make_plan
 from canvod.launch.plan.priority import (
     SCHED_PRIO_TO_WEIGHT,
     conversion,
@@ -24,9 +23,9 @@ from canvod.launch.plan.priority import (
     quadratic_weight,
     shares_for_weight,
 )
-from canvod.launch.runtime.memory_limit import NANNY_BYTES
+from canvod.launch.plan.sizing import MIN_WORKER_BYTES
 from canvod.launch.units import bytes_of_gib
-from plan_strategies import cases, engines, fitting_cases, hosts, make_engine
+from plan_strategies import cases, engines, fitting_cases, hosts, make_engine, planned
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 def plan_for(settings: Settings, host: HostInventory, engine: EngineInventory | None = None) -> ClusterPlan:
     """Plan containers."""
-    return make_plan(settings, host, backend="docker", name="test", engine=engine, version="1")
+    return planned(settings, host, engine=engine)
 
 
 @given(case=cases(), engine=st.none() | engines, backend=st.sampled_from(["docker", "process", "pool"]))
@@ -44,7 +43,7 @@ def test_what_does_not_fit_is_refused_with_a_remedy(case, engine, backend):
     settings, host = case
     refusal: PlanError | None = None
     try:
-        make_plan(settings, host, backend=backend, name="test", engine=engine)
+        planned(settings, host, backend=backend, engine=engine)
     except PlanError as error:
         refusal = error
     event("planned" if refusal is None else "refused")
@@ -107,15 +106,15 @@ def test_cores_are_disjoint_or_shared_by_all(case):
 
 
 @given(host=hosts(), workers=st.integers(1, 40), per_worker=st.integers(1, 8))
-def test_numa_nodes_are_straddled_only_where_none_has_room(host, workers, per_worker):
+def test_workers_span_numa_nodes_only_where_none_has_room(host, workers, per_worker):
     """As many workers as possible lie on a single node, and the others are named."""
     assume(workers * per_worker <= len(host.cpus))
     cores = slice_cores(host.cpus, workers, per_worker)
     room = Counter(cpu.node for cpu in host.cpus)
-    seats = sum(size // per_worker for size in room.values())
-    astride = tuple(n for n, ids in enumerate(cores.slices) if len(nodes_of(host.cpus, ids)) > 1)
-    assert astride == cores.straddling
-    assert len(astride) == max(0, workers - seats)
+    capacity = sum(size // per_worker for size in room.values())
+    spanning = tuple(n for n, ids in enumerate(cores.slices) if len(nodes_of(host.cpus, ids)) > 1)
+    assert spanning == cores.spanning
+    assert len(spanning) == max(0, workers - capacity)
 
 
 @given(host=hosts(), workers=st.integers(1, 40), per_worker=st.integers(1, 8))
@@ -132,7 +131,7 @@ def test_siblings_stay_together(host, workers, per_worker):
         sizes = Counter(cpu.core for cpu in host.cpus if cpu.node == node)
         if len(here) * per_worker <= len(sizes):
             assert all(len({core_of[cpu] for cpu in ids}) == per_worker for ids in here)
-        if set(sizes.values()) == {2} and not cores.straddling:
+        if set(sizes.values()) == {2} and not cores.spanning:
             owners: dict[tuple[int, ...], set[int]] = {}
             for number, ids in enumerate(here):
                 for cpu in ids:
@@ -145,7 +144,7 @@ def test_siblings_stay_together(host, workers, per_worker):
 
 @given(case=fitting_cases())
 def test_memory_is_taken_from_the_nodes_of_the_cores(case):
-    """``cpuset_mems`` are the nodes of the cores, or all where these have not the memory that caps allow."""
+    """``cpuset_mems`` are the nodes of the cores, or all where these have less memory than the limits."""
     settings, host = case
     plan = plan_for(settings, host)
     for container in (plan.scheduler, *plan.workers):
@@ -176,7 +175,7 @@ def test_same_plan_from_a_reordered_inventory(case, engine, data):
 def test_json_round_trips(case, engine, backend):
     """A plan's JSON is the plan."""
     settings, host = case
-    plan = make_plan(settings, host, backend=backend, name="test", engine=engine)
+    plan = planned(settings, host, backend=backend, engine=engine)
     assert ClusterPlan.model_validate_json(plan.model_dump_json()) == plan
 
 

@@ -35,10 +35,10 @@ from canvod.launch.host.detect import read_inventory
 from canvod.launch.host.labels import CLUSTER_LABEL, LABEL_PREFIX, OWNER_LABEL, ROLE_LABEL
 from canvod.launch.host.owner import owner_mark
 from canvod.launch.manager import DaskClusterManager
-from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.operations import STATUS, TARGET, StatusPlugin
 from engine_proxy import EngineProxy
 from leftovers import RUN, assert_gone, engine_leftovers, keys_of, volumes
+from plan_strategies import planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -436,9 +436,7 @@ def plan() -> ClusterPlan:
     """A plan with something to see and something to write."""
     settings = load_settings({"launch": {"environment": {"A": "b"}}})
     mounts = make_mounts(["/data", "/data/store/old"], ["/data/store"])
-    return make_plan(
-        settings, read_inventory(), backend="docker", name="kept", mounts=mounts, detached=True, version="1"
-    )
+    return planned(settings, read_inventory(), name="kept", mounts=mounts, detached=True)
 
 
 def test_what_a_scheduler_keeps_is_had_back(plan: ClusterPlan) -> None:

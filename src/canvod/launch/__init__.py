@@ -27,7 +27,7 @@ _HOMES = {
     "DaskClusterManager": "manager",
     "IngestJob": "ingest.job",
     "LaunchError": "errors",
-    "MemoryMonitor": "memory",
+    "MemoryMonitor": "host.memory_monitor",
     "ResourceInitPlugin": "runtime.plugin",
     "Settings": "config",
     "ingest_files": "ingest.job",

@@ -47,6 +47,7 @@ def compose(
     from canvod.launch.detached.compose_file import compose_notes, compose_text
     from canvod.launch.docker.engine import probe_engine
     from canvod.launch.host.detect import read_inventory
+    from canvod.launch.host.python_version import installed_version, own_python
     from canvod.launch.images.selection import image_namer
     from canvod.launch.plan.planner import make_plan
 
@@ -56,6 +57,8 @@ def compose(
         read_inventory(),
         backend="docker",
         name=name,
+        python=own_python(),
+        version=installed_version(),
         engine=probe_engine(),
         mounts=make_mounts(settings.launch.read_only, settings.launch.writable),
         image_for=image_namer(settings),

@@ -122,7 +122,9 @@ def plan_json(plan: ClusterPlan) -> str:
     >>> from canvod.launch.host.detect import read_inventory
     >>> from canvod.launch.plan.model import ClusterPlan
     >>> from canvod.launch.plan.planner import make_plan
-    >>> plan = make_plan(Settings(), read_inventory(), backend="process", name="example")
+    >>> plan = make_plan(
+    ...     Settings(), read_inventory(), backend="process", name="example", python="3.14", version="0.1.0"
+    ... )
     >>> ClusterPlan.model_validate_json(plan_json(plan)) == plan
     True
     """

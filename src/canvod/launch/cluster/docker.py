@@ -15,7 +15,7 @@ from canvod.launch.cluster.base import PlannedCluster, in_thread
 from canvod.launch.docker.removal import remedy
 from canvod.launch.errors import ClusterError
 from canvod.launch.logs import get_logger
-from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_PORT
+from canvod.launch.plan.model import DASHBOARD_PORT, SCHEDULER_PORT
 from canvod.launch.runtime.lease import OPERATION
 from canvod.launch.units import format_bytes
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.errors import ConfigError, InputError
 from canvod.launch.paths import absolute, exists, granted
+from canvod.launch.plan.host_access import can_be_seen, is_system
 from canvod.launch.plan.model import Mount
-from canvod.launch.plan.mounts import can_be_seen, is_system
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

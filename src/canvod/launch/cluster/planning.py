@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from canvod.launch.cluster.host_paths import describe_mounts, make_mounts, show_current_folder
 from canvod.launch.host.detect import read_inventory
 from canvod.launch.host.owner import owner_labels
-from canvod.launch.host.python_version import installed_version
+from canvod.launch.host.python_version import installed_version, own_python
 from canvod.launch.images.selection import image_namer
 from canvod.launch.logs import get_logger
+from canvod.launch.plan.host_access import container_groups, container_user
 from canvod.launch.plan.model import Note
 from canvod.launch.plan.planner import make_plan
-from canvod.launch.plan.user import container_groups, container_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def plan_here(  # noqa: PLR0913 - what `make_plan` is told, and what this host a
         engine=engine,
         mounts=mounts,
         image_for=image_namer(settings) if backend == "docker" else None,
-        python=python,
+        python=python or own_python(),
         environ=os.environ,
         version=installed_version(),
         labels=owner_labels(detached=detached) if backend == "docker" else None,

@@ -9,7 +9,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from canvod.launch.cluster.dask_settings import dask_defaults
 from canvod.launch.errors import ClusterError
-from canvod.launch.plan.command import SCHEDULER_PORT
+from canvod.launch.plan.model import SCHEDULER_PORT
 from canvod.launch.runtime.operations import STATUS
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from canvod.launch.cluster.tls import ROLES, tls_environment
 from canvod.launch.docker.create_request import create_request, network_options
 from canvod.launch.errors import PlanError
 from canvod.launch.host.labels import LABEL_PREFIX, ROLE_LABEL
-from canvod.launch.plan.command import DASHBOARD_PORT, KEYS_PATH, SCHEDULER_HOST, SCHEDULER_PORT
-from canvod.launch.plan.memory import MIN_SCHEDULER_BYTES
+from canvod.launch.plan.model import DASHBOARD_PORT, KEYS_PATH, SCHEDULER_HOST, SCHEDULER_PORT
+from canvod.launch.plan.sizing import MIN_SCHEDULER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

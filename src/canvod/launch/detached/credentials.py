@@ -15,8 +15,7 @@ from canvod.launch.docker.engine import read_in_container, translate
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, EngineError
 from canvod.launch.host.labels import OWNER_LABEL
 from canvod.launch.host.owner import owner_mark
-from canvod.launch.plan.command import KEYS_PATH
-from canvod.launch.plan.model import ClusterPlan
+from canvod.launch.plan.model import KEYS_PATH, ClusterPlan
 from canvod.launch.runtime.keys import CONFIRM, STATE
 
 if TYPE_CHECKING:

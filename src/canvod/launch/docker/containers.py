@@ -39,7 +39,7 @@ from canvod.launch.errors import ClusterError, ClusterExistsError, EngineError
 from canvod.launch.host.labels import OWNER_LABEL
 from canvod.launch.host.ports import free_port
 from canvod.launch.logs import get_logger
-from canvod.launch.plan.command import DASHBOARD_PORT
+from canvod.launch.plan.model import DASHBOARD_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

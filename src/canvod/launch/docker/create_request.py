@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from canvod.launch.plan.command import DASHBOARD_PORT, KEYS_PATH, SCHEDULER_HOST
+from canvod.launch.plan.model import DASHBOARD_PORT, KEYS_PATH, SCHEDULER_HOST
 from canvod.launch.units import MIB
 
 if TYPE_CHECKING:

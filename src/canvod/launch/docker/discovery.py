@@ -17,7 +17,7 @@ from canvod.launch.host.labels import (
     UID_LABEL,
 )
 from canvod.launch.host.owner import owner_lives
-from canvod.launch.plan.command import DASHBOARD_PORT, SCHEDULER_PORT
+from canvod.launch.plan.model import DASHBOARD_PORT, SCHEDULER_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

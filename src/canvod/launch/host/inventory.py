@@ -65,3 +65,9 @@ class HostInventory(Frozen):
     gid: int
     groups: tuple[int, ...] = ()
     """The caller's supplementary groups."""
+
+    @property
+    def memory_ceiling_bytes(self) -> int:
+        """The most memory that this process could ever have: the host's, or less by its own cgroup."""
+        limit = self.memory_limit_bytes
+        return self.memory_total_bytes if limit is None else min(limit, self.memory_total_bytes)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from canvod.launch.config import Settings
-    from canvod.launch.plan.image_names import Role
+    from canvod.launch.plan.model import Role
 
 PACKAGES_STEP = "install-packages.sh"
 """Script of the step that installs `launch.packages`."""

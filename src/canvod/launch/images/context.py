@@ -19,7 +19,7 @@ from canvod.launch.images.packages import packages_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from canvod.launch.plan.image_names import Role
+    from canvod.launch.plan.model import Role
 
 TOP_FILES = (
     ".dockerignore",

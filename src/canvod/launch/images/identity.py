@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.host.inventory import Frozen
 from canvod.launch.host.labels import LABEL_PREFIX
-from canvod.launch.plan.image_names import Role, image_name
+from canvod.launch.plan.container_plans import image_name
+from canvod.launch.plan.model import Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

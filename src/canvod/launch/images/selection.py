@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from canvod.launch.config import Settings
     from canvod.launch.docker.engine import Client
     from canvod.launch.images.build_events import BuildEvent
-    from canvod.launch.plan.image_names import Role
-    from canvod.launch.plan.model import ClusterPlan
+    from canvod.launch.plan.model import ClusterPlan, Role
 
 
 def image_namer(settings: Settings) -> Callable[[Role, str], str]:

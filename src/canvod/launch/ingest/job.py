@@ -214,6 +214,7 @@ class IngestJob:
     def _pool(self, progress: Progress) -> Iterator[TaskRunner]:
         from canvod.launch.cluster.pool import NOTICE, PoolRunner
         from canvod.launch.host.detect import read_inventory
+        from canvod.launch.host.python_version import installed_version, own_python
         from canvod.launch.plan.planner import make_plan
         from canvod.launch.termination import exit_on_signals
 
@@ -225,7 +226,14 @@ class IngestJob:
                 hint=f"{install_command('dask', 'distributed')}, "
                 "or leave out launch.backend and scheduler_address",
             )
-        plan = make_plan(self.settings, read_inventory(), backend="pool", name="pool")
+        plan = make_plan(
+            self.settings,
+            read_inventory(),
+            backend="pool",
+            name="pool",
+            python=own_python(),
+            version=installed_version(),
+        )
         self._before_start(plan)
         progress(f"a pool of {len(plan.workers)} processes, because Dask is not installed. {NOTICE}")
         exit_on_signals()

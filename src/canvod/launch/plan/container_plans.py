@@ -1,28 +1,34 @@
-"""The single containers of a plan."""
+"""The single containers of a plan: their images, command lines, environment and limits."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from canvod.launch.host.labels import LABEL_PREFIX, ROLE_LABEL
-from canvod.launch.plan.command import scheduler_command, worker_command
-from canvod.launch.plan.model import ContainerPlan
-from canvod.launch.plan.mounts import worker_spill_path
-from canvod.launch.plan.numa import memory_nodes
-from canvod.launch.runtime.memory_limit import worker_limit_bytes
+from canvod.launch.memory_limit import worker_limit_bytes
+from canvod.launch.plan.cores import memory_nodes
+from canvod.launch.plan.host_access import worker_spill_path
+from canvod.launch.plan.model import (
+    DASHBOARD_PORT,
+    KEYS_PATH,
+    SCHEDULER_HOST,
+    SCHEDULER_PORT,
+    ContainerPlan,
+)
 from canvod.launch.units import MIB, bytes_of_gib
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from canvod.launch.config import Settings
     from canvod.launch.host.inventory import HostInventory
-    from canvod.launch.plan.model import Mount
+    from canvod.launch.plan.model import Mount, Role
     from canvod.launch.plan.priority import CpuPriority
     from canvod.launch.plan.sizing import Sizing
 
-THREAD_VARIABLES = (
+THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -33,10 +39,95 @@ THREAD_VARIABLES = (
 )
 """Libraries that start threads of their own, as many as the host has cores unless told otherwise."""
 
-PROCESS_VARIABLES = {"MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONHASHSEED": "6640"}
+PROCESS_VARIABLES: Final = {"MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONHASHSEED": "6640"}
 """What Dask's nanny sets in a worker process that it spawns (distributed.yaml; distributed#8400).
 
 In a container worker processes are forked, so the first process has to have it."""
+
+LONGEST_TAG: Final = 128
+"""Characters that a tag may have (OCI distribution specification 1.1)."""
+
+DIGEST_LENGTH: Final = 12
+"""Digits of a digest that a tag has, as many as Docker shows of an ID."""
+
+
+def image_name(role: Role, python: str, version: str, digest: str = "") -> str:
+    """Name the image of a role.
+
+    Parameters
+    ----------
+    role : {"scheduler", "worker"}
+        What its containers do.
+    python : str
+        Minor version of its Python, such as ``3.14``.
+    version : str
+        Version of canvod-launch.
+    digest : str, optional
+        Digest of all that the image is built from, so that two checkouts never have one name for two images.
+
+    Returns
+    -------
+    str
+        Name and tag.
+
+    Examples
+    --------
+    >>> image_name("worker", "3.14", "0.1.0", "sha256:8d969eef6ecad3c29a3a")
+    'canvod-launch-worker:0.1.0-py3.14-8d969eef6eca'
+    """
+    suffix = f"-py{python}"
+    if digest:
+        suffix += f"-{digest.removeprefix('sha256:')[:DIGEST_LENGTH]}"
+    tag = version[: LONGEST_TAG - len(suffix)] + suffix
+    # A local version (1.0+lab) has a plus sign, which tags may not have.
+    return f"canvod-launch-{role}:{re.sub(r'[^A-Za-z0-9_.-]', '-', tag)}"
+
+
+def worker_options(
+    worker: ContainerPlan, *, scheduler: str, keys: str, spill_path: str, start_timeout_s: float
+) -> tuple[str, ...]:
+    """Give the options of ``canvod.launch.runtime.worker`` for one worker, in a container or on the host.
+
+    Parameters
+    ----------
+    worker : ContainerPlan
+        The worker.
+    scheduler : str
+        Address of the scheduler.
+    keys : str
+        Folder of its keys.
+    spill_path : str
+        Folder to spill to.
+    start_timeout_s : float
+        How long it waits for the scheduler, in seconds.
+
+    Returns
+    -------
+    tuple of str
+        Command line options, each followed by its value.
+    """
+    return _options(
+        scheduler=scheduler,
+        keys=keys,
+        name=worker.dask_name,
+        nthreads=worker.nthreads,
+        memory_limit=worker.dask_memory_limit_bytes,
+        cpu_affinity=",".join(map(str, worker.cpuset_cpus)),
+        nice=worker.nice,
+        spill_path=spill_path,
+        max_spill=worker.spill_bytes,
+        start_timeout=f"{start_timeout_s:g}",
+    )
+
+
+def _options(**values: object) -> tuple[str, ...]:
+    def words() -> Iterator[str]:
+        for name, value in values.items():
+            if value is not None:
+                yield f"--{name.replace('_', '-')}"
+                yield str(value)
+
+    return tuple(words())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +144,7 @@ class ContainerMaker:
     user: str
     groups: tuple[int, ...]
     oversubscribed_nodes: frozenset[int]
-    """NUMA nodes whose memory the caps exceed."""
+    """NUMA nodes that have less memory than the limits of the workers on them."""
     labels: Mapping[str, str]
     detached: bool = False
     idle_timeout_s: float | None = None
@@ -66,32 +157,25 @@ class ContainerMaker:
         image : str
             Name of its image.
         """
-        cpus = self.sizing.cluster_cpus
-        launch = self.settings.launch
-        command = scheduler_command(
+        launch, cpus = self.settings.launch, self.sizing.cluster_cpus
+        options = _options(
+            port=SCHEDULER_PORT,
+            dashboard_port=DASHBOARD_PORT,
             nice=self.settings.processing.nice_priority,
-            lease=None if self.detached else (launch.lease_grace_s, launch.connect_timeout_s),
-            idle_timeout_s=self.idle_timeout_s,
+            keys=KEYS_PATH,
+            lease_grace=None if self.detached else f"{launch.lease_grace_s:g}",
+            connect_timeout=None if self.detached else f"{launch.connect_timeout_s:g}",
+            idle_timeout=None if self.idle_timeout_s is None else f"{self.idle_timeout_s:g}",
         )
-        return ContainerPlan(
+        return self._container(
             role="scheduler",
-            name=f"canvod-launch-{self.cluster}-scheduler",
             dask_name="scheduler",
             image=image,
-            command=command if self.in_containers else (),
+            command=self._command("canvod.launch.runtime.scheduler", options),
             cpuset_cpus=cpus,
             cpuset_mems=memory_nodes(self.inventory, cpus, frozenset()),
             memory_bytes=self.sizing.scheduler_bytes,
-            dask_memory_limit_bytes=None,
             nthreads=1,
-            nice=self.settings.processing.nice_priority,
-            cpu_shares=self.priority.shares,
-            cpu_weight=self.priority.weight,
-            cgroup_parent=self._cgroup_parent,
-            user=self.user,
-            groups=self.groups,
-            pids_limit=launch.pids_limit,
-            tmpfs_bytes=launch.tmp_mb * MIB,
             labels={**self.labels, ROLE_LABEL: "scheduler"},
         )
 
@@ -107,78 +191,54 @@ class ContainerMaker:
         mounts : tuple of Mount
             What it sees of the host.
         """
-        launch, processing = self.settings.launch, self.settings.processing
-        cpus, cap = self.sizing.cores.slices[index], self.sizing.worker_bytes
-        dask_name = f"worker-{index}"
-        limit, spill_bytes = worker_limit_bytes(cap), bytes_of_gib(launch.spill_gb)
-        command = worker_command(
-            dask_name=dask_name,
-            nthreads=self.sizing.nthreads,
-            memory_limit_bytes=limit,
-            cpu_affinity=cpus,
-            nice=processing.nice_priority,
-            spill_path=worker_spill_path(self.settings),
-            spill_bytes=spill_bytes,
-            start_timeout_s=launch.start_timeout_s,
-        )
+        launch, sizing = self.settings.launch, self.sizing
+        cpus, memory_bytes = sizing.cores.slices[index], sizing.worker_bytes
+        spill_path = worker_spill_path(self.settings)
         # Without a container there is no volume: a folder of the host, or one that Dask chooses.
         spills = self.in_containers or launch.spill_dir is not None
-        variables = dict.fromkeys(THREAD_VARIABLES, str(self.sizing.nthreads))
+        variables = dict.fromkeys(THREAD_VARIABLES, str(sizing.nthreads))
         if self.in_containers:
             variables |= PROCESS_VARIABLES
-        return ContainerPlan(
+        worker = self._container(
             role="worker",
-            name=f"canvod-launch-{self.cluster}-{dask_name}",
-            dask_name=dask_name,
+            dask_name=f"worker-{index}",
             image=image,
-            command=command if self.in_containers else (),
             cpuset_cpus=cpus,
             cpuset_mems=memory_nodes(self.inventory, cpus, self.oversubscribed_nodes),
-            memory_bytes=cap,
-            dask_memory_limit_bytes=limit,
-            nthreads=self.sizing.nthreads,
-            nice=processing.nice_priority,
+            memory_bytes=memory_bytes,
+            # The nanny of a process is outside of its limit, which no kernel enforces.
+            dask_memory_limit_bytes=worker_limit_bytes(memory_bytes) if self.in_containers else memory_bytes,
+            nthreads=sizing.nthreads,
+            environment={**variables, **launch.environment},
+            mounts=mounts,
+            spill_path=spill_path if spills else None,
+            spill_bytes=bytes_of_gib(launch.spill_gb),
+            labels={**self.labels, ROLE_LABEL: "worker", f"{LABEL_PREFIX}.worker": str(index)},
+        )
+        options = worker_options(
+            worker,
+            scheduler=f"tls://{SCHEDULER_HOST}:{SCHEDULER_PORT}",
+            keys=KEYS_PATH,
+            spill_path=spill_path,
+            start_timeout_s=launch.start_timeout_s,
+        )
+        return worker.model_copy(update={"command": self._command("canvod.launch.runtime.worker", options)})
+
+    def _command(self, module: str, options: tuple[str, ...]) -> tuple[str, ...]:
+        return ("python", "-m", module, *options) if self.in_containers else ()
+
+    def _container(self, *, dask_name: str, **fields: Any) -> ContainerPlan:
+        launch = self.settings.launch
+        return ContainerPlan(
+            name=f"canvod-launch-{self.cluster}-{dask_name}",
+            dask_name=dask_name,
+            nice=self.settings.processing.nice_priority,
             cpu_shares=self.priority.shares,
             cpu_weight=self.priority.weight,
-            cgroup_parent=self._cgroup_parent,
+            cgroup_parent=launch.cgroup_parent if self.in_containers else None,
             user=self.user,
             groups=self.groups,
             pids_limit=launch.pids_limit,
             tmpfs_bytes=launch.tmp_mb * MIB,
-            environment={**variables, **launch.environment},
-            mounts=mounts,
-            spill_path=worker_spill_path(self.settings) if spills else None,
-            spill_bytes=spill_bytes,
-            labels={
-                **self.labels,
-                ROLE_LABEL: "worker",
-                f"{LABEL_PREFIX}.worker": str(index),
-            },
+            **fields,
         )
-
-    @property
-    def _cgroup_parent(self) -> str | None:
-        return self.settings.launch.cgroup_parent if self.in_containers else None
-
-
-def nothing_to_start() -> ContainerPlan:
-    """Stand in for the scheduler of a plan that starts nothing: no name, no image, no command, no limits."""
-    return ContainerPlan(
-        role="scheduler",
-        name="",
-        dask_name="scheduler",
-        image="",
-        command=(),
-        cpuset_cpus=(),
-        cpuset_mems=(),
-        memory_bytes=0,
-        dask_memory_limit_bytes=None,
-        nthreads=0,
-        nice=0,
-        cpu_shares=None,
-        cpu_weight=0,
-        cgroup_parent=None,
-        user="",
-        pids_limit=0,
-        tmpfs_bytes=0,
-    )

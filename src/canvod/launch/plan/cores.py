@@ -1,4 +1,4 @@
-"""Which worker gets which cores: disjoint slices that respect NUMA nodes and SMT siblings."""
+"""Which cores each worker gets, and memory of which NUMA nodes: disjoint slices that respect SMT siblings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from canvod.launch.host.inventory import Cpu
+    from canvod.launch.host.inventory import Cpu, HostInventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class CoreSlices:
     """For each worker the sorted IDs of its logical CPUs."""
     shared: bool
     """True where there are too few: then every worker has the whole list."""
-    straddling: tuple[int, ...]
-    """Indices of the workers whose own cores lie on more than one NUMA node."""
+    spanning: tuple[int, ...]
+    """Indices of the workers whose own cores span several NUMA nodes."""
 
 
 def slice_cores(pool: Iterable[Cpu], workers: int, per_worker: int) -> CoreSlices:
@@ -47,7 +47,7 @@ def slice_cores(pool: Iterable[Cpu], workers: int, per_worker: int) -> CoreSlice
 
     Examples
     --------
-    >>> from canvod.launch.plan.model import Cpu
+    >>> from canvod.launch.host.inventory import Cpu
     >>> cpus = [Cpu(id=n, core=(n % 2, n % 2 + 2), node=0) for n in range(4)]
     >>> slice_cores(cpus, workers=2, per_worker=2).slices
     ((0, 2), (1, 3))
@@ -56,7 +56,7 @@ def slice_cores(pool: Iterable[Cpu], workers: int, per_worker: int) -> CoreSlice
     if workers * per_worker > len(cpus):
         everything = tuple(cpu.id for cpu in cpus)
         # A single worker with fewer cores than it has threads shares them with nobody.
-        return CoreSlices(slices=(everything,) * workers, shared=workers > 1, straddling=())
+        return CoreSlices(slices=(everything,) * workers, shared=workers > 1, spanning=())
 
     nodes: defaultdict[int, dict[tuple[int, ...], list[int]]] = defaultdict(dict)
     for cpu in cpus:
@@ -64,37 +64,36 @@ def slice_cores(pool: Iterable[Cpu], workers: int, per_worker: int) -> CoreSlice
 
     slices: list[tuple[int, ...]] = []
     left: list[int] = []
-    for node, seats in sorted(_seats(nodes, workers, per_worker).items()):
-        taken = _slice_node(list(nodes[node].values()), seats, per_worker)
+    for node, capacity in sorted(_node_capacities(nodes, workers, per_worker).items()):
+        taken = _slice_node(list(nodes[node].values()), capacity, per_worker)
         slices += taken
         used = {cpu for ids in taken for cpu in ids}
-        # Siblings side by side, so that those who straddle at least get whole cores.
+        # Siblings side by side, so that workers that span nodes at least get complete cores.
         left += [cpu for core in nodes[node].values() for cpu in core if cpu not in used]
-    straddling = tuple(range(len(slices), workers))
-    for _ in straddling:
-        slices.append(tuple(sorted(left[:per_worker])))
-        del left[:per_worker]
-    return CoreSlices(slices=tuple(slices), shared=False, straddling=straddling)
+    spanning = tuple(range(len(slices), workers))
+    for number in range(len(spanning)):
+        slices.append(tuple(sorted(left[number * per_worker : (number + 1) * per_worker])))
+    return CoreSlices(slices=tuple(slices), shared=False, spanning=spanning)
 
 
-def _seats(
+def _node_capacities(
     nodes: dict[int, dict[tuple[int, ...], list[int]]], workers: int, per_worker: int
 ) -> dict[int, int]:
-    """Tell how many workers fit on each node without straddling, spread evenly over the nodes."""
+    """Tell how many workers fit on each node alone, spread evenly over the nodes."""
     physical = {node: len(cores) for node, cores in nodes.items()}
     logical = {node: sum(map(len, cores.values())) for node, cores in nodes.items()}
-    seats = dict.fromkeys(nodes, 0)
+    fitting = dict.fromkeys(nodes, 0)
     for _ in range(workers):
-        # Whole physical cores first; hardware threads of cores that are in use already only after that.
-        for room in (physical, logical):
-            open_nodes = [node for node in nodes if (seats[node] + 1) * per_worker <= room[node]]
+        # Unused physical cores first; hardware threads of cores that are in use already only after that.
+        for available in (physical, logical):
+            open_nodes = [node for node in nodes if (fitting[node] + 1) * per_worker <= available[node]]
             if open_nodes:
-                emptiest = min(open_nodes, key=lambda node: (seats[node] / room[node], node))
-                seats[emptiest] += 1
+                emptiest = min(open_nodes, key=lambda node: (fitting[node] / available[node], node))
+                fitting[emptiest] += 1
                 break
         else:
             break
-    return seats
+    return fitting
 
 
 def _slice_node(cores: Sequence[Sequence[int]], workers: int, per_worker: int) -> list[tuple[int, ...]]:
@@ -156,3 +155,60 @@ def nodes_of(cpus: Iterable[Cpu], ids: Iterable[int]) -> tuple[int, ...]:
     """
     wanted = set(ids)
     return tuple(sorted({cpu.node for cpu in cpus if cpu.id in wanted}))
+
+
+def oversubscribed_nodes(
+    inventory: HostInventory, slices: Iterable[tuple[int, ...]], worker_bytes: int
+) -> frozenset[int]:
+    """Tell which NUMA nodes have less memory than the memory limits of the workers on them.
+
+    A worker that is bound to such a node is killed when the node is full, long before its own limit.
+
+    Parameters
+    ----------
+    inventory : HostInventory
+        The host.
+    slices : iterable of tuple of int
+        The logical CPUs of each worker.
+    worker_bytes : int
+        Memory limit of each worker; that of one on several nodes counts for each in equal parts.
+
+    Returns
+    -------
+    frozenset of int
+        Node numbers; empty where the host does not tell its nodes' memory, or has a single node.
+    """
+    memory = inventory.node_memory_bytes
+    if len(memory) <= 1:
+        return frozenset()
+    demand: dict[int, float] = {}
+    for ids in slices:
+        nodes = nodes_of(inventory.cpus, ids)
+        for node in nodes:
+            demand[node] = demand.get(node, 0) + worker_bytes / len(nodes)
+    return frozenset(node for node, needed in demand.items() if node in memory and needed > memory[node])
+
+
+def memory_nodes(
+    inventory: HostInventory, cpus: Iterable[int], oversubscribed: frozenset[int]
+) -> tuple[int, ...]:
+    """Tell which NUMA nodes a container may take memory from.
+
+    Parameters
+    ----------
+    inventory : HostInventory
+        The host.
+    cpus : iterable of int
+        The container's logical CPUs.
+    oversubscribed : frozenset of int
+        Nodes that containers must not be bound to, from `oversubscribed_nodes`.
+
+    Returns
+    -------
+    tuple of int
+        The nodes of its CPUs. Empty, which leaves all nodes open, if one of them is oversubscribed or has no
+        memory: the kernel refuses a cpuset with a node that has none.
+    """
+    nodes = nodes_of(inventory.cpus, cpus)
+    unusable = oversubscribed | {node for node, size in inventory.node_memory_bytes.items() if size == 0}
+    return () if unusable.intersection(nodes) else nodes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, Self
 
 from pydantic import Field
 
@@ -10,6 +10,23 @@ from canvod.launch.host.inventory import Frozen
 
 Backend = Literal["docker", "process", "remote", "pool"]
 """What carries the plan out: containers, ``LocalCluster``, a scheduler that exists, or a process pool."""
+
+Role = Literal["scheduler", "worker"]
+"""What a container is for."""
+
+SCHEDULER_HOST: Final = "scheduler"
+"""Name under which workers find the scheduler on the cluster's network."""
+SCHEDULER_PORT: Final = 8786
+"""Port of the scheduler for workers and clients, inside the network; Dask's own."""
+DASHBOARD_PORT: Final = 8787
+"""Port of the dashboard inside the scheduler's container; Dask's own."""
+
+KEYS_PATH: Final = "/keys"
+"""Where a container has its keys."""
+SPILL_PATH: Final = "/spill"
+"""Where a worker's container has its spill volume."""
+TMP_PATH: Final = "/tmp"  # noqa: S108 - the container's own, a tmpfs
+"""Where a container has its tmpfs; folders of the host below it can be mounted, it cannot itself."""
 
 
 class Mount(Frozen):
@@ -24,34 +41,34 @@ class Mount(Frozen):
 class ContainerPlan(Frozen):
     """One container, or one worker process of the process backend."""
 
-    role: Literal["scheduler", "worker"]
+    role: Role
     name: str
     """Container name, unique on the host."""
     dask_name: str
     """Name of the worker in Dask (``worker-0``), or ``scheduler``."""
     image: str
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     cpuset_cpus: tuple[int, ...]
-    cpuset_mems: tuple[int, ...]
+    cpuset_mems: tuple[int, ...] = ()
     """NUMA nodes to take memory from; empty leaves all of them open."""
     memory_bytes: int
-    """Kernel cap; memory and swap together, so that nothing is swapped."""
-    dask_memory_limit_bytes: int | None
-    """Dask's own limit (worker processes), below the cap by what the nanny uses; None for the scheduler."""
+    """Memory limit of the kernel, of memory and swap together, so that nothing is swapped."""
+    dask_memory_limit_bytes: int | None = None
+    """Dask's own limit of a worker; in a container below the kernel's by what the nanny uses."""
     nthreads: int
     nice: int
-    cpu_shares: int | None
+    cpu_shares: int | None = None
     """Docker's ``cpu_shares``; None leaves the engine's default (nice 0)."""
     cpu_weight: int
     """The weight that the kernel sees: shares under cgroup v1 (1024 is normal), under v2 weight (100 is)."""
-    cgroup_parent: str | None
+    cgroup_parent: str | None = None
     user: str
     """``uid:gid``."""
     groups: tuple[int, ...] = ()
     """Further groups, those of the caller: what of the host it may read, its workers may."""
     pids_limit: int
     tmpfs_bytes: int
-    """Size of ``/tmp``, memory that counts against the cap."""
+    """Size of ``/tmp``, memory that counts against the limit."""
     environment: dict[str, str] = Field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     spill_path: str | None = None
@@ -76,9 +93,19 @@ class Note(Frozen):
     level: Literal["info", "warning"]
     text: str
 
+    @classmethod
+    def info(cls, text: str) -> Self:
+        """Make a note of what is so."""
+        return cls(level="info", text=text)
+
+    @classmethod
+    def warning(cls, text: str) -> Self:
+        """Make a note of what a user may want to change."""
+        return cls(level="warning", text=text)
+
 
 class ClusterPlan(Frozen):
-    """A whole cluster."""
+    """A cluster: its scheduler, its workers and their network."""
 
     name: str
     """Name of the cluster, part of the names of all its objects."""
@@ -102,5 +129,5 @@ class ClusterPlan(Frozen):
 
     @property
     def worker_memory_bytes(self) -> int:
-        """Sum of the workers' caps in bytes."""
+        """Sum of the workers' memory limits in bytes."""
         return sum(worker.memory_bytes for worker in self.workers)

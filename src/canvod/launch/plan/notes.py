@@ -1,11 +1,10 @@
-"""What of a plan this host can really enforce, and against whom, said aloud."""
+"""What a reader of a plan should know: which limits this host enforces, and against whom."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from canvod.launch.errors import PlanError
-from canvod.launch.plan.memory import ceiling_bytes
 from canvod.launch.plan.model import Note
 from canvod.launch.plan.priority import NORMAL_WEIGHT
 from canvod.launch.units import MIB, format_bytes
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
     from canvod.launch.plan.sizing import Sizing
 
 _MISSING: Final = {
-    "memory": "The engine does not cap memory here (docker info: MemoryLimit false): only Dask's own limits "
-    "hold. The kernel needs its memory controller: boot with cgroup_enable=memory.",
-    "swap": "The engine does not limit swap here (docker info: SwapLimit false): a worker at its cap goes on "
-    "in swap. Boot with swapaccount=1, or turn swap off.",
+    "memory": "The engine does not limit memory here (docker info: MemoryLimit false): only Dask's own "
+    "limits hold. The kernel needs its memory controller: boot with cgroup_enable=memory.",
+    "swap": "The engine does not limit swap here (docker info: SwapLimit false): a worker at its limit goes "
+    "on in swap. Boot with swapaccount=1, or turn swap off.",
     "cpuset": "The engine does not pin containers to cores here (docker info: CPUSet false): only affinity "
     "does, which code in a worker can undo.",
     "pids": "The engine does not limit the number of processes here (docker info: PidsLimit false).",
@@ -114,19 +113,19 @@ def container_notes(settings: Settings, engine: EngineInventory | None) -> list[
         In no particular order.
     """
     if engine is None:
-        return [_warning("No engine was asked: CPU weights are for the control groups of this host.")]
-    notes: list[Note] = [_warning(_MISSING[limit]) for limit in engine.missing_limits]
+        return [Note.warning("No engine was asked: CPU weights are for the control groups of this host.")]
+    notes: list[Note] = [Note.warning(_MISSING[limit]) for limit in engine.missing_limits]
     parent = settings.launch.cgroup_parent
     if parent is not None:
         notes.append(
-            _info(
+            Note.info(
                 f"All containers are in {parent}: that group's own weight decides between them and everybody "
                 f"else on this host. {_set_up(parent, engine)}"
             )
         )
         if engine.cgroup_driver != "systemd" and parent.endswith(".slice"):
             notes.append(
-                _warning(
+                Note.warning(
                     f"{settings.cite('launch.cgroup_parent')} looks like a slice, but the engine uses the "
                     f"{engine.cgroup_driver} driver: systemd knows nothing of the group that it makes."
                 )
@@ -135,7 +134,7 @@ def container_notes(settings: Settings, engine: EngineInventory | None) -> list[
         notes.append(_people_unprotected(engine))
     if engine.cgroup_version != 1 and not engine.runtime_version and _sets_weight(settings):
         notes.append(
-            _warning("The engine does not tell runc's version: the kernel may show another CPU weight.")
+            Note.warning("The engine does not tell runc's version: the kernel may show another CPU weight.")
         )
     return notes
 
@@ -143,29 +142,31 @@ def container_notes(settings: Settings, engine: EngineInventory | None) -> list[
 def process_notes(settings: Settings) -> list[Note]:
     """Say what the process backend cannot enforce."""
     notes = [
-        _warning(
-            "Memory caps are not enforced by the kernel: Dask's nanny watches each worker and restarts it "
+        Note.warning(
+            "Memory limits are not enforced by the kernel: Dask's nanny watches each worker and restarts it "
             "near its limit, which a fast allocation outruns."
         ),
-        _info("Cores are set by affinity, which code in a worker can undo; NUMA nodes are not bound."),
-        _info("Workers run as you, with your files, your network and your rights: nothing is hardened."),
+        Note.info("Cores are set by affinity, which code in a worker can undo; NUMA nodes are not bound."),
+        Note.info("Workers run as you, with your files, your network and your rights: nothing is hardened."),
     ]
     if _sets_weight(settings):
         notes.append(
-            _warning(
+            Note.warning(
                 "CPU weight is not set: nice alone counts, and only among processes of one control group or "
                 "session."
             )
         )
     if settings.launch.cgroup_parent is not None:
-        notes.append(_warning(f"{settings.cite('launch.cgroup_parent')} has no effect without containers."))
+        notes.append(
+            Note.warning(f"{settings.cite('launch.cgroup_parent')} has no effect without containers.")
+        )
     return notes
 
 
 def pool_notes() -> list[Note]:
     """Say what the process pool cannot enforce."""
     return [
-        _warning(
+        Note.warning(
             "Dask is not installed: nothing limits a worker's memory, and no nanny restarts a worker. Their "
             "number, cores and nice value hold."
         )
@@ -176,9 +177,9 @@ def memory_notes(
     settings: Settings,
     inventory: HostInventory,
     sizing: Sizing,
-    crowded: frozenset[int],
+    oversubscribed: frozenset[int],
     *,
-    capped: bool,
+    enforced: bool,
     no_swap: bool,
 ) -> list[Note]:
     """Say how much memory is given away, and where it may come from.
@@ -191,10 +192,10 @@ def memory_notes(
         The host.
     sizing : Sizing
         The sizes of scheduler and workers.
-    crowded : frozenset of int
-        NUMA nodes whose memory the caps exceed.
-    capped : bool
-        Whether the kernel enforces the caps.
+    oversubscribed : frozenset of int
+        NUMA nodes that have less memory than the limits of the workers on them.
+    enforced : bool
+        Whether the kernel enforces the limits.
     no_swap : bool
         Whether they hold for memory and swap together.
 
@@ -203,27 +204,27 @@ def memory_notes(
     list of Note
         In no particular order.
     """
-    ceiling = ceiling_bytes(inventory)
+    ceiling = inventory.memory_ceiling_bytes
     swap = ", none of it swap" if no_swap else ""
     total = sizing.workers * sizing.worker_bytes + sizing.scheduler_bytes
     notes = [
-        _info(
+        Note.info(
             f"Workers and scheduler may use {format_bytes(total)} together{swap}; "
             f"{format_bytes(max(0, ceiling - total))} of {format_bytes(ceiling)} stay for everything else."
         )
     ]
-    if crowded and capped:
-        numbers = ", ".join(map(str, sorted(crowded)))
+    if oversubscribed and enforced:
+        numbers = ", ".join(map(str, sorted(oversubscribed)))
         notes.append(
-            _info(
-                f"The caps of the workers on NUMA node {numbers} are more than its memory, "
+            Note.info(
+                f"The memory limits of the workers on NUMA node {numbers} exceed its memory, "
                 "so these workers may take memory from other nodes."
             )
         )
-    if capped and settings.launch.tmp_mb * MIB * 4 > sizing.worker_bytes:
+    if enforced and settings.launch.tmp_mb * MIB * 4 > sizing.worker_bytes:
         notes.append(
-            _warning(
-                f"{settings.cite('launch.tmp_mb')} is more than a quarter of a worker's cap of "
+            Note.warning(
+                f"{settings.cite('launch.tmp_mb')} is more than a quarter of a worker's memory limit of "
                 f"{format_bytes(sizing.worker_bytes)}: what is in /tmp is taken from the worker."
             )
         )
@@ -241,12 +242,12 @@ def _sets_weight(settings: Settings) -> bool:
 
 def _people_unprotected(engine: EngineInventory) -> Note:
     if engine.cgroup_driver == "systemd":
-        return _warning(
+        return Note.warning(
             "The CPU weight protects other containers and services, not people who are logged in: containers "
             "are in system.slice, people in user.slice, and both weigh the same. To give way to people too, "
             f"set launch.cgroup_parent: canvod.slice. {_set_up('canvod.slice', engine)}"
         )
-    return _warning(
+    return Note.warning(
         "The CPU weight protects other containers, not people who are logged in: all containers together are "
         "one group of normal weight beside them. To give way to people too, set "
         f"launch.cgroup_parent: /canvod. {_set_up('/canvod', engine)}"
@@ -268,11 +269,3 @@ def _set_up(parent: str, engine: EngineInventory) -> str:
         else f"echo 1 > /sys/fs/cgroup/{group}/cpu.idle"
     )
     return f"An administrator makes the group after each boot and gives it its weight: {echo}."
-
-
-def _info(text: str) -> Note:
-    return Note(level="info", text=text)
-
-
-def _warning(text: str) -> Note:
-    return Note(level="warning", text=text)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from canvod.launch.errors import PlanError
 from canvod.launch.host.labels import CLUSTER_LABEL, LABEL_PREFIX
-from canvod.launch.host.python_version import installed_version, own_python
-from canvod.launch.plan.container_plans import ContainerMaker, nothing_to_start
-from canvod.launch.plan.image_names import image_name
-from canvod.launch.plan.model import ClusterPlan, NetworkPlan, Note
-from canvod.launch.plan.mounts import worker_mounts
+from canvod.launch.plan.container_plans import ContainerMaker, image_name
+from canvod.launch.plan.cores import oversubscribed_nodes
+from canvod.launch.plan.host_access import container_groups, container_user, worker_mounts
+from canvod.launch.plan.model import ClusterPlan, ContainerPlan, NetworkPlan, Note
 from canvod.launch.plan.notes import (
     check_engine,
     container_notes,
@@ -19,21 +18,34 @@ from canvod.launch.plan.notes import (
     pool_notes,
     process_notes,
 )
-from canvod.launch.plan.numa import oversubscribed_nodes
 from canvod.launch.plan.priority import CpuPriority, cpu_priority, normal_weight
 from canvod.launch.plan.sizing import size_cluster
-from canvod.launch.plan.user import container_groups, container_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from canvod.launch.config import Settings
     from canvod.launch.host.inventory import EngineInventory, HostInventory
-    from canvod.launch.plan.image_names import Role
-    from canvod.launch.plan.model import Backend, Mount
+    from canvod.launch.plan.model import Backend, Mount, Role
 
-NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
-"""Names of clusters that are good in the names of containers and networks."""
+NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
+"""Names of clusters that are valid in the names of containers and networks."""
+
+_NOTHING_TO_START: Final = ContainerPlan(
+    role="scheduler",
+    name="",
+    dask_name="scheduler",
+    image="",
+    cpuset_cpus=(),
+    memory_bytes=0,
+    nthreads=0,
+    nice=0,
+    cpu_weight=0,
+    user="",
+    pids_limit=0,
+    tmpfs_bytes=0,
+)
+"""Scheduler of a plan that uses one that exists."""
 
 
 def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends on
@@ -42,13 +54,13 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     *,
     backend: Backend,
     name: str,
+    python: str,
+    version: str,
     engine: EngineInventory | None = None,
     mounts: Iterable[Mount] = (),
     image_for: Callable[[Role, str], str] | None = None,
-    python: str | None = None,
     environ: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
-    version: str | None = None,
     detached: bool = False,
     idle_timeout_s: float | None = None,
 ) -> ClusterPlan:
@@ -64,21 +76,21 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         What will carry the plan out; ``remote`` whatever is given if the settings name a scheduler.
     name : str
         Name of the cluster, such as ``ab12cd``; part of the names of all its objects.
+    python : str
+        Python minor version of who will use the cluster, such as ``3.14``, which its images have where the
+        settings name none.
+    version : str
+        Version of canvod-launch, for labels and image names.
     engine : EngineInventory, optional
         The Docker engine.
     mounts : iterable of Mount, optional
         Host paths that workers see besides those of the settings; writable wins where both name one.
     image_for : callable, optional
         Gives the image of a role (``scheduler``, ``worker``) and a Python version; `image_name` by default.
-    python : str, optional
-        Python minor version of who will use the cluster, which its images have where the settings name none;
-        by default the one that is running.
     environ : mapping, optional
         Environment of the caller; only ``SUDO_UID`` and ``SUDO_GID`` are looked at.
     labels : mapping, optional
         Further labels of all objects.
-    version : str, optional
-        Version of canvod-launch, for labels and image names; by default the one that is running.
     detached : bool, default: False
         Whether it outlives its launcher, without a lease.
     idle_timeout_s : float, optional
@@ -98,7 +110,9 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     --------
     >>> from canvod.launch.config import Settings
     >>> from canvod.launch.host.detect import read_inventory
-    >>> plan = make_plan(Settings(), read_inventory(), backend="process", name="example")
+    >>> plan = make_plan(
+    ...     Settings(), read_inventory(), backend="process", name="example", python="3.14", version="0.1.0"
+    ... )
     >>> plan.workers[0].name
     'canvod-launch-example-worker-0'
     """
@@ -107,17 +121,15 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
             f"{name!r} cannot be the name of a cluster.",
             hint="use up to 40 lower-case letters, digits, '-', '_' and '.', a letter or digit first",
         )
-    python = settings.launch.python or python or own_python()
-    version = version or installed_version()
-    owner_labels = {CLUSTER_LABEL: name, f"{LABEL_PREFIX}.version": version}
-    all_labels = {**(labels or {}), **owner_labels}
+    python = settings.launch.python or python
+    all_labels = {**(labels or {}), CLUSTER_LABEL: name, f"{LABEL_PREFIX}.version": version}
 
     def image(role: Role) -> str:
         if backend != "docker":
             return ""
         return image_name(role, python, version) if image_for is None else image_for(role, python)
 
-    notes = [Note(level="warning", text=text) for text in settings.warnings]
+    notes = [Note.warning(text) for text in settings.warnings]
     if settings.processing.scheduler_address is not None:
         return _remote(settings, name, python, notes)
 
@@ -126,8 +138,10 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         check_engine(settings, engine)
     every_mount = worker_mounts(settings, mounts) if docker else ()
     sizing = size_cluster(settings, inventory)
-    crowded = oversubscribed_nodes(inventory, sizing.cores.slices, sizing.worker_bytes)
-    user = container_user(settings, inventory, environ or {}) if docker else _caller(inventory)
+    oversubscribed = oversubscribed_nodes(inventory, sizing.cores.slices, sizing.worker_bytes)
+    user = f"{inventory.uid}:{inventory.gid}"
+    if docker:
+        user = container_user(settings, inventory, environ or {})
     maker = ContainerMaker(
         settings=settings,
         inventory=inventory,
@@ -137,7 +151,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         priority=_priority(settings, inventory, engine, backend),
         user=user,
         groups=container_groups(user, inventory, engine) if docker else (),
-        oversubscribed_nodes=crowded,
+        oversubscribed_nodes=oversubscribed,
         labels=all_labels,
         detached=detached,
         idle_timeout_s=idle_timeout_s,
@@ -145,7 +159,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     no_swap = docker and (engine is None or "swap" not in engine.missing_limits)
     notes += [
         *sizing.notes,
-        *memory_notes(settings, inventory, sizing, crowded, capped=docker, no_swap=no_swap),
+        *memory_notes(settings, inventory, sizing, oversubscribed, enforced=docker, no_swap=no_swap),
     ]
     if docker:
         notes += container_notes(settings, engine)
@@ -182,13 +196,13 @@ def _remote(settings: Settings, name: str, python: str, notes: list[Note]) -> Cl
         resource_mode=settings.processing.resource_mode,
         scheduler_address=settings.processing.scheduler_address,
         python=python,
-        scheduler=nothing_to_start(),
+        scheduler=_NOTHING_TO_START,
         workers=(),
         network=NetworkPlan(name=""),
         dashboard_port=settings.launch.dashboard_port,
         start_timeout_s=settings.launch.start_timeout_s,
         cores_shared=False,
-        notes=_warnings_first([*notes, Note(level="info", text=text)]),
+        notes=_warnings_first([*notes, Note.info(text)]),
     )
 
 
@@ -204,10 +218,6 @@ def _priority(
         cgroup_version=cgroup_version,
         runtime_version="" if engine is None else engine.runtime_version,
     )
-
-
-def _caller(inventory: HostInventory) -> str:
-    return f"{inventory.uid}:{inventory.gid}"
 
 
 def _warnings_first(notes: list[Note]) -> tuple[Note, ...]:

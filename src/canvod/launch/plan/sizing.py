@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from canvod.launch.errors import PlanError
 from canvod.launch.host.cpulist import format_cpulist
 from canvod.launch.plan.cores import slice_cores
-from canvod.launch.plan.memory import (
-    COMFORTABLE_WORKER_BYTES,
-    MIN_SCHEDULER_BYTES,
-    MIN_WORKER_BYTES,
-    ceiling_bytes,
-    floor_to_mib,
-    reserve_bytes,
-)
 from canvod.launch.plan.model import Note
-from canvod.launch.units import GIB, bytes_of_gib, format_bytes
+from canvod.launch.units import GIB, MIB, bytes_of_gib, format_bytes
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
     from canvod.launch.host.inventory import Cpu, HostInventory
     from canvod.launch.plan.cores import CoreSlices
 
-RESERVE_FROM_CORES = 3
+MIN_WORKER_BYTES: Final = 512 * MIB
+"""Lowest memory limit of a worker: the nanny, and a worker process that has imported xarray, zarr, icechunk
+and canvod-readers (228 MiB resident, measured) and still has room for its files."""
+
+COMFORTABLE_WORKER_BYTES: Final = 1536 * MIB
+"""Auto mode starts fewer workers rather than give one less than this (1.5 GiB)."""
+
+MIN_SCHEDULER_BYTES: Final = 256 * MIB
+"""Lowest memory limit of the scheduler, which imports distributed and serves the dashboard."""
+
+MIN_RESERVE_BYTES: Final = GIB
+"""Auto mode leaves the system at least this much unless the settings say otherwise."""
+
+RESERVE_FRACTION: Final = 0.1
+"""Auto mode leaves the system this part of the memory, where that is more."""
+
+RESERVE_FROM_CORES: Final = 3
 """Auto mode leaves a core to the system where there are this many or more; the settings may say otherwise."""
 
 
@@ -38,9 +46,9 @@ class Sizing:
     """All logical CPUs of the cluster, sorted: where the scheduler runs."""
     nthreads: int
     worker_bytes: int
-    """Cap of each worker."""
+    """Memory limit of each worker."""
     scheduler_bytes: int
-    """Cap of the scheduler."""
+    """Memory limit of the scheduler."""
     notes: tuple[Note, ...]
 
     @property
@@ -74,10 +82,40 @@ def size_cluster(settings: Settings, inventory: HostInventory) -> Sizing:
             "This process may not use any CPU of the host.",
             hint="look at its affinity and control group: taskset -p $$, cat /proc/self/cgroup",
         )
+    processing, notes = settings.processing, list[Note]()
+    threads = processing.threads_per_worker
     pool = _chosen_cpus(settings, inventory)
     scheduler_bytes = _scheduler_bytes(settings, inventory)
-    size = _manual if settings.processing.resource_mode == "manual" else _auto
-    return size(settings, inventory, pool, scheduler_bytes)
+    if processing.resource_mode == "manual" and processing.n_max_threads is not None:
+        usable, workers = len(pool), processing.n_max_threads
+        budget = _manual_budget(settings, inventory, scheduler_bytes, notes)
+    else:
+        usable = _usable_cores(settings, inventory, pool, notes)
+        budget = _auto_budget(settings, inventory, scheduler_bytes, notes)
+        workers = _auto_workers(max(1, usable // threads), budget, notes)
+    worker_bytes = _floor_to_mib(budget // workers)
+    if worker_bytes < MIN_WORKER_BYTES:
+        raise _too_little_memory(settings, inventory, workers, worker_bytes)
+    if threads > usable:
+        notes.append(
+            Note.warning(
+                f"{settings.cite('processing.threads_per_worker')} is more than the "
+                f"{_count(usable, 'core')} to use: threads will wait for each other."
+            )
+        )
+    cores = slice_cores(pool, workers, min(threads, usable))
+    if processing.resource_mode == "manual":
+        notes += _manual_core_notes(settings, inventory, cores, pool)
+    if cores.spanning:
+        names = ", ".join(f"worker-{index}" for index in cores.spanning)
+        notes.append(
+            Note.warning(
+                f"No NUMA node has room for {names}: part of the memory is on a distant node, so slower."
+            )
+        )
+    everywhere = processing.resource_mode == "manual" and processing.cpu_affinity is not None
+    used = {cpu.id for cpu in pool} if everywhere else {cpu for ids in cores.slices for cpu in ids}
+    return Sizing(cores, tuple(sorted(used)), threads, worker_bytes, scheduler_bytes, tuple(notes))
 
 
 def _chosen_cpus(settings: Settings, inventory: HostInventory) -> tuple[Cpu, ...]:
@@ -97,134 +135,104 @@ def _chosen_cpus(settings: Settings, inventory: HostInventory) -> tuple[Cpu, ...
 
 
 def _scheduler_bytes(settings: Settings, inventory: HostInventory) -> int:
-    cap = floor_to_mib(bytes_of_gib(settings.launch.scheduler_memory_gb))
+    limit = _floor_to_mib(bytes_of_gib(settings.launch.scheduler_memory_gb))
     cite = settings.cite("launch.scheduler_memory_gb")
-    if cap < MIN_SCHEDULER_BYTES:
+    if limit < MIN_SCHEDULER_BYTES:
         raise PlanError(
-            f"{cite} is {format_bytes(cap)}; "
+            f"{cite} is {format_bytes(limit)}; "
             f"a scheduler needs at least {format_bytes(MIN_SCHEDULER_BYTES)} to start.",
             hint="write 0.25 or more; 1.0 is the default",
         )
-    if cap > (ceiling := ceiling_bytes(inventory)):
+    if limit > inventory.memory_ceiling_bytes:
         raise PlanError(
-            f"{cite} is more than the {format_bytes(ceiling)} of {_holder(inventory)}.",
+            f"{cite} is more than the {_ceiling(inventory)}.",
             hint="lower scheduler_memory_gb; 1.0 is the default",
         )
-    return cap
+    return limit
 
 
-def _manual(
-    settings: Settings, inventory: HostInventory, pool: tuple[Cpu, ...], scheduler_bytes: int
-) -> Sizing:
-    processing = settings.processing
-    threads, workers = processing.threads_per_worker, processing.n_max_threads
-    if workers is None:
-        raise PlanError(
-            "processing.n_max_threads is missing, and resource_mode is manual.",
-            hint="write the number of worker processes, such as n_max_threads: 4",
-        )
-    notes: list[Note] = []
-    if processing.max_memory_gb is None:
-        budget = _detected_budget(settings, inventory, scheduler_bytes)
-        available = format_bytes(max(0, budget))
-        notes.append(_info(f"max_memory_gb is not given: the workers share the {available} available now."))
-    else:
-        budget = _given_budget(settings, inventory, scheduler_bytes, notes)
-    cap = floor_to_mib(budget // workers)
-    if cap < MIN_WORKER_BYTES:
-        raise _too_little(settings, inventory, workers, cap)
-
-    cores = slice_cores(pool, workers, threads)
-    product = f"{_count(workers, 'worker')} x {_count(threads, 'thread')}"
-    if threads > len(pool):
-        notes.append(_too_many_threads(settings, len(pool)))
-    if cores.shared:
-        more = ", or list more cores in cpu_affinity" if processing.cpu_affinity else ""
-        notes.append(
-            _warning(
-                f"The workers share cores {_ids(pool)}: {product} are more than {_count(len(pool), 'core')}, "
-                f"so none has cores of its own. Lower n_max_threads or threads_per_worker{more}."
-            )
-        )
-    quota = inventory.cpu_quota
-    if quota is not None and workers * threads > quota:
-        notes.append(
-            _warning(
-                f"{product} are more than the {quota:g} CPUs' worth of time that this process is granted."
-            )
-        )
-    notes += _straddling(cores)
-    used = pool if processing.cpu_affinity else None
-    return Sizing(cores, _cluster_cpus(cores, used), threads, cap, scheduler_bytes, tuple(notes))
-
-
-def _given_budget(
+def _manual_budget(
     settings: Settings, inventory: HostInventory, scheduler_bytes: int, notes: list[Note]
 ) -> int:
-    budget = bytes_of_gib(settings.processing.max_memory_gb or 0)
-    ceiling, available = ceiling_bytes(inventory), inventory.memory_available_bytes
-    if budget > ceiling:
+    """Tell how much memory the workers share: what the settings give them, else what is available."""
+    if settings.processing.max_memory_gb is None:
+        budget = _available_budget(settings, inventory, scheduler_bytes)
+        available = format_bytes(max(0, budget))
+        notes.append(
+            Note.info(f"max_memory_gb is not given: the workers share the {available} available now.")
+        )
+        return budget
+    budget = bytes_of_gib(settings.processing.max_memory_gb)
+    available = format_bytes(inventory.memory_available_bytes)
+    if budget > inventory.memory_ceiling_bytes:
         raise PlanError(
-            f"{settings.cite('processing.max_memory_gb')} is more than the {format_bytes(ceiling)} of "
-            f"{_holder(inventory)}.",
-            hint=f"lower max_memory_gb; {format_bytes(available)} are available now",
+            f"{settings.cite('processing.max_memory_gb')} is more than the {_ceiling(inventory)}.",
+            hint=f"lower max_memory_gb; {available} are available now",
         )
     together = f"{format_bytes(budget)} for workers and {format_bytes(scheduler_bytes)} for the scheduler"
-    if budget + scheduler_bytes > ceiling:
+    if budget + scheduler_bytes > inventory.memory_ceiling_bytes:
         notes.append(
-            _warning(
-                f"{together} are more than the {format_bytes(ceiling)} of {_holder(inventory)}: "
+            Note.warning(
+                f"{together} are more than the {_ceiling(inventory)}: "
                 "if all of it is used, the kernel kills somebody's process."
             )
         )
-    elif budget + scheduler_bytes > available:
-        notes.append(_warning(f"{together} are more than the {format_bytes(available)} available now."))
+    elif budget + scheduler_bytes > inventory.memory_available_bytes:
+        notes.append(Note.warning(f"{together} are more than the {available} available now."))
     return budget
 
 
-def _auto(
-    settings: Settings, inventory: HostInventory, pool: tuple[Cpu, ...], scheduler_bytes: int
-) -> Sizing:
-    processing = settings.processing
-    threads = processing.threads_per_worker
-    notes: list[Note] = []
-    usable = _usable_cores(settings, inventory, pool, notes)
-    if threads > usable:
-        notes.append(_too_many_threads(settings, usable))
-    budget = _detected_budget(settings, inventory, scheduler_bytes)
-    if processing.max_memory_gb is not None:
-        cite, detected = settings.cite("processing.max_memory_gb"), format_bytes(max(0, budget))
-        if (wanted := bytes_of_gib(processing.max_memory_gb)) < budget:
-            notes.append(_info(f"{cite} narrows the {detected} available for workers."))
-            budget = wanted
-        else:
-            notes.append(_info(f"{cite} changes nothing: {detected} are available for workers."))
+def _auto_budget(
+    settings: Settings, inventory: HostInventory, scheduler_bytes: int, notes: list[Note]
+) -> int:
+    """Tell how much memory the workers share: what is available, or less where the settings say so."""
+    budget = _available_budget(settings, inventory, scheduler_bytes)
+    if settings.processing.max_memory_gb is None:
+        return budget
+    cite, available = settings.cite("processing.max_memory_gb"), format_bytes(max(0, budget))
+    wanted = bytes_of_gib(settings.processing.max_memory_gb)
+    if wanted < budget:
+        notes.append(Note.info(f"{cite} narrows the {available} available for workers."))
+        return wanted
+    notes.append(Note.info(f"{cite} changes nothing: {available} are available for workers."))
+    return budget
 
-    by_cores = max(1, usable // threads)
+
+def _available_budget(settings: Settings, inventory: HostInventory, scheduler_bytes: int) -> int:
+    """Tell how much memory is available for workers; may be negative."""
+    available = min(inventory.memory_available_bytes, inventory.memory_ceiling_bytes)
+    return available - _reserve_bytes(settings, inventory) - scheduler_bytes
+
+
+def _reserve_bytes(settings: Settings, inventory: HostInventory) -> int:
+    """Tell how much memory is left to the system."""
+    if settings.launch.reserve_memory_gb is not None:
+        return bytes_of_gib(settings.launch.reserve_memory_gb)
+    return max(MIN_RESERVE_BYTES, int(inventory.memory_ceiling_bytes * RESERVE_FRACTION))
+
+
+def _auto_workers(by_cores: int, budget: int, notes: list[Note]) -> int:
+    """Choose the number of workers that there are both cores and memory for."""
     workers = max(1, min(by_cores, budget // COMFORTABLE_WORKER_BYTES))
-    cap = floor_to_mib(budget // workers)
-    if cap < MIN_WORKER_BYTES:
-        raise _too_little(settings, inventory, workers, cap)
     if workers < by_cores:
         least = format_bytes(COMFORTABLE_WORKER_BYTES)
         notes.append(
-            _info(
+            Note.info(
                 f"There are cores for {_count(by_cores, 'worker')}, and memory for {workers}, "
                 f"each with at least {least}."
             )
         )
-    cores = slice_cores(pool, workers, min(threads, usable))
-    notes += _straddling(cores)
-    return Sizing(cores, _cluster_cpus(cores), threads, cap, scheduler_bytes, tuple(notes))
+    return workers
 
 
 def _usable_cores(
     settings: Settings, inventory: HostInventory, pool: tuple[Cpu, ...], notes: list[Note]
 ) -> int:
+    """Tell how many cores auto mode may use: not those that it leaves to the system."""
     detected, quota = len(inventory.cpus), inventory.cpu_quota
     if quota is not None and (granted := max(1, math.floor(quota))) < detected:
         notes.append(
-            _info(
+            Note.info(
                 f"This process is granted {quota:g} CPUs' worth of time, so {_count(granted, 'core')} of "
                 f"{detected} may be used."
             )
@@ -241,81 +249,72 @@ def _usable_cores(
         )
     if len(pool) < len(inventory.cpus):
         narrows = f"{settings.cite('processing.cpu_affinity')} narrows the cores that may be used"
-        notes.append(_info(f"{narrows}, {_ids(inventory.cpus)}."))
+        notes.append(Note.info(f"{narrows}, {format_cpulist(cpu.id for cpu in inventory.cpus)}."))
     return min(len(pool), detected - reserve)
 
 
-def _detected_budget(settings: Settings, inventory: HostInventory, scheduler_bytes: int) -> int:
-    """Tell how much memory there is for workers when nobody says; may be negative."""
-    available = min(inventory.memory_available_bytes, ceiling_bytes(inventory))
-    return available - reserve_bytes(inventory, settings.launch.reserve_memory_gb) - scheduler_bytes
+def _manual_core_notes(
+    settings: Settings, inventory: HostInventory, cores: CoreSlices, pool: tuple[Cpu, ...]
+) -> list[Note]:
+    """Warn where manual mode asks for more cores, or more CPU time, than there is."""
+    processing, quota = settings.processing, inventory.cpu_quota
+    workers, threads = len(cores.slices), processing.threads_per_worker
+    product = f"{_count(workers, 'worker')} x {_count(threads, 'thread')}"
+    notes = []
+    if cores.shared:
+        more = ", or list more cores in cpu_affinity" if processing.cpu_affinity else ""
+        notes.append(
+            Note.warning(
+                f"The workers share cores {format_cpulist(cpu.id for cpu in pool)}: {product} are more than "
+                f"{_count(len(pool), 'core')}, so none has cores of its own. "
+                f"Lower n_max_threads or threads_per_worker{more}."
+            )
+        )
+    if quota is not None and workers * threads > quota:
+        notes.append(
+            Note.warning(
+                f"{product} are more than the {quota:g} CPUs' worth of time that this process is granted."
+            )
+        )
+    return notes
 
 
-def _too_little(settings: Settings, inventory: HostInventory, workers: int, cap: int) -> PlanError:
+def _too_little_memory(
+    settings: Settings, inventory: HostInventory, workers: int, worker_bytes: int
+) -> PlanError:
     processing, launch = settings.processing, settings.launch
     manual = processing.resource_mode == "manual"
-    leaves = f"{format_bytes(max(0, cap))} for each of {_count(workers, 'worker')}"
+    leaves = f"{format_bytes(max(0, worker_bytes))} for each of {_count(workers, 'worker')}"
     needs = f"a worker needs at least {format_bytes(MIN_WORKER_BYTES)} to start"
-    raised = f"raise max_memory_gb to at least {math.ceil(MIN_WORKER_BYTES * workers / GIB * 10) / 10:g}"
-    if manual and processing.max_memory_gb is not None:
-        fitting = bytes_of_gib(processing.max_memory_gb) // MIN_WORKER_BYTES
+    given = processing.max_memory_gb
+    fitting = 0 if given is None else bytes_of_gib(given) // MIN_WORKER_BYTES
+    if given is not None and (manual or not fitting):
         fewer = f"lower n_max_threads to at most {fitting}, or " if fitting else ""
+        least_gb = math.ceil(MIN_WORKER_BYTES * workers / GIB * 10) / 10
         return PlanError(
-            f"{settings.cite('processing.max_memory_gb')} leaves {leaves}; {needs}.", hint=fewer + raised
+            f"{settings.cite('processing.max_memory_gb')} leaves {leaves}; {needs}.",
+            hint=f"{fewer}raise max_memory_gb to at least {least_gb:g}",
         )
-    if processing.max_memory_gb is not None and bytes_of_gib(processing.max_memory_gb) < MIN_WORKER_BYTES:
-        return PlanError(
-            f"{settings.cite('processing.max_memory_gb')} leaves {leaves}; {needs}.", hint=raised
-        )
-    reserve = reserve_bytes(inventory, launch.reserve_memory_gb)
+    available, reserve = inventory.memory_available_bytes, _reserve_bytes(settings, inventory)
     scheduler = bytes_of_gib(launch.scheduler_memory_gb)
     fewer = f"lower n_max_threads ({settings.cite('processing.n_max_threads')}), " if manual else ""
     return PlanError(
-        f"Of {format_bytes(inventory.memory_available_bytes)} available memory, {format_bytes(reserve)} in "
+        f"Of {format_bytes(available)} available memory, {format_bytes(reserve)} in "
         f"reserve for the system and {format_bytes(scheduler)} for the scheduler leave {leaves}; {needs}.",
         hint=f"free memory on this host, {fewer}or lower launch.reserve_memory_gb or "
         "launch.scheduler_memory_gb",
     )
 
 
-def _cluster_cpus(cores: CoreSlices, listed: tuple[Cpu, ...] | None = None) -> tuple[int, ...]:
-    if listed is not None:
-        return tuple(sorted(cpu.id for cpu in listed))
-    return tuple(sorted({cpu for ids in cores.slices for cpu in ids}))
+def _ceiling(inventory: HostInventory) -> str:
+    limited = inventory.memory_ceiling_bytes < inventory.memory_total_bytes
+    holder = "the control group of this process" if limited else "this machine"
+    return f"{format_bytes(inventory.memory_ceiling_bytes)} of {holder}"
 
 
-def _too_many_threads(settings: Settings, cores: int) -> Note:
-    cite = settings.cite("processing.threads_per_worker")
-    return _warning(
-        f"{cite} is more than the {_count(cores, 'core')} to use: threads will wait for each other."
-    )
-
-
-def _straddling(cores: CoreSlices) -> list[Note]:
-    if not cores.straddling:
-        return []
-    names = ", ".join(f"worker-{index}" for index in cores.straddling)
-    return [
-        _warning(f"No NUMA node has room for {names}: part of the memory is on a distant node, so slower.")
-    ]
-
-
-def _holder(inventory: HostInventory) -> str:
-    limited = ceiling_bytes(inventory) < inventory.memory_total_bytes
-    return "the control group of this process" if limited else "this machine"
-
-
-def _ids(cpus: tuple[Cpu, ...]) -> str:
-    return format_cpulist(cpu.id for cpu in cpus)
+def _floor_to_mib(size: int) -> int:
+    return size // MIB * MIB
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _info(text: str) -> Note:
-    return Note(level="info", text=text)
-
-
-def _warning(text: str) -> Note:
-    return Note(level="warning", text=text)

@@ -16,10 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from canvod.launch.memory_limit import worker_limit_bytes
 from canvod.launch.runtime import health, host
 from canvod.launch.runtime.fork_server import share_imports
 from canvod.launch.runtime.keys import KeysMissingError, obtain_keys, security
-from canvod.launch.runtime.memory_limit import own_limit_bytes
 
 if TYPE_CHECKING:
     import ssl
@@ -69,7 +69,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--memory-limit",
         type=int,
-        help="Dask's limit for the worker process in bytes; what the container's cap allows without it",
+        help="Dask's limit for the worker process in bytes; what the container's allows without it",
     )
     parser.add_argument("--cpu-affinity", default="", help="core IDs, separated by commas; empty leaves it")
     parser.add_argument("--nice", type=int, default=0, help="nice value, 0 to 19")
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeysMissingError, OSError) as error:
         sys.stderr.write(f"worker: {error}\n")
         return 1
-    # Files are unpacked where there is room for them: /tmp is memory, and counts against the cap.
+    # Files are unpacked where there is room for them: /tmp is memory, and counts against the limit.
     os.environ["TMPDIR"] = options.spill_path
     _carry_font_list(Path(options.spill_path, "matplotlib"))
     _forget_files_of_settings()
@@ -238,6 +238,20 @@ async def _run_on_host(options: argparse.Namespace, nanny: Nanny) -> NoReturn:
         with suppress(Exception):
             await asyncio.wait_for(nanny.close(timeout=STOP_TIMEOUT_S), 2 * STOP_TIMEOUT_S)
     host.end_group(options.spill_path, options.semaphores, status=0 if problem is None else 1)
+
+
+def own_limit_bytes() -> int:
+    """Tell Dask's limit for a worker in this container, from the memory limit that the kernel shows.
+
+    Returns
+    -------
+    int
+        Bytes; without a limit, from the memory of the whole machine.
+    """
+    # Read when it is imported, from the files of cgroup v1 and v2 alike.
+    from distributed.system import MEMORY_LIMIT
+
+    return worker_limit_bytes(int(MEMORY_LIMIT))
 
 
 def _leave(status: int) -> NoReturn:

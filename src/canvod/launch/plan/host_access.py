@@ -1,30 +1,25 @@
-"""Who containers run as, and what of the host they see."""
+"""What containers may access of the host: whose user and groups they have, and which folders they see."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from canvod.launch.errors import PlanError
-from canvod.launch.plan.command import KEYS_PATH
-from canvod.launch.plan.model import Mount
+from canvod.launch.plan.model import KEYS_PATH, SPILL_PATH, TMP_PATH, Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from canvod.launch.config import Settings
+    from canvod.launch.host.inventory import EngineInventory, HostInventory
 
+FALLBACK_USER: Final = "10001:10001"
+"""User of the containers when root starts them without sudo."""
 
-SPILL_PATH = "/spill"
-"""Where a worker's container has its spill volume."""
-
-TMP_PATH = "/tmp"  # noqa: S108 - the container's own, a tmpfs
-"""Where a container has its tmpfs; folders of the host below it can be mounted, it cannot itself."""
-
-RESERVED_PATHS = ("/dev", "/proc", "/sys")
+RESERVED_PATHS: Final = ("/dev", "/proc", "/sys")
 """Folders that a container has of its own, with everything below."""
 
-
-SYSTEM_PATHS = (
+SYSTEM_PATHS: Final = (
     *RESERVED_PATHS,
     SPILL_PATH,
     KEYS_PATH,
@@ -32,6 +27,70 @@ SYSTEM_PATHS = (
     *("/run", "/var/run"),
 )
 """Folders of a container's programs, and of sockets: the host's are shown only to who names them."""
+
+
+def container_user(settings: Settings, inventory: HostInventory, environ: Mapping[str, str]) -> str:
+    """Choose the user of the containers.
+
+    Parameters
+    ----------
+    settings : Settings
+        Validated settings; ``launch.user`` comes first.
+    inventory : HostInventory
+        Knows the caller.
+    environ : mapping
+        Environment of the caller: ``SUDO_UID`` and ``SUDO_GID`` tell who has called sudo.
+
+    Returns
+    -------
+    str
+        ``uid:gid``, so that files belong to the caller; never root.
+
+    Raises
+    ------
+    PlanError
+        If the settings ask for root.
+    """
+    user = settings.launch.user
+    if user is None:
+        user = f"{inventory.uid}:{inventory.gid}"
+        if inventory.uid == 0:
+            uid, gid = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
+            plain = uid.isdecimal() and gid.isdecimal() and int(uid) != 0
+            user = f"{int(uid)}:{int(gid)}" if plain else FALLBACK_USER
+    if int(user.partition(":")[0]) == 0:
+        raise PlanError(
+            f"{settings.cite('launch.user')} is root; containers never run as root.",
+            hint='write another user as "1000:1000" (id -u, id -g), or leave launch.user out',
+        )
+    return user
+
+
+def container_groups(user: str, inventory: HostInventory, engine: EngineInventory | None) -> tuple[int, ...]:
+    """Choose the further groups of the containers: the caller's own, where the containers run as the caller.
+
+    Data of a lab often belong to a group. Not among them are root's, and the one whose members may use the
+    engine.
+
+    Parameters
+    ----------
+    user : str
+        ``uid:gid`` of the containers.
+    inventory : HostInventory
+        Knows the caller.
+    engine : EngineInventory or None
+        The engine, if there is one.
+
+    Returns
+    -------
+    tuple of int
+        Group IDs, sorted.
+    """
+    uid, _, gid = user.partition(":")
+    if int(uid) != inventory.uid:
+        return ()
+    socket_gid = None if engine is None else engine.socket_gid
+    return tuple(sorted({inventory.gid, *inventory.groups} - {0, int(gid), socket_gid}))
 
 
 def worker_spill_path(settings: Settings) -> str:
