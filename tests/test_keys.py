@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -314,6 +314,102 @@ def test_keys_of_a_dead_process_are_swept_and_others_are_not(home):
     assert prune_keys() == [f"keys {dead.path}"]
     assert list(home.iterdir()) == [mine.path]
     mine.remove()
+
+
+STARTS = """
+import os, sys
+from canvod.launch.cluster.prune import prune_keys
+from canvod.launch.cluster.tls import ROLES, ClusterKeys, KeyFolder
+from canvod.launch.host.owner import owner_mark
+base, kept = eval(sys.stdin.readline())
+keys, shared = ClusterKeys.from_json(kept), owner_mark(os.getppid())
+for number in range(40):
+    os.environ["XDG_RUNTIME_DIR"] = f"{base}/{number}"
+    print("ready", flush=True)
+    sys.stdin.readline()
+    own = KeyFolder(f"own-{number}", keys, ROLES)
+    attached = KeyFolder("attached", keys, mark=shared)
+    for path in (own.file("worker", "key.pem"), attached.file("client", "key.pem")):
+        assert "PRIVATE KEY" in open(path).read()
+    own.remove()
+    prune_keys()
+"""
+
+
+def test_programs_that_start_at_the_same_time_do_not_meet(tmp_path):
+    """Four of them on 40 fresh hosts: each has keys of its own, and all have those of a cluster that runs."""
+    for number in range(40):
+        (tmp_path / str(number)).mkdir(mode=0o700)
+    with ExitStack() as running:
+        programs = [
+            running.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", STARTS],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    bufsize=1,
+                )
+            )
+            for _ in range(4)
+        ]
+        for program in programs:
+            program.stdin.write(f"{(str(tmp_path), KEYS.as_json())!r}\n")
+        for _ in range(40):
+            assert [program.stdout.readline() for program in programs] == ["ready\n"] * 4
+            for program in programs:
+                program.stdin.write("go\n")
+    assert [program.returncode for program in programs] == [0] * 4
+    for number in range(40):
+        (folder,) = (tmp_path / str(number) / "canvod-launch").iterdir()
+        assert folder.name.startswith("attached.")
+
+
+def test_a_folder_that_is_being_made_is_never_pruned(home):
+    """Whatever another process prunes between any two steps of the making."""
+    states = []
+
+    def prune(frame, event, argument):
+        if frame.f_code.co_filename.endswith(("/cluster/tls.py", "/runtime/keys.py")):
+            states.append(sorted(path.name for path in home.rglob("*")))
+            assert prune_keys() == []
+            return prune
+        return None
+
+    tracer = sys.gettrace()
+    sys.settrace(prune)
+    try:
+        folder = KeyFolder("one", KEYS, ROLES)
+    finally:
+        sys.settrace(tracer)
+    assert ["launcher"] in [state[1:] for state in states]
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "client",
+        "launcher",
+        "scheduler",
+        "worker",
+    ]
+
+
+@pytest.mark.parametrize("step", ["os.mkdir", "open", "os.rename", "shutil.rmtree", "os.remove"])
+def test_a_process_that_dies_while_it_makes_or_removes_keys_leaves_none(home, step):
+    """A folder that is not complete belongs to the process that makes it, so that the next one prunes it."""
+    program = f"""if True:
+        import os, sys
+        from canvod.launch.cluster.tls import ROLES, KeyFolder, make_keys
+
+        def die(event, arguments):
+            if event == {step!r} and ("canvod-launch/" in str(arguments[0]) or arguments[0] == "ca.pem"):
+                os._exit(9)
+
+        keys = make_keys("one")
+        sys.addaudithook(die)
+        KeyFolder("one", keys, ROLES).remove()
+    """
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=30)
+    assert done.returncode == 9
+    prune_keys()
+    assert not home.exists() or list(home.iterdir()) == []
 
 
 def test_a_mark_is_never_taken_for_another_process():

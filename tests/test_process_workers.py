@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,30 @@ def test_a_folder_of_a_process_that_lives_stays(tmp_path: Path) -> None:
     (scratch / "launcher").write_text(owner_mark())
     assert prune_scratch(tmp_path) == []
     assert scratch.exists()
+
+
+def test_a_folder_whose_mark_is_being_written_stays(tmp_path: Path) -> None:
+    """A worker's folder begins with an empty mark; another process may prune at that moment."""
+    scratch = tmp_path / f"{SCRATCH_PREFIX}new"
+    scratch.mkdir()
+    (scratch / "launcher").touch()
+    assert prune_scratch(tmp_path) == []
+    assert scratch.exists()
+
+
+def test_two_may_prune_at_the_same_time(tmp_path: Path) -> None:
+    """What one of them has removed already is no error of the other."""
+    mark = owner_mark().rpartition("/")[0] + "/1"  # of a process that was started at another time
+    for number in range(200):
+        scratch = tmp_path / f"{SCRATCH_PREFIX}{number}"
+        scratch.mkdir()
+        (scratch / "launcher").write_text(mark)
+    with ThreadPoolExecutor(4) as threads:
+        removed = list(threads.map(prune_scratch, [tmp_path] * 4))
+    assert {line for lines in removed for line in lines} == {
+        f"scratch {tmp_path}/{SCRATCH_PREFIX}{number}" for number in range(200)
+    }
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_scheduler_that_is_busy_is_not_gone(monkeypatch):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.tls import keys_home
+from canvod.launch.cluster.tls import key_folders
 from canvod.launch.docker.orphans import prune_engine
 from canvod.launch.errors import EngineError
 from canvod.launch.host.owner import (
@@ -23,6 +22,8 @@ from canvod.launch.logs import get_logger
 from canvod.launch.runtime.host import SHARED_MEMORY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from canvod.launch.docker.engine import Client
 
 log = get_logger("canvod.launch")
@@ -58,13 +59,8 @@ def prune_scratch(folder: str | os.PathLike[str] | None = None) -> list[str]:
     list of str
         What was removed.
     """
-    removed = []
-    for scratch in sorted(Path(folder or gettempdir()).glob(f"{SCRATCH_PREFIX}*")):
-        mark = owner_of(scratch)
-        if mark is not None and scratch.lstat().st_uid == os.getuid() and not owner_lives(mark):
-            shutil.rmtree(scratch, ignore_errors=True)
-            removed.append(f"scratch {scratch}")
-    return removed
+    found = sorted(Path(folder or gettempdir()).glob(f"{SCRATCH_PREFIX}*"))
+    return _remove_orphans("scratch", {path: owner_of(path) for path in found})
 
 
 def prune_semaphores() -> list[str]:
@@ -75,15 +71,10 @@ def prune_semaphores() -> list[str]:
     list of str
         What was removed.
     """
-    removed = []
-    for path in sorted(SHARED_MEMORY.glob(f"sem.{SEMAPHORE_PREFIX}*")):
-        mark = owner_of_semaphore(path.name.removeprefix("sem."))
-        if mark is not None and not owner_lives(mark):
-            with suppress(OSError):
-                if path.lstat().st_uid == os.getuid():
-                    path.unlink()
-                    removed.append(f"semaphore {path}")
-    return removed
+    found = sorted(SHARED_MEMORY.glob(f"sem.{SEMAPHORE_PREFIX}*"))
+    return _remove_orphans(
+        "semaphore", {path: owner_of_semaphore(path.name.removeprefix("sem.")) for path in found}
+    )
 
 
 def prune_keys() -> list[str]:
@@ -94,13 +85,23 @@ def prune_keys() -> list[str]:
     list of str
         What was removed.
     """
+    return _remove_orphans("keys", key_folders())
+
+
+def _remove_orphans(kind: str, owners: Mapping[Path, str | None]) -> list[str]:
+    """Remove this user's files and folders whose owner is no more; without a mark they are nobody's."""
     removed = []
-    home = keys_home()
-    for folder in sorted(home.iterdir()) if home.is_dir() else ():
-        mark = owner_of(folder)
-        if mark is not None and not owner_lives(mark):
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(f"keys {folder}")
+    for path, mark in owners.items():
+        try:
+            if mark is None or owner_lives(mark) or path.lstat().st_uid != os.getuid():
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        except OSError:  # another process prunes at the same time
+            continue
+        removed.append(f"{kind} {path}")
     return removed
 
 

@@ -8,6 +8,7 @@ nobody can make a fourth.
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -32,6 +34,9 @@ ROLES: Final[tuple[KeyRole, ...]] = ("scheduler", "worker", "client")
 
 VALID_DAYS: Final = 3650
 """A detached cluster outlives any shorter time, and keys go with their cluster."""
+
+UNFINISHED: Final = ".making-"
+"""How the names of folders begin that are being made or removed; the mark of who does it follows."""
 
 CLOCK_SKEW: Final = dt.timedelta(hours=1)
 """How far a clock that was just set may have been ahead."""
@@ -216,6 +221,31 @@ def keys_folder(cluster: str, mark: str) -> Path:
     return keys_home() / f"{cluster}.{hashlib.sha256(mark.encode()).hexdigest()[:12]}"
 
 
+def key_folders() -> dict[Path, str | None]:
+    """Find the folders of keys that there are, and whose they are.
+
+    Returns
+    -------
+    dict of Path to str or None
+        Marks of the processes that they belong to, as `owner_mark` gives them. One that is being made, or
+        removed, belongs to the process that does it, whatever is in it so far.
+    """
+    home = keys_home()
+    if not _is_private(home):
+        return {}
+    return {
+        folder: folder.name.removeprefix(UNFINISHED).rpartition("+")[0].replace("+", "/")
+        if folder.name.startswith(UNFINISHED)
+        else owner_of(folder)
+        for folder in sorted(home.iterdir())
+    }
+
+
+def _unfinished_folder(home: Path) -> Path:
+    """Name a folder that nobody takes for a complete one; see `key_folders`."""
+    return home / f"{UNFINISHED}{owner_mark().replace('/', '+')}+{secrets.token_hex(4)}"
+
+
 def tls_environment(folder: str | Path) -> dict[str, str]:
     """Environment variables with which Dask finds a client's keys in a folder: paths, no keys.
 
@@ -264,7 +294,7 @@ class KeyFolder:
         self._mark = mark or owner_mark()
         self.path = keys_folder(cluster, self._mark)
         self._roles = roles
-        new = home / f".{cluster}.{secrets.token_hex(4)}"
+        new = _unfinished_folder(home)
         try:
             _make_private(home)
             new.mkdir(mode=0o700)
@@ -272,15 +302,33 @@ class KeyFolder:
             for role in roles:
                 (new / role).mkdir(mode=0o700)
                 write_keys(new / role, keys.files(role))
-            # What a process with the same cluster's name left behind is of no use to anybody.
-            shutil.rmtree(self.path, ignore_errors=True)
-            new.rename(self.path)
+            while not self._takes_place(new, keys):
+                # Of another cluster with this name, which the same process has had.
+                self._discard()
         except OSError as error:
             shutil.rmtree(new, ignore_errors=True)
             raise KeysError(
                 f"Could not write the keys of cluster {cluster} to {self.path}: {error.strerror or error}.",
                 hint="make room there, or set XDG_RUNTIME_DIR to another folder that only you can read",
             ) from error
+
+    def _takes_place(self, new: Path, keys: ClusterKeys) -> bool:
+        """Give a new folder its name, unless another process has made the same one in the meantime."""
+        try:
+            new.rename(self.path)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        else:
+            return True
+        files = {Path(self.file(role, CERTIFICATE)): keys.files(role)[CERTIFICATE] for role in self._roles}
+        try:
+            is_same = all(path.read_text() == text for path, text in files.items())
+        except OSError:
+            is_same = False
+        if is_same:
+            shutil.rmtree(new, ignore_errors=True)
+        return is_same
 
     @classmethod
     def existing(cls, cluster: str, mark: str) -> KeyFolder | None:
@@ -327,16 +375,31 @@ class KeyFolder:
     def remove(self) -> None:
         """Remove the keys; calling it again does nothing."""
         if owner_of(self.path) == self._mark:
-            shutil.rmtree(self.path, ignore_errors=True)
+            with suppress(OSError):
+                self._discard()
+
+    def _discard(self) -> None:
+        leaving = _unfinished_folder(self.path.parent)
+        with suppress(FileNotFoundError):  # another process removes the same
+            self.path.rename(leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
 
 
 def _make_private(home: Path) -> None:
     """Make a folder of the caller's alone, or make sure that it is one: others may write beside it."""
     home.mkdir(mode=0o700, exist_ok=True)
-    found = home.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not _is_private(home):
+        found = home.lstat()
         raise KeysError(
             f"{home} is not a folder that only you can read: it belongs to uid {found.st_uid}, "
             f"mode {stat.S_IMODE(found.st_mode):o}.",
             hint="look at what it is, and remove it, or set XDG_RUNTIME_DIR to a folder of your own",
         )
+
+
+def _is_private(home: Path) -> bool:
+    try:
+        found = home.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077

@@ -91,7 +91,7 @@ def owner_of_semaphore(name: str) -> str | None:
 def owner_of(folder: Path) -> str | None:
     """Read whose a folder is, as `owner_mark` gave it; None where it is none, or not complete."""
     try:
-        return (folder / OWNER_FILE).read_text()
+        return (folder / OWNER_FILE).read_text() or None
     except OSError:
         return None
 
