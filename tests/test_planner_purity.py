@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 FOLDER = Path(canvod.launch.plan.__path__[0])
 
 ALLOWED = {
-    *("__future__", "bisect", "collections", "collections.abc", "dataclasses", "math", "re", "typing"),
+    *(
+        "__future__",
+        "bisect",
+        "collections",
+        "collections.abc",
+        "dataclasses",
+        "math",
+        "re",
+        "typing",
+    ),
     "pydantic",
     *("canvod.launch.config", "canvod.launch.errors", "canvod.launch.memory_limit", "canvod.launch.units"),
     *(f"canvod.launch.host.{module}" for module in ("cpulist", "inventory", "labels")),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.docker.engine import PROBE_TIMEOUT_S, EngineAbsentError, require_engine
 from canvod.launch.errors import EngineError, PlanError
-from canvod.launch.plan.notes import require_usable
+from canvod.launch.plan.engine_requirements import require_usable
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings

@@ -20,12 +20,11 @@ from canvod.launch.plan.model import (
 from canvod.launch.units import MIB, bytes_of_gib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from canvod.launch.config import Settings
     from canvod.launch.host.inventory import HostInventory
     from canvod.launch.plan.model import Mount, Role
-    from canvod.launch.plan.priority import CpuPriority
     from canvod.launch.plan.sizing import Sizing
 
 THREAD_VARIABLES: Final = (
@@ -83,79 +82,43 @@ def image_name(role: Role, python: str, version: str, digest: str = "") -> str:
     return f"canvod-launch-{role}:{re.sub(r'[^A-Za-z0-9_.-]', '-', tag)}"
 
 
-def worker_options(
-    worker: ContainerPlan, *, scheduler: str, keys: str, spill_path: str, start_timeout_s: float
-) -> tuple[str, ...]:
-    """Give the options of ``canvod.launch.runtime.worker`` for one worker, in a container or on the host.
-
-    Parameters
-    ----------
-    worker : ContainerPlan
-        The worker.
-    scheduler : str
-        Address of the scheduler.
-    keys : str
-        Folder of its keys.
-    spill_path : str
-        Folder to spill to.
-    start_timeout_s : float
-        How long it waits for the scheduler, in seconds.
-
-    Returns
-    -------
-    tuple of str
-        Command line options, each followed by its value.
-    """
-    return _options(
-        scheduler=scheduler,
-        keys=keys,
-        name=worker.dask_name,
-        nthreads=worker.nthreads,
-        memory_limit=worker.dask_memory_limit_bytes,
-        cpu_affinity=",".join(map(str, worker.cpuset_cpus)),
-        nice=worker.nice,
-        spill_path=spill_path,
-        max_spill=worker.spill_bytes,
-        start_timeout=f"{start_timeout_s:g}",
-    )
-
-
 def _options(**values: object) -> tuple[str, ...]:
-    def words() -> Iterator[str]:
-        for name, value in values.items():
-            if value is not None:
-                yield f"--{name.replace('_', '-')}"
-                yield str(value)
-
-    return tuple(words())
+    """Write options of a command line, those without a value left out."""
+    words: list[str] = []
+    for name, value in values.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return tuple(words)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerMaker:
-    """Everything that the containers of one cluster have in common."""
+    """Makes the plans of the containers of one cluster, or of the processes that run in their place."""
 
     settings: Settings
     inventory: HostInventory
     sizing: Sizing
-    cluster: str
-    in_containers: bool
-    """False where the same plan is carried out by processes: they have no command and no volume."""
-    priority: CpuPriority
-    user: str
-    groups: tuple[int, ...]
-    oversubscribed_nodes: frozenset[int]
+    oversubscribed: frozenset[int]
     """NUMA nodes that have less memory than the limits of the workers on them."""
+    in_containers: bool
+    """False for processes: they have no command and no volume."""
+    prefix: str
+    """How the names of all containers begin."""
     labels: Mapping[str, str]
-    detached: bool = False
-    idle_timeout_s: float | None = None
+    common: Mapping[str, Any]
+    """Further fields that all containers have alike: user, groups, CPU weight."""
 
-    def scheduler(self, image: str) -> ContainerPlan:
+    def scheduler(self, image: str, *, leased: bool, idle_timeout_s: float | None) -> ContainerPlan:
         """Plan the scheduler, which runs on all cores of the cluster.
 
         Parameters
         ----------
         image : str
             Name of its image.
+        leased : bool
+            Whether it ends with its launcher.
+        idle_timeout_s : float or None
+            After how long without a task it ends, in seconds; None for never.
         """
         launch, cpus = self.settings.launch, self.sizing.cluster_cpus
         options = _options(
@@ -163,9 +126,9 @@ class ContainerMaker:
             dashboard_port=DASHBOARD_PORT,
             nice=self.settings.processing.nice_priority,
             keys=KEYS_PATH,
-            lease_grace=None if self.detached else f"{launch.lease_grace_s:g}",
-            connect_timeout=None if self.detached else f"{launch.connect_timeout_s:g}",
-            idle_timeout=None if self.idle_timeout_s is None else f"{self.idle_timeout_s:g}",
+            lease_grace=launch.lease_grace_s if leased else None,
+            connect_timeout=launch.connect_timeout_s if leased else None,
+            idle_timeout=idle_timeout_s,
         )
         return self._container(
             role="scheduler",
@@ -204,7 +167,7 @@ class ContainerMaker:
             dask_name=f"worker-{index}",
             image=image,
             cpuset_cpus=cpus,
-            cpuset_mems=memory_nodes(self.inventory, cpus, self.oversubscribed_nodes),
+            cpuset_mems=memory_nodes(self.inventory, cpus, self.oversubscribed),
             memory_bytes=memory_bytes,
             # The nanny of a process is outside of its limit, which no kernel enforces.
             dask_memory_limit_bytes=worker_limit_bytes(memory_bytes) if self.in_containers else memory_bytes,
@@ -215,12 +178,17 @@ class ContainerMaker:
             spill_bytes=bytes_of_gib(launch.spill_gb),
             labels={**self.labels, ROLE_LABEL: "worker", f"{LABEL_PREFIX}.worker": str(index)},
         )
-        options = worker_options(
-            worker,
+        options = _options(
             scheduler=f"tls://{SCHEDULER_HOST}:{SCHEDULER_PORT}",
             keys=KEYS_PATH,
+            name=worker.dask_name,
+            nthreads=worker.nthreads,
+            memory_limit=worker.dask_memory_limit_bytes,
+            cpu_affinity=",".join(map(str, cpus)),
+            nice=worker.nice,
             spill_path=spill_path,
-            start_timeout_s=launch.start_timeout_s,
+            max_spill=worker.spill_bytes,
+            start_timeout=launch.start_timeout_s,
         )
         return worker.model_copy(update={"command": self._command("canvod.launch.runtime.worker", options)})
 
@@ -230,15 +198,12 @@ class ContainerMaker:
     def _container(self, *, dask_name: str, **fields: Any) -> ContainerPlan:
         launch = self.settings.launch
         return ContainerPlan(
-            name=f"canvod-launch-{self.cluster}-{dask_name}",
+            name=f"{self.prefix}-{dask_name}",
             dask_name=dask_name,
             nice=self.settings.processing.nice_priority,
-            cpu_shares=self.priority.shares,
-            cpu_weight=self.priority.weight,
             cgroup_parent=launch.cgroup_parent if self.in_containers else None,
-            user=self.user,
-            groups=self.groups,
             pids_limit=launch.pids_limit,
             tmpfs_bytes=launch.tmp_mb * MIB,
+            **self.common,
             **fields,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -93,15 +93,21 @@ class Note(Frozen):
     level: Literal["info", "warning"]
     text: str
 
-    @classmethod
-    def info(cls, text: str) -> Self:
-        """Make a note of what is so."""
-        return cls(level="info", text=text)
 
-    @classmethod
-    def warning(cls, text: str) -> Self:
-        """Make a note of what a user may want to change."""
-        return cls(level="warning", text=text)
+class Notes(list[Note]):
+    """The notes of a plan while it is made."""
+
+    def info(self, text: str) -> None:
+        """Note what is so."""
+        self.append(Note(level="info", text=text))
+
+    def warning(self, text: str) -> None:
+        """Note what a user may want to change."""
+        self.append(Note(level="warning", text=text))
+
+    def warnings_first(self) -> tuple[Note, ...]:
+        """Return all of them, warnings before the rest."""
+        return tuple(sorted(self, key=lambda note: note.level != "warning"))
 
 
 class ClusterPlan(Frozen):

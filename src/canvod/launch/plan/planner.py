@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from canvod.launch.errors import PlanError
 from canvod.launch.host.labels import CLUSTER_LABEL, LABEL_PREFIX
 from canvod.launch.plan.container_plans import ContainerMaker, image_name
 from canvod.launch.plan.cores import oversubscribed_nodes
+from canvod.launch.plan.engine_requirements import check_engine
 from canvod.launch.plan.host_access import container_groups, container_user, worker_mounts
-from canvod.launch.plan.model import ClusterPlan, ContainerPlan, NetworkPlan, Note
-from canvod.launch.plan.notes import (
-    check_engine,
-    container_notes,
-    memory_notes,
-    pool_notes,
-    process_notes,
-)
-from canvod.launch.plan.priority import CpuPriority, cpu_priority, normal_weight
+from canvod.launch.plan.model import ClusterPlan, ContainerPlan, NetworkPlan, Notes
+from canvod.launch.plan.notes import note_limits, note_memory, note_pool, note_processes, note_protection
+from canvod.launch.plan.priority import cpu_priority, normal_weight
 from canvod.launch.plan.sizing import size_cluster
 
 if TYPE_CHECKING:
@@ -122,49 +117,50 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
             hint="use up to 40 lower-case letters, digits, '-', '_' and '.', a letter or digit first",
         )
     python = settings.launch.python or python
-    all_labels = {**(labels or {}), CLUSTER_LABEL: name, f"{LABEL_PREFIX}.version": version}
-
-    def image(role: Role) -> str:
-        if backend != "docker":
-            return ""
-        return image_name(role, python, version) if image_for is None else image_for(role, python)
-
-    notes = [Note.warning(text) for text in settings.warnings]
+    launch, docker, notes = settings.launch, backend == "docker", Notes()
+    for text in settings.warnings:
+        notes.warning(text)
     if settings.processing.scheduler_address is not None:
         return _remote(settings, name, python, notes)
 
-    docker = backend == "docker"
     if docker:
         check_engine(settings, engine)
     every_mount = worker_mounts(settings, mounts) if docker else ()
-    sizing = size_cluster(settings, inventory)
+    sizing = size_cluster(settings, inventory, notes)
     oversubscribed = oversubscribed_nodes(inventory, sizing.cores.slices, sizing.worker_bytes)
-    user = f"{inventory.uid}:{inventory.gid}"
+    note_memory(
+        inventory, sizing, notes, no_swap=docker and "swap" not in (engine.missing_limits if engine else ())
+    )
+    common: dict[str, Any] = {
+        "user": f"{inventory.uid}:{inventory.gid}",
+        "cpu_weight": normal_weight(inventory.cgroup_version),
+    }
     if docker:
-        user = container_user(settings, inventory, environ or {})
+        common = _common_fields(settings, inventory, engine, environ or {})
+        note_limits(settings, sizing, oversubscribed, notes)
+        note_protection(settings, engine, notes)
+    elif backend == "pool":
+        note_pool(notes)
+    else:
+        note_processes(settings, notes)
+
+    def image(role: Role) -> str:
+        if not docker:
+            return ""
+        return image_name(role, python, version) if image_for is None else image_for(role, python)
+
+    all_labels = {**(labels or {}), CLUSTER_LABEL: name, f"{LABEL_PREFIX}.version": version}
+    prefix = f"canvod-launch-{name}"
     maker = ContainerMaker(
         settings=settings,
         inventory=inventory,
         sizing=sizing,
-        cluster=name,
+        oversubscribed=oversubscribed,
         in_containers=docker,
-        priority=_priority(settings, inventory, engine, backend),
-        user=user,
-        groups=container_groups(user, inventory, engine) if docker else (),
-        oversubscribed_nodes=oversubscribed,
+        prefix=prefix,
         labels=all_labels,
-        detached=detached,
-        idle_timeout_s=idle_timeout_s,
+        common=common,
     )
-    no_swap = docker and (engine is None or "swap" not in engine.missing_limits)
-    notes += [
-        *sizing.notes,
-        *memory_notes(settings, inventory, sizing, oversubscribed, enforced=docker, no_swap=no_swap),
-    ]
-    if docker:
-        notes += container_notes(settings, engine)
-    else:
-        notes += pool_notes() if backend == "pool" else process_notes(settings)
     worker_image = image("worker")
     return ClusterPlan(
         name=name,
@@ -173,23 +169,19 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
         resource_mode=settings.processing.resource_mode,
         scheduler_address=None,
         python=python,
-        scheduler=maker.scheduler(image("scheduler")),
+        scheduler=maker.scheduler(image("scheduler"), leased=not detached, idle_timeout_s=idle_timeout_s),
         workers=tuple(maker.worker(index, worker_image, every_mount) for index in range(sizing.workers)),
-        network=NetworkPlan(
-            name=f"canvod-launch-{name}",
-            internal=settings.launch.network == "internal",
-            labels=all_labels,
-        ),
-        dashboard_port=settings.launch.dashboard_port,
-        start_timeout_s=settings.launch.start_timeout_s,
+        network=NetworkPlan(name=prefix, internal=launch.network == "internal", labels=all_labels),
+        dashboard_port=launch.dashboard_port,
+        start_timeout_s=launch.start_timeout_s,
         cores_shared=sizing.cores.shared,
-        notes=_warnings_first(notes),
+        notes=notes.warnings_first(),
     )
 
 
-def _remote(settings: Settings, name: str, python: str, notes: list[Note]) -> ClusterPlan:
+def _remote(settings: Settings, name: str, python: str, notes: Notes) -> ClusterPlan:
     cite = settings.cite("processing.scheduler_address")
-    text = f"Nothing is started: {cite} is used as it is, with the limits that it was started with."
+    notes.info(f"Nothing is started: {cite} is used as it is, with the limits that it was started with.")
     return ClusterPlan(
         name=name,
         backend="remote",
@@ -202,23 +194,27 @@ def _remote(settings: Settings, name: str, python: str, notes: list[Note]) -> Cl
         dashboard_port=settings.launch.dashboard_port,
         start_timeout_s=settings.launch.start_timeout_s,
         cores_shared=False,
-        notes=_warnings_first([*notes, Note.info(text)]),
+        notes=notes.warnings_first(),
     )
 
 
-def _priority(
-    settings: Settings, inventory: HostInventory, engine: EngineInventory | None, backend: Backend
-) -> CpuPriority:
-    cgroup_version = inventory.cgroup_version if engine is None else engine.cgroup_version
-    if backend != "docker":
-        return CpuPriority(shares=None, weight=normal_weight(cgroup_version))
-    return cpu_priority(
+def _common_fields(
+    settings: Settings,
+    inventory: HostInventory,
+    engine: EngineInventory | None,
+    environ: Mapping[str, str],
+) -> dict[str, Any]:
+    """Give the fields that all containers have alike."""
+    user = container_user(settings, inventory, environ)
+    priority = cpu_priority(
         settings.processing.nice_priority,
         settings.launch.cpu_weight,
-        cgroup_version=cgroup_version,
+        cgroup_version=inventory.cgroup_version if engine is None else engine.cgroup_version,
         runtime_version="" if engine is None else engine.runtime_version,
     )
-
-
-def _warnings_first(notes: list[Note]) -> tuple[Note, ...]:
-    return tuple(sorted(notes, key=lambda note: note.level != "warning"))
+    return {
+        "user": user,
+        "groups": container_groups(user, inventory, engine),
+        "cpu_shares": priority.shares,
+        "cpu_weight": priority.weight,
+    }

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 from canvod.launch.errors import PlanError
 from canvod.launch.host.cpulist import format_cpulist
 from canvod.launch.plan.cores import slice_cores
-from canvod.launch.plan.model import Note
 from canvod.launch.units import GIB, MIB, bytes_of_gib, format_bytes
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
     from canvod.launch.host.inventory import Cpu, HostInventory
     from canvod.launch.plan.cores import CoreSlices
+    from canvod.launch.plan.model import Notes
 
 MIN_WORKER_BYTES: Final = 512 * MIB
 """Lowest memory limit of a worker: the nanny, and a worker process that has imported xarray, zarr, icechunk
@@ -49,7 +49,6 @@ class Sizing:
     """Memory limit of each worker."""
     scheduler_bytes: int
     """Memory limit of the scheduler."""
-    notes: tuple[Note, ...]
 
     @property
     def workers(self) -> int:
@@ -57,7 +56,7 @@ class Sizing:
         return len(self.cores.slices)
 
 
-def size_cluster(settings: Settings, inventory: HostInventory) -> Sizing:
+def size_cluster(settings: Settings, inventory: HostInventory, notes: Notes) -> Sizing:
     """Decide on the number of workers, their cores and their memory.
 
     Parameters
@@ -66,11 +65,13 @@ def size_cluster(settings: Settings, inventory: HostInventory) -> Sizing:
         Validated settings.
     inventory : HostInventory
         The host; the order of its CPUs does not matter.
+    notes : Notes
+        Takes what a reader should know about the decision.
 
     Returns
     -------
     Sizing
-        The decision, with what a reader should know about it.
+        The decision.
 
     Raises
     ------
@@ -82,7 +83,7 @@ def size_cluster(settings: Settings, inventory: HostInventory) -> Sizing:
             "This process may not use any CPU of the host.",
             hint="look at its affinity and control group: taskset -p $$, cat /proc/self/cgroup",
         )
-    processing, notes = settings.processing, list[Note]()
+    processing = settings.processing
     threads = processing.threads_per_worker
     pool = _chosen_cpus(settings, inventory)
     scheduler_bytes = _scheduler_bytes(settings, inventory)
@@ -97,25 +98,21 @@ def size_cluster(settings: Settings, inventory: HostInventory) -> Sizing:
     if worker_bytes < MIN_WORKER_BYTES:
         raise _too_little_memory(settings, inventory, workers, worker_bytes)
     if threads > usable:
-        notes.append(
-            Note.warning(
-                f"{settings.cite('processing.threads_per_worker')} is more than the "
-                f"{_count(usable, 'core')} to use: threads will wait for each other."
-            )
+        notes.warning(
+            f"{settings.cite('processing.threads_per_worker')} is more than the "
+            f"{_count(usable, 'core')} to use: threads will wait for each other."
         )
     cores = slice_cores(pool, workers, min(threads, usable))
     if processing.resource_mode == "manual":
-        notes += _manual_core_notes(settings, inventory, cores, pool)
+        _note_core_demand(settings, inventory, cores, pool, notes)
     if cores.spanning:
         names = ", ".join(f"worker-{index}" for index in cores.spanning)
-        notes.append(
-            Note.warning(
-                f"No NUMA node has room for {names}: part of the memory is on a distant node, so slower."
-            )
+        notes.warning(
+            f"No NUMA node has room for {names}: part of the memory is on a distant node, so slower."
         )
     everywhere = processing.resource_mode == "manual" and processing.cpu_affinity is not None
     used = {cpu.id for cpu in pool} if everywhere else {cpu for ids in cores.slices for cpu in ids}
-    return Sizing(cores, tuple(sorted(used)), threads, worker_bytes, scheduler_bytes, tuple(notes))
+    return Sizing(cores, tuple(sorted(used)), threads, worker_bytes, scheduler_bytes)
 
 
 def _chosen_cpus(settings: Settings, inventory: HostInventory) -> tuple[Cpu, ...]:
@@ -151,16 +148,12 @@ def _scheduler_bytes(settings: Settings, inventory: HostInventory) -> int:
     return limit
 
 
-def _manual_budget(
-    settings: Settings, inventory: HostInventory, scheduler_bytes: int, notes: list[Note]
-) -> int:
+def _manual_budget(settings: Settings, inventory: HostInventory, scheduler_bytes: int, notes: Notes) -> int:
     """Tell how much memory the workers share: what the settings give them, else what is available."""
     if settings.processing.max_memory_gb is None:
         budget = _available_budget(settings, inventory, scheduler_bytes)
         available = format_bytes(max(0, budget))
-        notes.append(
-            Note.info(f"max_memory_gb is not given: the workers share the {available} available now.")
-        )
+        notes.info(f"max_memory_gb is not given: the workers share the {available} available now.")
         return budget
     budget = bytes_of_gib(settings.processing.max_memory_gb)
     available = format_bytes(inventory.memory_available_bytes)
@@ -171,20 +164,16 @@ def _manual_budget(
         )
     together = f"{format_bytes(budget)} for workers and {format_bytes(scheduler_bytes)} for the scheduler"
     if budget + scheduler_bytes > inventory.memory_ceiling_bytes:
-        notes.append(
-            Note.warning(
-                f"{together} are more than the {_ceiling(inventory)}: "
-                "if all of it is used, the kernel kills somebody's process."
-            )
+        notes.warning(
+            f"{together} are more than the {_ceiling(inventory)}: "
+            "if all of it is used, the kernel kills somebody's process."
         )
     elif budget + scheduler_bytes > inventory.memory_available_bytes:
-        notes.append(Note.warning(f"{together} are more than the {available} available now."))
+        notes.warning(f"{together} are more than the {available} available now.")
     return budget
 
 
-def _auto_budget(
-    settings: Settings, inventory: HostInventory, scheduler_bytes: int, notes: list[Note]
-) -> int:
+def _auto_budget(settings: Settings, inventory: HostInventory, scheduler_bytes: int, notes: Notes) -> int:
     """Tell how much memory the workers share: what is available, or less where the settings say so."""
     budget = _available_budget(settings, inventory, scheduler_bytes)
     if settings.processing.max_memory_gb is None:
@@ -192,9 +181,9 @@ def _auto_budget(
     cite, available = settings.cite("processing.max_memory_gb"), format_bytes(max(0, budget))
     wanted = bytes_of_gib(settings.processing.max_memory_gb)
     if wanted < budget:
-        notes.append(Note.info(f"{cite} narrows the {available} available for workers."))
+        notes.info(f"{cite} narrows the {available} available for workers.")
         return wanted
-    notes.append(Note.info(f"{cite} changes nothing: {available} are available for workers."))
+    notes.info(f"{cite} changes nothing: {available} are available for workers.")
     return budget
 
 
@@ -211,31 +200,25 @@ def _reserve_bytes(settings: Settings, inventory: HostInventory) -> int:
     return max(MIN_RESERVE_BYTES, int(inventory.memory_ceiling_bytes * RESERVE_FRACTION))
 
 
-def _auto_workers(by_cores: int, budget: int, notes: list[Note]) -> int:
+def _auto_workers(by_cores: int, budget: int, notes: Notes) -> int:
     """Choose the number of workers that there are both cores and memory for."""
     workers = max(1, min(by_cores, budget // COMFORTABLE_WORKER_BYTES))
     if workers < by_cores:
         least = format_bytes(COMFORTABLE_WORKER_BYTES)
-        notes.append(
-            Note.info(
-                f"There are cores for {_count(by_cores, 'worker')}, and memory for {workers}, "
-                f"each with at least {least}."
-            )
+        notes.info(
+            f"There are cores for {_count(by_cores, 'worker')}, and memory for {workers}, "
+            f"each with at least {least}."
         )
     return workers
 
 
-def _usable_cores(
-    settings: Settings, inventory: HostInventory, pool: tuple[Cpu, ...], notes: list[Note]
-) -> int:
+def _usable_cores(settings: Settings, inventory: HostInventory, pool: tuple[Cpu, ...], notes: Notes) -> int:
     """Tell how many cores auto mode may use: not those that it leaves to the system."""
     detected, quota = len(inventory.cpus), inventory.cpu_quota
     if quota is not None and (granted := max(1, math.floor(quota))) < detected:
-        notes.append(
-            Note.info(
-                f"This process is granted {quota:g} CPUs' worth of time, so {_count(granted, 'core')} of "
-                f"{detected} may be used."
-            )
+        notes.info(
+            f"This process is granted {quota:g} CPUs' worth of time, so {_count(granted, 'core')} of "
+            f"{detected} may be used."
         )
         detected = granted
     reserve = settings.launch.reserve_cores
@@ -249,34 +232,28 @@ def _usable_cores(
         )
     if len(pool) < len(inventory.cpus):
         narrows = f"{settings.cite('processing.cpu_affinity')} narrows the cores that may be used"
-        notes.append(Note.info(f"{narrows}, {format_cpulist(cpu.id for cpu in inventory.cpus)}."))
+        notes.info(f"{narrows}, {format_cpulist(cpu.id for cpu in inventory.cpus)}.")
     return min(len(pool), detected - reserve)
 
 
-def _manual_core_notes(
-    settings: Settings, inventory: HostInventory, cores: CoreSlices, pool: tuple[Cpu, ...]
-) -> list[Note]:
+def _note_core_demand(
+    settings: Settings, inventory: HostInventory, cores: CoreSlices, pool: tuple[Cpu, ...], notes: Notes
+) -> None:
     """Warn where manual mode asks for more cores, or more CPU time, than there is."""
     processing, quota = settings.processing, inventory.cpu_quota
     workers, threads = len(cores.slices), processing.threads_per_worker
     product = f"{_count(workers, 'worker')} x {_count(threads, 'thread')}"
-    notes = []
     if cores.shared:
         more = ", or list more cores in cpu_affinity" if processing.cpu_affinity else ""
-        notes.append(
-            Note.warning(
-                f"The workers share cores {format_cpulist(cpu.id for cpu in pool)}: {product} are more than "
-                f"{_count(len(pool), 'core')}, so none has cores of its own. "
-                f"Lower n_max_threads or threads_per_worker{more}."
-            )
+        notes.warning(
+            f"The workers share cores {format_cpulist(cpu.id for cpu in pool)}: {product} are more than "
+            f"{_count(len(pool), 'core')}, so none has cores of its own. "
+            f"Lower n_max_threads or threads_per_worker{more}."
         )
     if quota is not None and workers * threads > quota:
-        notes.append(
-            Note.warning(
-                f"{product} are more than the {quota:g} CPUs' worth of time that this process is granted."
-            )
+        notes.warning(
+            f"{product} are more than the {quota:g} CPUs' worth of time that this process is granted."
         )
-    return notes
 
 
 def _too_little_memory(
