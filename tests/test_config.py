@@ -20,7 +20,7 @@ from canvod.launch.config import (
     load_settings,
     without_secrets,
 )
-from canvod.launch.config.catalogue import rule_of, sections
+from canvod.launch.config.catalogue import fields, rule_of
 from canvod.launch.errors import ConfigError
 
 SHIPPED = Path(__file__).parents[1] / "config" / "processing.yaml"
@@ -56,9 +56,7 @@ def test_nothing_given_is_the_defaults():
 def test_every_field_describes_itself():
     """Every field has a description for the schema and a rule for refusals."""
     for name in field_names():
-        section, _, field = name.rpartition(".")
-        info = sections()[section].model_fields[field]
-        assert info.description, name
+        assert fields()[name].description, name
         rule = rule_of(name)
         assert rule is not None, name
         assert rule.allowed
@@ -141,6 +139,13 @@ def test_environment_takes_lists_mappings_and_null():
     assert settings.launch.build.ca_bundle == Path("/ca.pem")
     assert settings.launch.environment == {"A": "1", "B": "3", "My__Name": "null"}
     assert settings.launch.tmp_mb == LaunchSettings().tmp_mb
+
+
+def test_null_unsets_what_the_file_gives(write):
+    """In processing null stands for "not set", in a variable as in a file: the default is back."""
+    path = write("processing:\n  nice_priority: 7\n  n_max_threads: 4\n")
+    environ = {"CANVOD_PROCESSING__NICE_PRIORITY": "null", "CANVOD_PROCESSING__N_MAX_THREADS": "null"}
+    assert load(path, environ) == Settings()
 
 
 def test_other_variables_are_left_alone():
@@ -304,7 +309,7 @@ def test_schema_is_for_editors():
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     for name in field_names():
         section, _, field = name.rpartition(".")
-        definition = schema["$defs"][sections()[section].__name__]
+        definition = schema["$defs"][fields()[section].annotation.__name__]
         assert definition["properties"][field]["description"], name
     for model in ("LaunchSettings", "BuildSettings", "IngestSettings"):
         assert schema["$defs"][model]["additionalProperties"] is False
@@ -363,5 +368,5 @@ def test_a_file_says_what_python_says(tmp_path_factory, values):
     settings = load(values)
     assert load(path) == settings
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
-    for section, fields in values.items():
-        assert all(load(path).origin(f"{section}.{field}").kind == "file" for field in fields)
+    for section, given_fields in values.items():
+        assert all(load(path).origin(f"{section}.{field}").kind == "file" for field in given_fields)

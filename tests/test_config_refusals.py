@@ -67,7 +67,7 @@ REFUSED = {
     ),
     "infinite memory": (
         "processing:\n  max_memory_gb: .inf\n",
-        ["max_memory_gb = .inf is not a finite number"],
+        ["max_memory_gb = .inf is not a number"],
     ),
     "number in words": (
         'processing:\n  resource_mode: manual\n  n_max_threads: "four"\n',
@@ -75,16 +75,20 @@ REFUSED = {
     ),
     "truth value as a number": (
         "processing:\n  n_max_threads: yes\n",
-        ["processing.n_max_threads = yes is a truth value, not a number"],
+        ["processing.n_max_threads = yes is not a whole number"],
     ),
     "fraction of a thread": (
         "processing:\n  threads_per_worker: 1.5\n",
         ["processing.threads_per_worker = 1.5 is not a whole number"],
     ),
-    "octal number": ("launch:\n  dashboard_port: 010\n", [":2: launch.dashboard_port = 010", "base 8 or 60"]),
+    "octal number": ("launch:\n  dashboard_port: 010\n", [":2: launch.dashboard_port = 010", "base 8"]),
+    "hexadecimal number": (
+        "launch:\n  tmp_mb: 0x10\n",
+        [":2: launch.tmp_mb = 0x10 is not a whole number"],
+    ),
     "number in base 60": (
         "launch:\n  start_timeout_s: 1:30\n",
-        ["launch.start_timeout_s = 1:30", "base 8 or 60"],
+        ["launch.start_timeout_s = 1:30", "base 60"],
     ),
     "unknown mode": (
         "processing:\n  resource_mode: Manual\n",
@@ -166,18 +170,22 @@ REFUSED = {
         [":1: launch = docker is not a section", "indent the fields"],
     ),
     "section that is a list": ("processing:\n- 1\n", [":1: processing = [1] is not a section"]),
-    "resource outside": ("n_max_threads: 4\n", [":1: n_max_threads stands outside", "below processing:"]),
+    "resource outside": (
+        "n_max_threads: 4\n",
+        [":1: n_max_threads is outside of the section", "below processing:"],
+    ),
     "tag": ("launch: !mine {}\n", [":1: launch has the YAML tag !mine"]),
     "list at the top": ("- a\n", [":1: the file holds a list instead of sections", "processing:"]),
     "text at the top": ("hello\n", [":1: the file holds a text instead of sections"]),
     "YAML": (
         "processing:\n  n_max_threads: 4: 5\n",
-        [":2:19: this is not YAML", "2 |   n_max_threads: 4: 5", "|                   ^", "in quotes"],
+        [":2:19: this is not YAML", "      n_max_threads: 4: 5\n                      ^", "in quotes"],
     ),
     "tab": ("launch:\n\tbackend: docker\n", [":2:1: this is not YAML", "indent with spaces"]),
     "bracket left open": ("launch: {tmp_mb: 1\n", [":1:19: this is not YAML", "begins in line 1"]),
     "two documents": ("launch: {}\n---\nlaunch: {}\n", [":2:1: this is not YAML", "more than one document"]),
     "endless nesting": ("[" * 5000, ["the file is nested too deeply"]),
+    "nothing to merge": ("launch:\n  <<: 5\n", [":2:7: this is not YAML", "for merging, but found scalar"]),
     "control characters": ("launch: \x01\n", [":1:9: this is not YAML", "special characters"]),
 }
 
@@ -212,6 +220,15 @@ def test_all_problems_are_told_at_once(refuse):
     ]
 
 
+def test_all_faults_of_a_list_are_told_at_once(refuse):
+    """Invalid items and repeated ones are told together, each with its index or its name."""
+    message, path = refuse("processing:\n  cpu_affinity: [0, -1, a, -1, 1, 1]\n  nice_priority: 20\n")
+    assert "(5 problems)" in message
+    for fault in ("[1] = -1 is below 0", "[2] = a is not a whole number", "[3] = -1 is below 0"):
+        assert f"\n{path}:2: processing.cpu_affinity{fault}\n" in message
+    assert "processing.cpu_affinity = [0, -1, a, -1, 1, 1] names core 1 more than once" in message
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
@@ -222,6 +239,7 @@ def test_all_problems_are_told_at_once(refuse):
         ({"CANVOD_PROCESSING__CPU_AFFINITY": "0,1"}, "processing.cpu_affinity = 0,1 is not a list"),
         ({"CANVOD_PROCESSING__CPU_AFFINITY": "[0, true]"}, "cpu_affinity[1] = true is a truth value"),
         ({"CANVOD_LAUNCH__ENVIRONMENT": "A=1"}, "launch.environment = *** is not a mapping"),
+        ({"CANVOD_LAUNCH__TMP_MB": "010"}, "launch.tmp_mb = 010 is not a decimal number"),
         ({"CANVOD_LAUNCH__TMP_MB": "64MB"}, "launch.tmp_mb = 64MB is not a whole number"),
     ],
 )

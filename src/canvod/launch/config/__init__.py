@@ -1,20 +1,44 @@
-"""Settings: the one place that reads settings files and environment variables."""
+"""Settings: the only reader of settings files and of the environment variables that are settings.
+
+:func:`load_settings` puts pydantic-settings' sources one over the other (a command's options, environment
+variables, a YAML file or values given in Python), and validates the whole as :class:`Settings`: frozen values
+that know where each of them was given. What is wrong is told in one :class:`SettingsError`, each problem with
+its file and line, field, value, what is allowed and a remedy.
+
+===================== =========================================================================
+module                holds
+===================== =========================================================================
+`field_types`         types of fields, and the words that explain them
+`sections`            ``processing``, ``launch``, ``launch.build``, ``ingest``
+`settings`            all sections together, with the provenance of each value
+`catalogue`           fields by dotted name
+`canvodpy`            which parts of canVODpy's file are ours
+`yaml_source`         the source of a YAML file
+`environment_source`  the source of environment variables
+`load`                the order of the sources
+`problems`            what is wrong, in words
+`provenance`          where values came from
+`redact`              values without secrets
+`schema`              the JSON Schema
+===================== =========================================================================
+
+Below are :mod:`canvod.launch.paths`, :mod:`canvod.launch.units` and :mod:`canvod.launch.errors`; everything
+from :mod:`canvod.launch.host` upwards takes the settings from here, and reads no file or variable for them.
+"""
 
 from __future__ import annotations
 
 from canvod.launch.config.catalogue import field_names
-from canvod.launch.config.load import Source, load_settings
-from canvod.launch.config.models import (
+from canvod.launch.config.load import SettingsLike, load_settings
+from canvod.launch.config.problems import Problem, SettingsError
+from canvod.launch.config.redact import shown, without_secrets
+from canvod.launch.config.sections import (
     BuildSettings,
     IngestSettings,
     LaunchSettings,
     ProcessingSettings,
 )
-from canvod.launch.config.problems import Problem, SettingsError
-from canvod.launch.config.provenance import Origin, Provenance
-from canvod.launch.config.redact import shown, without_secrets
-from canvod.launch.config.schema import json_schema
-from canvod.launch.config.settings import Settings
+from canvod.launch.config.settings import Origin, Provenance, Settings, json_schema
 
 __all__ = [
     "BuildSettings",
@@ -26,7 +50,7 @@ __all__ = [
     "Provenance",
     "Settings",
     "SettingsError",
-    "Source",
+    "SettingsLike",
     "field_names",
     "json_schema",
     "load_settings",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
-from typing import TYPE_CHECKING, TypeGuard, get_args
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel
 
-from canvod.launch.config.fields import Rule
+from canvod.launch.config.field_types import Rule
 from canvod.launch.config.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,32 +21,16 @@ SECTIONS = tuple(Settings.model_fields)
 
 
 @cache
-def sections() -> dict[str, type[BaseModel]]:
-    """Models of all sections by dotted name, ``launch.build`` included."""
-
-    def walk(name: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-        yield name, model
-        for field, info in model.model_fields.items():
-            if _is_model(info.annotation):
-                yield from walk(f"{name}.{field}", info.annotation)
-
-    return {
-        dotted: model
-        for name, info in Settings.model_fields.items()
-        if _is_model(info.annotation)
-        for dotted, model in walk(name, info.annotation)
-    }
-
-
-@cache
 def fields() -> dict[str, FieldInfo]:
-    """All fields that hold a value, by dotted name, in the order of the models."""
-    return {
-        f"{section}.{name}": info
-        for section, model in sections().items()
-        for name, info in model.model_fields.items()
-        if f"{section}.{name}" not in sections()
-    }
+    """All fields by dotted name, sections such as ``launch.build`` included, in the order of the models."""
+
+    def walk(model: type[BaseModel], above: str) -> Iterator[tuple[str, FieldInfo]]:
+        for name, info in model.model_fields.items():
+            yield f"{above}{name}", info
+            if (section := _model_of(info)) is not None:
+                yield from walk(section, f"{above}{name}.")
+
+    return dict(walk(Settings, ""))
 
 
 def field_names() -> tuple[str, ...]:
@@ -57,49 +41,37 @@ def field_names() -> tuple[str, ...]:
     >>> field_names()[0]
     'processing.resource_mode'
     """
-    return tuple(fields())
+    return tuple(name for name, info in fields().items() if _model_of(info) is None)
 
 
 @cache
-def names_in(section: str) -> tuple[str, ...]:
-    """Names of a section's fields and of the sections below it."""
-    return tuple(sections()[section].model_fields)
+def sections() -> dict[str, tuple[str, ...]]:
+    """Names of the fields of each section, and of the sections below it, by the section's dotted name."""
+    return {
+        name: tuple(model.model_fields)
+        for name, info in fields().items()
+        if (model := _model_of(info)) is not None
+    }
 
 
 def field_of(name: str) -> str | None:
     """Field that a dotted name belongs to: ``launch.read_only`` for ``launch.read_only.0``."""
     parts = name.split(".")
-    for length in range(len(parts), 1, -1):
-        dotted = ".".join(parts[:length])
-        if dotted in fields() or dotted in sections():
-            return dotted
-    return None
+    above = (".".join(parts[:length]) for length in range(len(parts), 1, -1))
+    return next((part for part in above if part in fields()), None)
 
 
 def rule_of(name: str) -> Rule | None:
-    """Rule of the field that a dotted name belongs to."""
-    dotted = field_of(name)
-    if dotted is None:
-        return None
-    section, _, field = dotted.rpartition(".")
-    for item in sections()[section].model_fields[field].metadata:
-        if isinstance(item, Rule):
-            return item
-    return None
+    """Rule of the field that a dotted name belongs to; where there are words to choose from, they are it."""
+    rule = next((part for part in _parts(name) if isinstance(part, Rule)), None)
+    if rule is None and (words := choices_of(name)):
+        return Rule(f"{', '.join(words[:-1])} or {words[-1]}", "write one of these words")
+    return rule
 
 
 def choices_of(name: str) -> tuple[str, ...]:
     """Words that a field chooses from; empty where it takes other values."""
-    dotted = field_of(name)
-    info = fields().get(dotted) if dotted else None
-    return tuple(leaf for leaf in _leaves(info.annotation) if isinstance(leaf, str)) if info else ()
-
-
-def takes_number(name: str) -> bool:
-    """Whether a field, or the items of its list, are numbers."""
-    dotted = field_of(name)
-    info = fields().get(dotted) if dotted else None
-    return info is not None and any(leaf in (int, float) for leaf in _leaves(info.annotation))
+    return tuple(part for part in _parts(name) if isinstance(part, str))
 
 
 def nearest(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str | None:
@@ -129,13 +101,23 @@ def nearest(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str | No
     return by_lower[near[0]] if near else None
 
 
-def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _model_of(info: FieldInfo) -> type[BaseModel] | None:
+    annotation = info.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _leaves(annotation: object) -> Iterator[object]:
-    arguments = get_args(annotation)
-    if not arguments:
-        yield annotation
-    for argument in arguments:
-        yield from _leaves(argument)
+def _parts(name: str) -> Iterator[object]:
+    """Parts of the type of the field that a name belongs to: metadata, types, and words to choose from."""
+
+    def leaves(annotation: object) -> Iterator[object]:
+        arguments = get_args(annotation)
+        if not arguments:
+            yield annotation
+        for argument in arguments:
+            yield from leaves(argument)
+
+    dotted = field_of(name)
+    if dotted is not None:
+        info = fields()[dotted]
+        yield from info.metadata
+        yield from leaves(info.annotation)

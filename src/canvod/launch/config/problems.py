@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from canvod.launch.config.catalogue import choices_of, names_in, nearest, rule_of, sections
-from canvod.launch.config.provenance import DEFAULT, Origin, Provenance
+from canvod.launch.config.catalogue import choices_of, nearest, rule_of, sections
 from canvod.launch.config.redact import shown, without_password
+from canvod.launch.config.settings import DEFAULT, Origin, Provenance
 from canvod.launch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,15 +24,10 @@ _REASONS = {
     "greater_than_equal": "is below {ge}",
     "greater_than": "is not above {gt}",
     "less_than_equal": "is above {le}",
-    "int_parsing": "is not a whole number",
-    "int_type": "is not a whole number",
-    "int_from_float": "is not a whole number",
-    "int_parsing_size": "is not a number of that size",
-    "float_parsing": "is not a number",
-    "float_type": "is not a number",
+    "int": "is not a whole number",
+    "float": "is not a number",
     "finite_number": "is not a finite number",
-    "bool_parsing": "is neither true nor false",
-    "bool_type": "is neither true nor false",
+    "bool": "is neither true nor false",
     "literal_error": "is none of the allowed words",
     "string_type": "is not text",
     "string_pattern_mismatch": "does not have the form that is needed",
@@ -42,7 +38,7 @@ _REASONS = {
     "model_type": "is not a section: no fields are indented below it",
     "too_short": "is an empty list",
 }
-"""Words for pydantic's types of errors; the placeholders are the errors' own context."""
+"""Words for pydantic's types of errors, or for their first part; the placeholders are the errors' context."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,7 @@ class Problem:
     def __str__(self) -> str:
         value = "" if self.given is None else f" = {textwrap.shorten(self.given, _LONGEST, placeholder=' …')}"
         subject = "" if self.field is None else f"{self.field}{value} "
-        place = "" if self.origin.place is None else f"{self.origin.place}: "
-        lines = [f"{place}{subject}{self.reason}"]
+        lines = [f"{self.origin.prefix}{subject}{self.reason}"]
         if self.allowed is not None:
             lines.append(f"  allowed: {self.allowed}")
         lines.append(f"  to do: {self.remedy}")
@@ -84,55 +79,42 @@ class Problem:
 
     def as_json(self) -> dict[str, Any]:
         """Return the problem as values that JSON can hold."""
-        return {
-            "field": self.field,
-            "place": self.origin.place,
-            "file": self.origin.file,
-            "line": self.origin.line,
-            "value": self.given,
-            "reason": self.reason,
-            "allowed": self.allowed,
-            "remedy": self.remedy,
-        }
+        names = ("field", "reason", "allowed", "remedy")
+        origin = {"place": self.origin.place, "file": self.origin.file, "line": self.origin.line}
+        return {name: getattr(self, name) for name in names} | origin | {"value": self.given}
 
 
 class SettingsError(ConfigError):
-    """Settings that cannot be used, with every problem that was found.
-
-    Parameters
-    ----------
-    message : str
-        All problems in words.
-    hint : str, optional
-        What to do next.
-    problems : sequence of Problem
-        The problems one by one.
-    """
-
-    def __init__(self, message: str, *, hint: str | None = None, problems: Sequence[Problem] = ()) -> None:
-        super().__init__(message, hint=hint)
-        self.problems = tuple(problems)
-
-
-def refusal(problems: Sequence[Problem]) -> SettingsError:
-    """Make one error of all problems, in the order of the file.
+    """Settings that cannot be used; the message lists every problem that was found, in the order of the file.
 
     Parameters
     ----------
     problems : sequence of Problem
         At least one problem.
-
-    Returns
-    -------
-    SettingsError
-        An error whose message lists every problem.
     """
-    ordered = sorted(problems, key=lambda problem: (problem.origin.line is None, problem.origin.line or 0))
-    count = "1 problem" if len(ordered) == 1 else f"{len(ordered)} problems"
-    return SettingsError(
-        f"These settings cannot be used ({count}).\n" + "\n".join(str(problem) for problem in ordered),
-        problems=ordered,
-    )
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.origin.line or sys.maxsize))
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([f"These settings cannot be used ({count}).", *map(str, self.problems)]))
+
+    def __reduce__(self) -> tuple[type[SettingsError], tuple[Sequence[Problem]]]:
+        return type(self), (self.problems,)
+
+
+@dataclass
+class Findings:
+    """What the sources of the settings tell besides values."""
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Warnings."""
+
+    def add(
+        self, reason: str, remedy: str, name: str | None = None, given: str | None = None, *, origin: Origin
+    ) -> None:
+        """Record a :class:`Problem`."""
+        self.problems.append(Problem(reason, remedy, name, given, origin=origin))
 
 
 def explain(error: ValidationError, provenance: Provenance) -> list[Problem]:
@@ -158,69 +140,35 @@ def explain(error: ValidationError, provenance: Provenance) -> list[Problem]:
     ]
 
 
-def unknown_field(section: str, key: str, *, given: str | None = None, origin: Origin = DEFAULT) -> Problem:
-    """Describe a key that a section does not have.
-
-    Parameters
-    ----------
-    section : str
-        Dotted section, such as ``launch.build``.
-    key : str
-        The key.
-    given : str, optional
-        Its value, secrets hidden.
-    origin : Origin
-        Where it was given.
-
-    Returns
-    -------
-    Problem
-        With the name that was most likely meant, which may be one of another section.
-    """
-    known = names_in(section)
-    near = nearest(key, known)
-    other = next((name for name in sections() if name != section and key in names_in(name)), None)
-    if other is not None:
-        remedy = f"move it to the section {other}:, where it belongs"
-    elif near is not None:
-        remedy = f"did you mean {near}?"
-    else:
-        remedy = "remove the line"
-    return Problem(
-        f"is not a field of {section}",
-        remedy,
-        f"{section}.{key}",
-        given,
-        f"the fields {', '.join(known)}",
-        origin,
-    )
-
-
 def _explain_one(details: ErrorDetails, provenance: Provenance) -> Problem:
     parts = [str(part) for part in details["loc"] if part != "[key]"]
-    name = ".".join(parts)
-    kind = details["type"]
+    name, section = ".".join(parts), ".".join(parts[:-1])
+    written = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).lstrip(".")
+    kind, value = details["type"], details["input"]
     origin = provenance.of(name)
+    if kind == "extra_forbidden":
+        reason, remedy = f"is not a field of {section}", _instead_of(parts[-1], section)
+        allowed = f"the fields {', '.join(sections()[section])}"
+        return Problem(reason, remedy, written, shown(name, value), allowed, origin)
+    rule = rule_of(name)
+    remedy = rule.remedy if rule else "correct the value, or leave the line out"
     if kind == "missing_in_manual":
         # The field is not there, so the line that asks for it is the place to go to.
         origin = provenance.of("processing.resource_mode")
-    value = None if kind == "missing_in_manual" else shown(name, details["input"])
-    if value is not None and origin.given is not None and name in provenance.origins:
-        value = origin.given
-    if kind == "extra_forbidden":
-        return unknown_field(".".join(parts[:-1]), parts[-1], given=value, origin=origin)
-    rule = rule_of(name)
-    remedy = rule.remedy if rule else "correct the value, or leave the line out"
-    if details["input"] is None and kind != "missing_in_manual":
+    elif value is None:
         remedy = "leave the line out to have the default, or give it a value"
-    if kind == "literal_error" and (near := nearest(str(details["input"]), choices_of(name))):
+    elif kind == "literal_error" and (near := nearest(str(value), choices_of(name))):
         remedy = f"did you mean {near}?"
-    known = _REASONS.get(kind)
-    reason = details["msg"] if known is None else known.format(**details.get("ctx", {}))
-    return Problem(
-        without_password(reason), remedy, _with_indices(parts), value, rule.allowed if rule else None, origin
-    )
+    words = _REASONS.get(kind) or _REASONS.get(kind.partition("_")[0])
+    reason = without_password(words.format(**details.get("ctx", {})) if words else details["msg"])
+    given = None if kind == "missing_in_manual" else shown(name, value)
+    return Problem(reason, remedy, written, given, rule.allowed if rule else None, origin)
 
 
-def _with_indices(parts: list[str]) -> str:
-    return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts).lstrip(".")
+def _instead_of(key: str, section: str) -> str:
+    """Remedy for a key that a section does not have, which may belong to another section."""
+    other = next((name for name, known in sections().items() if name != section and key in known), None)
+    if other is not None:
+        return f"move it to the section {other}:, where it belongs"
+    near = nearest(key, sections()[section])
+    return "remove the line" if near is None else f"did you mean {near}?"

@@ -6,23 +6,47 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 HIDDEN = "***"
-"""What stands in place of a secret."""
+"""What is shown in place of a secret."""
 
 _SECRETS = "launch.environment"
 _PASSWORD_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
-def shown(name: str, value: object) -> str:
-    """Text of a setting as a YAML file would have it, secrets hidden.
+def hidden(name: str, value: Any) -> Any:
+    """Replace the secrets in a setting.
 
-    Hidden are user names and passwords in addresses, and the values of ``launch.environment``: nobody can
-    tell which of them are secrets.
+    Secrets are user names and passwords in addresses, and the values of ``launch.environment``: nobody can
+    tell which of them are secret.
+
+    Parameters
+    ----------
+    name : str
+        Dotted field, such as ``launch.build.index_url``; empty for all settings.
+    value : Any
+        Its value.
+
+    Returns
+    -------
+    Any
+        The value, with ``***`` in place of each secret.
+    """
+    if isinstance(value, Mapping):
+        return {key: hidden(f"{name}.{key}".lstrip("."), item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(hidden(name, item) for item in value)
+    if name.startswith(_SECRETS) and value is not None:
+        return HIDDEN
+    return without_password(value) if isinstance(value, str) else value
+
+
+def shown(name: str, value: object) -> str:
+    """Text of a setting as a YAML file would have it, secrets hidden as by :func:`hidden`.
 
     Parameters
     ----------
@@ -43,7 +67,7 @@ def shown(name: str, value: object) -> str:
     >>> shown("processing.cpu_affinity", (0, 1))
     '[0, 1]'
     """
-    return without_password(_text(name, value))
+    return _text(hidden(name, value))
 
 
 def without_password(text: str) -> str:
@@ -68,7 +92,7 @@ def without_password(text: str) -> str:
 
 
 def without_secrets(settings: BaseModel) -> dict[str, Any]:
-    """All values of the settings as JSON can hold them, secrets hidden as by :func:`shown`.
+    """All values of the settings as JSON can hold them, secrets hidden as by :func:`hidden`.
 
     Parameters
     ----------
@@ -80,26 +104,16 @@ def without_secrets(settings: BaseModel) -> dict[str, Any]:
     dict
         Sections with their fields.
     """
-    return cast("dict[str, Any]", _hidden("", settings.model_dump(mode="json")))
+    return dict(hidden("", settings.model_dump(mode="json")))
 
 
-def _hidden(name: str, value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _hidden(f"{name}.{key}".lstrip("."), item) for key, item in value.items()}
-    if isinstance(value, str):
-        return shown(name, value) if name.startswith(_SECRETS) or "://" in value else value
-    return value
-
-
-def _text(name: str, value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_text(f'{name}.{key}', item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_text(name, item) for item in value) + "]"
+        return "[" + ", ".join(_text(item) for item in value) + "]"
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    if name.startswith(_SECRETS):
-        return HIDDEN
     if isinstance(value, str | PurePath):
         text = str(value)
         return text if text and text.isprintable() and text == text.strip() else json.dumps(text)

@@ -1,14 +1,86 @@
-"""All settings together, with the record of where each value came from."""
+"""All settings together, where each value came from, and the JSON Schema of a settings file."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic.json_schema import GenerateJsonSchema
 
-from canvod.launch.config.models import IngestSettings, LaunchSettings, ProcessingSettings
-from canvod.launch.config.provenance import Origin, Provenance
 from canvod.launch.config.redact import shown
+from canvod.launch.config.sections import IngestSettings, LaunchSettings, ProcessingSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OriginKind = Literal["default", "file", "environment", "override", "value"]
+"""A default, a line of a file, an environment variable, an option of a command, a value given in Python."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where one value came from.
+
+    Parameters
+    ----------
+    kind : {"default", "file", "environment", "override", "value"}
+        The kind of place.
+    place : str, optional
+        ``file:line``, ``environment variable NAME`` or the like; None for a default.
+    file : str, optional
+        The file, as the caller named it.
+    line : int, optional
+        Line of the file, counted from 1.
+    """
+
+    kind: OriginKind = "default"
+    place: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.place or "default"
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of a message about the value: ``place: ``, or nothing for a default."""
+        return "" if self.place is None else f"{self.place}: "
+
+
+DEFAULT = Origin()
+"""The origin of a value that nobody gave."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Origins by dotted field (``processing.cpu_affinity``, ``launch.read_only.0``).
+
+    Two provenances always compare equal: settings are equal when their values are, wherever they came from.
+    """
+
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
+    source: str | None = field(default=None, compare=False)
+    """The file that was read, as the caller named it; None without one."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """Warnings that arose while reading."""
+
+    def of(self, name: str) -> Origin:
+        """Origin of a field, or of the nearest part above it that was given.
+
+        Parameters
+        ----------
+        name : str
+            Dotted field.
+
+        Returns
+        -------
+        Origin
+            :data:`DEFAULT` where nothing was given. A section's own line is never taken for its fields.
+        """
+        parts = name.split(".")
+        above = (".".join(parts[:length]) for length in range(len(parts), 1, -1))
+        return next((self.origins[part] for part in above if part in self.origins), DEFAULT)
 
 
 class Settings(BaseModel):
@@ -25,20 +97,16 @@ class Settings(BaseModel):
     'process'
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", title="canvod-launch settings")
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", title="canvod-launch settings", use_attribute_docstrings=True
+    )
 
-    processing: ProcessingSettings = Field(
-        default_factory=ProcessingSettings,
-        description="Resources of the cluster, in canVODpy's own words.",
-        validate_default=True,
-    )
-    launch: LaunchSettings = Field(
-        default_factory=LaunchSettings, description="How the cluster is carried out."
-    )
-    ingest: IngestSettings = Field(
-        default_factory=IngestSettings,
-        description="What is read from observation files and how it is stored.",
-    )
+    processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
+    """Resources of the cluster, in canVODpy's own words."""
+    launch: LaunchSettings = Field(default_factory=LaunchSettings)
+    """How the cluster is carried out."""
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
+    """What is read from observation files and how it is stored."""
     _provenance: Provenance = PrivateAttr(default_factory=Provenance)
 
     @model_validator(mode="before")
@@ -119,9 +187,9 @@ class Settings(BaseModel):
                 value = getattr(value, part)
             else:
                 value = value[part] if isinstance(value, dict) else value[int(part)]
-        text = f"{name} = {shown(name, value)}"
-        place = self.locate(name)
-        return f"{text} (default)" if place is None else f"{place}: {text}"
+        origin = self.origin(name)
+        suffix = " (default)" if origin.place is None else ""
+        return f"{origin.prefix}{name} = {shown(name, value)}{suffix}"
 
     def with_provenance(self, provenance: Provenance) -> Settings:
         """Return the same settings with another record of where the values came from.
@@ -139,3 +207,39 @@ class Settings(BaseModel):
         copy = self.model_copy()
         copy._provenance = provenance  # noqa: SLF001 (its own class)
         return copy
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a settings file.
+
+    An editor with the YAML language server uses it when the file's first line is
+    ``# yaml-language-server: $schema=PATH``.
+
+    Returns
+    -------
+    dict
+        The schema. ``launch`` and ``ingest`` take no other keys; ``processing`` and the top level do, as they
+        are shared with canVODpy.
+
+    Examples
+    --------
+    >>> json_schema()["$defs"]["LaunchSettings"]["additionalProperties"]
+    False
+    """
+    schema = Settings.model_json_schema()
+    schema["$schema"] = GenerateJsonSchema.schema_dialect
+    processing = schema["$defs"]["ProcessingSettings"]
+    processing["if"] = {"properties": {"resource_mode": {"const": "manual"}}, "required": ["resource_mode"]}
+    processing["then"] = {"required": ["n_max_threads"], "properties": {"n_max_threads": {"type": "integer"}}}
+    for properties in (processing["properties"], schema["properties"]):
+        for name, schema_of_field in properties.items():
+            # canVODpy's files write null for a field that is not set, and YAML reads it for an empty section.
+            if "anyOf" not in schema_of_field:
+                properties[name] = _or_null(schema_of_field)
+    return schema
+
+
+def _or_null(field: dict[str, Any]) -> dict[str, Any]:
+    outer: dict[str, Any] = {key: field[key] for key in ("title", "description", "default") if key in field}
+    inner = {key: value for key, value in field.items() if key not in outer}
+    return {"anyOf": [inner, {"type": "null"}], **outer}
