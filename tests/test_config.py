@@ -317,6 +317,26 @@ def test_schema_is_for_editors():
     assert schema["$defs"]["ProcessingSettings"]["then"]["required"] == ["n_max_threads"]
 
 
+def test_schema_has_the_limits_of_every_number():
+    """Editors know the words of JSON Schema alone; a limit under another name is none."""
+    limits = {}
+
+    def walk(node, name):
+        if isinstance(node, dict):
+            assert not node.keys() & {"ge", "gt", "le", "lt"}, name
+            if node.get("type") in {"integer", "number"}:
+                limits.setdefault(name, set()).update({"minimum", "exclusiveMinimum"} & node.keys())
+            for key, value in node.items():
+                walk(value, key if key in names else name)
+        for item in node if isinstance(node, list) else ():
+            walk(item, name)
+
+    names = {name.rpartition(".")[2] for name in field_names()}
+    walk(json_schema()["$defs"], None)
+    assert {"n_max_threads", "cpu_affinity", "reserve_memory_gb", "spill_gb", "tmp_mb"} <= limits.keys()
+    assert all(limits.values()), limits
+
+
 amounts = st.floats(0.001, 1e6)
 paths = st.from_regex(r"(/[a-z]([a-z ]{0,6}[a-z])?){1,3}", fullmatch=True)
 settings_values = st.fixed_dictionaries(

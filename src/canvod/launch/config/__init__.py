@@ -32,12 +32,7 @@ from canvod.launch.config.catalogue import field_names
 from canvod.launch.config.load import SettingsLike, load_settings
 from canvod.launch.config.problems import Problem, SettingsError
 from canvod.launch.config.redact import shown, without_secrets
-from canvod.launch.config.sections import (
-    BuildSettings,
-    IngestSettings,
-    LaunchSettings,
-    ProcessingSettings,
-)
+from canvod.launch.config.sections import BuildSettings, IngestSettings, LaunchSettings, ProcessingSettings
 from canvod.launch.config.settings import Origin, Provenance, Settings, json_schema
 
 __all__ = [

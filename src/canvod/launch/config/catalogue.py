@@ -64,8 +64,10 @@ def field_of(name: str) -> str | None:
 def rule_of(name: str) -> Rule | None:
     """Rule of the field that a dotted name belongs to; where there are words to choose from, they are it."""
     rule = next((part for part in _parts(name) if isinstance(part, Rule)), None)
-    if rule is None and (words := choices_of(name)):
-        return Rule(f"{', '.join(words[:-1])} or {words[-1]}", "write one of these words")
+    words, field = choices_of(name), field_of(name)
+    if rule is None and words and field is not None:
+        allowed = f"{', '.join(words[:-1])} or {words[-1]}"
+        return Rule(allowed, f"write one of these, or leave the line out to have {fields()[field].default}")
     return rule
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WrapValidator
+from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, ValidationError, WrapValidator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from canvod.launch.config.redact import without_password
@@ -122,21 +122,22 @@ def _package(text: str) -> str:
     return " ".join(text.split())
 
 
-Integer = Annotated[int, BeforeValidator(_decimal)]
-"""An integer in decimal notation; ``true`` is not 1."""
-
-Number = Annotated[float, BeforeValidator(_decimal), Field(allow_inf_nan=False)]
-"""A finite number in decimal notation; ``true`` is not 1.0."""
+DECIMAL = BeforeValidator(_decimal)
+"""Metadata of a number, behind its limits: it is written in decimal notation, and ``true`` is not 1."""
 
 Count = Annotated[
-    Integer, Field(ge=1), Rule("a whole number of at least 1", "write 1 or more, or leave the line out")
+    int, Field(ge=1), DECIMAL, Rule("a whole number of at least 1", "write 1 or more, or leave the line out")
 ]
 """A number of things, at least one."""
 
-Gibibytes = Annotated[Number, Field(gt=0), Rule("a number above 0, in GiB", "write it without a unit: 16")]
+Gibibytes = Annotated[
+    FiniteFloat, Field(gt=0), DECIMAL, Rule("a number above 0, in GiB", "write it without a unit: 16")
+]
 """An amount of memory or disk, in GiB."""
 
-Seconds = Annotated[Number, Field(gt=0), Rule("a number above 0, in seconds", "write it without a unit: 60")]
+Seconds = Annotated[
+    FiniteFloat, Field(gt=0), DECIMAL, Rule("a number above 0, in seconds", "write it without a unit: 60")
+]
 """A length of time, in seconds."""
 
 Word = Annotated[str, Field(min_length=1, pattern=r"^\S+$")]

@@ -5,18 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from canvod.launch.config.field_types import (
+    DECIMAL,
     AbsolutePath,
     Count,
     Gibibytes,
     HttpAddress,
-    Integer,
     MountPath,
     MountPaths,
-    Number,
     Package,
     Rule,
     Seconds,
@@ -38,7 +45,9 @@ Variable = Literal["SNR", "Pseudorange", "Phase", "Doppler"]
 class Section(BaseModel):
     """A section: its fields are described by the texts below them, which the JSON Schema repeats."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, field_title_generator=lambda name, _: name
+    )
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
         """Hide passwords in addresses, and the values of the workers' environment."""
@@ -57,8 +66,9 @@ class ProcessingSettings(Section):
     resource_mode: Literal["auto", "manual"] = "auto"
     """auto: cores and memory are detected. manual: the limits below are enforced."""
     n_max_threads: Annotated[
-        Integer | None,
+        int | None,
         Field(ge=1, validate_default=True),
+        DECIMAL,
         Rule("a whole number of at least 1", "write how many worker processes, such as n_max_threads: 4"),
     ] = None
     """Number of worker processes. Required in manual mode; auto mode ignores it and warns."""
@@ -70,15 +80,16 @@ class ProcessingSettings(Section):
     threads_per_worker: Count = 1
     """Threads of each worker process."""
     cpu_affinity: Annotated[
-        tuple[Annotated[Integer, Field(ge=0)], ...] | None,
+        tuple[Annotated[NonNegativeInt, DECIMAL], ...] | None,
         Field(min_length=1, json_schema_extra={"uniqueItems": True}),
         distinct("core"),
-        Rule("a list of different core IDs, such as [0, 1, 2]", "list each once; lscpu shows the cores' IDs"),
+        Rule("a list of different core IDs, such as [0, 1, 2]", "list cores (see lscpu), each once"),
     ] = None
     """IDs of the CPU cores that workers are pinned to (Linux); null sets no restriction."""
     nice_priority: Annotated[
-        Integer,
+        int,
         Field(ge=0, le=19),
+        DECIMAL,
         Rule("a whole number from 0 (normal) to 19 (lowest priority)", "write 0, or up to 19 to give way"),
     ] = 0
     """Priority of the workers: 0 is normal, 19 the lowest."""
@@ -131,7 +142,8 @@ class LaunchSettings(Section):
     packages: Annotated[
         tuple[Package, ...],
         Rule(
-            "requirements of pip, and absolute paths of requirements files", 'write such as "numba==0.63.1"'
+            "a list of requirements as pip reads them, and of absolute paths of requirements files",
+            'write a name with its version, such as "numba==0.63.1", or the path of a file',
         ),
     ] = ()
     """Packages that the images have besides the locked ones."""
@@ -144,11 +156,14 @@ class LaunchSettings(Section):
     scheduler_memory_gb: Gibibytes = 1.0
     """Memory limit of the scheduler in GiB."""
     reserve_cores: Annotated[
-        Integer | None, Field(ge=0), Rule("a whole number of at least 0", "write 0 to leave none")
+        NonNegativeInt | None, DECIMAL, Rule("a whole number of at least 0", "write 0 to leave none")
     ] = None
     """Cores left to the system in auto mode; null leaves 1 where there are 3 or more."""
     reserve_memory_gb: Annotated[
-        Number | None, Field(ge=0), Rule("a number of at least 0, in GiB", "write it without a unit: 2.0")
+        FiniteFloat | None,
+        Field(ge=0),
+        DECIMAL,
+        Rule("a number of at least 0, in GiB", "write it without a unit: 2.0"),
     ] = None
     """Memory left to the system in auto mode, in GiB; null leaves 10 % of the machine's, at least 1 GiB."""
     cgroup_parent: Annotated[
@@ -156,12 +171,15 @@ class LaunchSettings(Section):
     ] = None
     """Slice (systemd: *.slice) or parent group of all containers; its weight protects other users."""
     cpu_weight: Annotated[
-        Integer | None,
+        int | None,
         Field(ge=1, le=10000),
+        DECIMAL,
         Rule("a whole number from 1 to 10000 (100 is normal)", "leave the line out to follow nice_priority"),
     ] = None
     """CPU weight of each container in the terms of cgroup v2, 100 is normal; null follows nice_priority."""
-    pids_limit: Annotated[Integer, Field(ge=64), Rule("a whole number of at least 64", "write 512")] = 512
+    pids_limit: Annotated[int, Field(ge=64), DECIMAL, Rule("a whole number of at least 64", "write 512")] = (
+        512
+    )
     """Processes and threads that one container may have; a worker and its nanny need some dozens."""
     tmp_mb: Annotated[Count, Rule("a whole number of at least 1, in MiB", "write it without a unit: 64")] = 64
     """Size of /tmp in MiB; it is memory and counts against the container's memory limit."""
@@ -170,8 +188,9 @@ class LaunchSettings(Section):
     spill_dir: MountPath | None = None
     """Folder of the host to spill to; null takes a volume on the engine's disk."""
     dashboard_port: Annotated[
-        Integer,
+        int,
         Field(ge=0, le=65535),
+        DECIMAL,
         Rule("a whole number from 0 (any free port) to 65535", "write 8787, or 0 for any free port"),
     ] = 8787
     """Port on 127.0.0.1 to try first for Dask's dashboard."""
@@ -244,7 +263,7 @@ class IngestSettings(Section):
     chunk_epochs: Count | None = None
     """Epochs in one chunk; null takes as many as most of the files have."""
     compression_level: Annotated[
-        Integer, Field(ge=1, le=22), Rule("a whole number from 1 (fast) to 22 (small)", "write 3")
+        int, Field(ge=1, le=22), DECIMAL, Rule("a whole number from 1 (fast) to 22 (small)", "write 3")
     ] = 3
     """Level of the zstd compression."""
 

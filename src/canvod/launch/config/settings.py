@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from canvod.launch.config.redact import shown
-from canvod.launch.config.sections import IngestSettings, LaunchSettings, ProcessingSettings
+from canvod.launch.config.sections import IngestSettings, LaunchSettings, ProcessingSettings, Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +83,7 @@ class Provenance:
         return next((self.origins[part] for part in above if part in self.origins), DEFAULT)
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """All settings of canvod-launch.
 
     Values come from :func:`canvod.launch.config.load_settings`, which also remembers where each was given.
@@ -97,9 +97,7 @@ class Settings(BaseModel):
     'process'
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", title="canvod-launch settings", use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="ignore", title="canvod-launch settings")
 
     processing: ProcessingSettings = Field(default_factory=ProcessingSettings)
     """Resources of the cluster, in canVODpy's own words."""
