@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from canvod.launch.cli import main
-from canvod.launch.cli.app import COMMANDS
+from canvod.launch.cli.app import COMMANDS, GROUPS
 from canvod.launch.config import field_names, json_schema
 from canvod.launch.errors import (
     ClusterError,
@@ -81,23 +81,26 @@ def test_help_answers_without_loading_what_commands_need():
     assert done.returncode == 0, done.stderr
     for part in ("Examples", "Exit statuses", "3  committed, but some files", "config", "version"):
         assert part in done.stdout
-    for name in ("config", "version"):
-        assert name in COMMANDS
     done = python(code.replace("sys.argv[1:]", "['config', 'check', '--help']"))
     assert done.returncode == 0, done.stderr
     assert "Examples" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", [(), ("config",), ("config", "check"), ("config", "schema"), ("version",)]
-)
+@pytest.mark.parametrize("command", ["", *GROUPS, *COMMANDS])
 def test_help_fits_80_columns(run, command):
-    """No line of a help is wider than the terminal, and no markup is left in it."""
-    status, out, _ = run(*command, "--help")
+    """No line of a help is wider than the terminal, no markup is left in it, and a command has examples."""
+    status, out, _ = run(*command.split(), "--help")
     assert status == 0
     assert max(map(len, out.splitlines())) <= 80
     assert "[bold]" not in out
-    assert "$ canvod-launch" in out or command == ("config",)
+    assert f"canvod-launch {command}" in out.partition("\n Examples")[2] or command in GROUPS
+
+
+def test_the_list_of_commands_has_two_lines_for_each_at_most(run):
+    """What else there is to know is in the help of each command."""
+    listed = run("--help")[1].partition("─ Commands")[2].partition("╰")[0].splitlines()[1:]
+    assert len(listed) <= 2 * len({command.split()[0] for command in COMMANDS})
+    assert all(any(f"│ {name} " in line for line in listed) for name in GROUPS)
 
 
 def test_no_arguments_show_the_help(run):

@@ -36,7 +36,7 @@ def main():
     with PoolRunner(2) as runner:
         report = ingest(files, store, "site/receiver", runner=runner, settings=Options())
     dataset = open_group(store, "site/receiver")
-    values = json.loads(report.to_json())
+    values = report.as_json()
     values["mean"] = float(dataset.SNR.sel(epoch="2025-01-01").mean())
     print(json.dumps(values))
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from canvod.launch.cli.report_view import draw_report
 from canvod.launch.errors import DependencyError, ExitStatus, InputError
 from canvod.launch.ingest.read import open_group, open_store
 from canvod.launch.ingest.report import FileOutcome, IngestReport
@@ -345,13 +346,13 @@ def test_the_report_is_json_and_a_table(tmp_path, invalid):
     """JSON holds every figure, and the table names counts, span, rate and failures."""
     files = write_windows(tmp_path / "in", [0, 10])
     report = run_inline([*files, invalid / "binary_garbage.25o"], tmp_path / "store")
-    values = json.loads(report.to_json())
+    values = json.loads(json.dumps(report.as_json()))
     assert values["counts"] == {"stored": 2, "skipped": 0, "failed": 1}
     assert values["first_epoch_gps"] == "2025-01-01T00:00:00"
     assert "first_epoch" not in values
     assert values["exit_status"] == 3
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(report)
+    console.print(draw_report(report))
     text = console.export_text()
     assert "2 stored, 0 skipped, 1 failed" in text
     assert "20 epochs × 5 signals, 2025-01-01T00:00:00 to 2025-01-01T00:01:35 GPS time" in text  # noqa: RUF001
@@ -372,9 +373,9 @@ def test_notes_are_counted_by_kind():
         "left out damaged epochs": {"count": 1201, "files": 2},
         "the file has no S1": {"count": 1, "files": 1},
     }
-    assert json.loads(report.to_json())["notes_by_kind"] == counts
+    assert report.as_json()["notes_by_kind"] == counts
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(report)
+    console.print(draw_report(report))
     text = console.export_text()
     assert "left out damaged epochs: 1,201 in 2 files" in text
     assert "stored: a: left out 1 damaged epoch, at line 33: satellite G01: no number" in text

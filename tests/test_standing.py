@@ -18,11 +18,8 @@ import cloudpickle
 import pytest
 from distributed import Scheduler
 from distributed.core import Status, rpc
-from typer.testing import CliRunner
 
-from canvod.launch.cli.app import make_app
 from canvod.launch.cli.plan_view import plan_json
-from canvod.launch.cli.status import format_uptime
 from canvod.launch.cluster.host_paths import make_mounts, require_visible
 from canvod.launch.cluster.prune import prune_keys
 from canvod.launch.cluster.tls import KeyFolder, keys_home, make_keys
@@ -283,14 +280,22 @@ def test_logs_are_those_of_all_containers(folder: Path) -> None:
 @pytest.mark.docker
 def test_what_is_not_there_is_named_with_what_is(folder: Path) -> None:
     """Every command that takes a name answers alike."""
-    for words in (("down", "nobody"), ("connect", "nobody"), ("logs", "--name", "nobody")):
+    for words in (("connect", "nobody"), ("logs", "--name", "nobody")):
         refused = call(folder, *words, status=1).stderr
         assert "There is no cluster nobody" in refused
         assert NAME in refused
     with pytest.raises(ClusterNotFoundError, match=NAME):
         DaskClusterManager(name="nobody")
-    answer = json.loads(call(folder, "down", "nobody", "--json", status=1).stdout)
+    answer = json.loads(call(folder, "connect", "nobody", "--json", status=1).stdout)
     assert answer["kind"] == "cluster_not_found"
+
+
+@pytest.mark.docker
+def test_a_cluster_that_is_not_there_is_stopped_already(folder: Path) -> None:
+    """For a script the second time is as good as the first; the names that there are tell a wrong one."""
+    said = call(folder, "down", "nobody").stdout
+    assert f"no cluster nobody on this host (there are: {NAME}" in said
+    assert json.loads(call(folder, "down", "nobody", "--json").stdout) == {"name": "nobody", "removed": []}
 
 
 @pytest.mark.docker
@@ -535,17 +540,3 @@ def test_memory_is_read_under_both_versions_of_cgroups() -> None:
     assert read_memory({"usage": 900, "max_usage": 950, "stats": {"total_inactive_file": 50}}) == (850, 950)
     assert read_memory({"usage": 900, "stats": {"inactive_file": 100}}) == (800, None)
     assert read_memory({}) == (None, None)
-
-
-def test_times_are_written_for_people() -> None:
-    """With their two largest units."""
-    assert format_uptime(59) == "59 s"
-    assert format_uptime(3600 * 25) == "1 d 1 h"
-
-
-@pytest.mark.parametrize("word", ["up", "status", "connect", "logs", "scale", "down", "prune", "run"])
-def test_every_command_has_help_with_an_example(word: str) -> None:
-    """Without an engine."""
-    shown = CliRunner().invoke(make_app(), [word, "--help"])
-    assert shown.exit_code == 0
-    assert f"canvod-launch {word}" in shown.output

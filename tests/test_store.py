@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -175,6 +176,7 @@ def test_show_prints_a_tree_or_json(store, capsys):
     shown = capsys.readouterr().out
     assert "20 epochs, 2025-01-01T00:00:00 to 2025-01-01T00:01:35 GPS time" in shown
     assert "5 signals: C 1, E 1, G 2, R 1" in shown
+    assert re.search(r"^[0-9A-Z]{20}  20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ  Ingest 2 files", shown, re.MULTILINE)
     assert main(["store", "show", str(store), "--json"]) == ExitStatus.OK
     values = json.loads(capsys.readouterr().out)
     (group,) = values["groups"]

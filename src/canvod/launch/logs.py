@@ -48,15 +48,15 @@ def configure_logging(
     level : {"debug", "info", "warning", "error"}, default "info"
         The least important lines of canvod-launch to show.
     stream : TextIO, optional
-        Where to write; the present ``sys.stderr`` where None.
+        Where to write; where None, what ``sys.stderr`` is when a line comes, so that lines go above a
+        progress bar of rich.
 
     Examples
     --------
     >>> configure_logging("json", "warning")
     >>> get_logger("canvod.launch").info("not_shown")
     """
-    stream = sys.stderr if stream is None else stream
-    on_terminal = stream.isatty()
+    on_terminal = (sys.stderr if stream is None else stream).isatty()
     console = format == "console" or (format == "auto" and on_terminal)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -168,9 +168,15 @@ class _Logger:
 class _Handler(logging.StreamHandler[TextIO]):
     """The handler of :func:`configure_logging`, with a level of its own for other libraries."""
 
-    def __init__(self, stream: TextIO, foreign_level: int) -> None:
+    def __init__(self, stream: TextIO | None, foreign_level: int) -> None:
         super().__init__(stream)
+        self._follows_stderr = stream is None
         self._foreign_level = foreign_level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._follows_stderr:
+            self.stream = sys.stderr
+        super().emit(record)
 
     def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
         # distributed sets its level to INFO when it is imported, so the level of its logger is not enough.

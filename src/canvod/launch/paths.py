@@ -56,6 +56,36 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     return found
 
 
+def require_present(path: str | os.PathLike[str]) -> os.stat_result:
+    """Look at an input that a user named.
+
+    Parameters
+    ----------
+    path : path
+        A file or a folder.
+
+    Returns
+    -------
+    os.stat_result
+        What the system tells of it, or of what a link leads to.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    OSError
+        If it cannot be looked at.
+    """
+    given = absolute(path)
+    try:
+        return given.stat()
+    except FileNotFoundError:
+        raise InputError(
+            f"{given}: there is no such file or folder",
+            hint="Check the path; it is looked up on this machine, from the current folder.",
+        ) from None
+
+
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is something at a path, as far as this user may see."""
     try:

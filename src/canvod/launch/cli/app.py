@@ -1,25 +1,27 @@
 """The application: its commands, its global options, and the way from an error to an exit status.
 
-A command is a module of this package, and :data:`COMMANDS` names them in the order of the help. The module of
-the command NAME has a function ``register(app)``, or the command itself as ``NAME`` or ``NAME_command``.
+:data:`COMMANDS` names the commands in the order of the help. The command NAME is the function NAME of the
+module NAME of this package, the command GROUP NAME that of the module GROUP. Its docstring is its help: a
+line for the list of commands, what else there is to know, and command lines in a section ``Examples``.
+
 Options that several commands share are in :mod:`~canvod.launch.cli.options`, the loading of settings is in
-:mod:`~canvod.launch.cli.session`.
+:mod:`~canvod.launch.cli.session`, what writes text and JSON in :mod:`~canvod.launch.cli.console`.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from canvod.launch.cli.console import messages
 from canvod.launch.cli.failure import report, report_interrupt, report_usage
-from canvod.launch.cli.options import lines
 from canvod.launch.cli.streams import discard, prepared
 from canvod.launch.errors import ExitStatus, InputError, LaunchError, OutputError
 from canvod.launch.termination import SIGNALS
@@ -37,12 +39,21 @@ COMMANDS = (
     "scale",
     "down",
     "prune",
-    "store",
+    "store show",
+    "store plot",
+    "store gc",
     "simulate",
-    "config",
+    "config check",
+    "config schema",
     "version",
 )
-"""Modules of this package that hold commands."""
+"""All commands, in the order of the help."""
+
+GROUPS = {
+    "store": "Show what a store holds, draw it, remove what no snapshot needs.",
+    "config": "Check settings, and print their schema.",
+}
+"""Groups of commands, with their help."""
 
 _BROKEN_PIPE = 141
 """What a shell reports of a program that ends because nobody reads its output (128 + SIGPIPE)."""
@@ -50,27 +61,26 @@ _BROKEN_PIPE = 141
 _ENDED_BY_SIGNAL = frozenset(128 + number for number in SIGNALS)
 """Exit statuses of a command that SIGINT, SIGTERM or SIGHUP has ended."""
 
-_EPILOG = lines(
-    "[bold]Examples[/]",
-    "$ canvod-launch plan",
-    "$ canvod-launch ingest /data/rosalia --store /data/store --group rosalia/ref_01",
-    "$ canvod-launch run -- python analysis.py",
-    "$ canvod-launch up; canvod-launch status",
-    "$ canvod-launch config check config/processing.yaml",
-    "",
-    "[bold]Settings[/] come from --config FILE, else from ./config/processing.yaml where it is there; "
-    "environment variables (CANVOD_LAUNCH__BACKEND=process) go before the file, options before both.",
-    "",
-    "[bold]Exit statuses[/]",
-    "  0  everything that was asked for is done",
-    "  1  refused before anything was started",
-    "  2  the command line is wrong",
-    "  3  committed, but some files could not be stored",
-    "  4  the cluster or the commit failed; nothing was committed",
-    " 70  a bug of canvod-launch",
-    "126, 127  run: the command cannot be executed, or is not there; else the status is the command's own",
-    "129, 130, 143  ended by SIGHUP, Ctrl-C or SIGTERM; nothing was committed",
-)
+_EPILOG = """\
+[bold]Examples[/]
+$ canvod-launch plan
+$ canvod-launch ingest /data/rosalia --store /data/store --group rosalia/ref_01
+$ canvod-launch run -- python analysis.py
+$ canvod-launch up; canvod-launch status
+$ canvod-launch config check config/processing.yaml
+
+[bold]Settings[/] come from --config FILE, else from ./config/processing.yaml where it is there; \
+environment variables (CANVOD_LAUNCH__BACKEND=process) go before the file, options before both.
+
+[bold]Exit statuses[/]
+  0  everything that was asked for is done
+  1  refused before anything was started
+  2  the command line is wrong
+  3  committed, but some files could not be stored
+  4  the cluster or the commit failed; nothing was committed
+ 70  a bug of canvod-launch
+126, 127  run: the command cannot be executed, or is not there; else the status is the command's own
+129, 130, 143  ended by SIGHUP, Ctrl-C or SIGTERM; nothing was committed"""
 
 
 def make_app() -> typer.Typer:
@@ -84,7 +94,7 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         name="canvod-launch",
         cls=_Commands,
-        help="Start a pinned, capped and contained Dask cluster on one host, and ingest GNSS files with it.",
+        help="Start a pinned Dask cluster with memory limits on one host, and ingest GNSS files with it.",
         epilog=_EPILOG,
         no_args_is_help=True,
         rich_markup_mode="rich",
@@ -92,16 +102,24 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_global_options)
-    for name in COMMANDS:
-        path = f"canvod.launch.cli.{name}"
-        if find_spec(path) is None:
-            continue
-        module = import_module(path)
-        if hasattr(module, "register"):
-            module.register(app)
-        else:
-            app.command(name)(getattr(module, f"{name}_command", None) or getattr(module, name))
+    groups = {name: typer.Typer(no_args_is_help=True, rich_markup_mode="rich") for name in GROUPS}
+    for command in COMMANDS:
+        module, _, name = command.rpartition(" ")
+        function = getattr(import_module(f"canvod.launch.cli.{module or name}"), name)
+        text, epilog = _help(function)
+        # What follows the command that run is to run belongs to that command.
+        context = {"allow_interspersed_args": command != "run"}
+        groups.get(module, app).command(name, help=text, epilog=epilog, context_settings=context)(function)
+    for name, group in groups.items():
+        app.add_typer(group, name=name, help=GROUPS[name])
     return app
+
+
+def _help(command: Callable[..., Any]) -> tuple[str, str]:
+    """Take the help of a command, and the examples below it, from its docstring."""
+    text, _, examples = inspect.cleandoc(command.__doc__ or "").partition("\n\nExamples\n--------\n")
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return "\n\n".join(paragraphs), "[bold]Examples[/]\n" + examples.replace("[", "\\[")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -117,6 +135,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
+    messages.cache_clear()
     with prepared():
         return _run(list(sys.argv[1:] if arguments is None else arguments))
 
@@ -124,7 +143,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _run(given: list[str]) -> int:
     options = given[: _own_words(given)]
     # Read here and not by typer: an error of the command line itself comes before any option is known. So
-    # --debug may also stand behind the command, where people write it.
+    # --debug may also follow the command, where people write it.
     debug = "--debug" in options
     as_json = "--json" in options
     words = [word for word in options if word != "--debug"] + given[len(options) :]
@@ -143,7 +162,7 @@ def _run(given: list[str]) -> int:
         status = report(exc, as_json=False, debug=debug)
     except Exception as exc:  # noqa: BLE001 (whatever ends a command, its user reads one block)
         if isinstance(exc, FileNotFoundError) and not _has_folder():
-            exc = InputError("The current folder is not there any more.", hint="cd to a folder that is there")
+            exc = InputError("The current folder does not exist any more.", hint="cd to one that exists")
         # typer carries its own copy of click in newer releases, so its errors are known by what they can do.
         if hasattr(exc, "format_message") and hasattr(exc, "exit_code"):
             return report_usage(exc, as_json=as_json)
@@ -160,7 +179,7 @@ def _has_folder() -> bool:
 
 
 def _own_words(given: Sequence[str]) -> int:
-    """Count the words up to ``--``, or up to the command that ``run`` is to run: the others are not ours."""
+    """Count the words up to ``--``, or up to the command that ``run`` is to run."""
     if "--" in given:
         return given.index("--")
     if next((word for word in given if not word.startswith("-")), None) != "run":
@@ -170,7 +189,7 @@ def _own_words(given: Sequence[str]) -> int:
 
 
 class _Commands(TyperGroup):
-    """The commands, with Ctrl-C as an exit that knows where it came from: typer forgets that."""
+    """The commands, with Ctrl-C as an exit that has its cause: typer drops that."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -184,7 +203,7 @@ def _call(words: list[str]) -> int:
     try:
         result = make_app()(words, prog_name="canvod-launch", standalone_mode=False)
     except SystemExit as exc:
-        # typer answers a broken pipe itself, with the status that stands for a refusal here.
+        # typer answers a broken pipe itself, with the status of a refusal.
         if isinstance(exc.__context__, BrokenPipeError):
             raise exc.__context__ from None
         if exc.code in _ENDED_BY_SIGNAL:
@@ -206,7 +225,7 @@ def _print_version(wanted: bool) -> None:
 def _global_options(
     debug: Annotated[
         bool,
-        typer.Option("--debug", help="Show the traceback of an error; may also stand behind the command."),
+        typer.Option("--debug", help="Show the traceback of an error; may also follow the command."),
     ] = False,
     version: Annotated[
         bool,

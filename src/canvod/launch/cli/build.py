@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from canvod.launch.cli.options import ConfigOption, JsonOption, examples
+from canvod.launch.cli.options import ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from canvod.launch.images.build import BuiltImage
-
-"""Docker's own unit for the size of an image."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "build",
-        help="Build the images of scheduler and worker where they are missing or out of date. Other commands "
-        "do the same by themselves when they need an image.",
-        epilog=examples(
-            "canvod-launch build",
-            "canvod-launch build --python 3.13",
-            "canvod-launch build --ca-bundle /etc/ssl/lab.pem --index-url https://pypi.lab.example/simple",
-            "sudo .venv/bin/canvod-launch build --base",
-            "canvod-launch build --for-compose && docker compose build",
-        ),
-    )(build)
 
 
 def build(  # noqa: PLR0917 (typer gives them by name)
@@ -46,7 +21,7 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     python: Annotated[
         str | None,
         typer.Option(
-            metavar="3.N", help="Python of the images; else the one of this program.", show_default=False
+            metavar="3.N", help="Python of the images; else that of this program.", show_default=False
         ),
     ] = None,
     python_image: Annotated[
@@ -89,17 +64,29 @@ def build(  # noqa: PLR0917 (typer gives them by name)
         ),
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Show no steps; what cannot be built is told all the same.")
+        bool, typer.Option("--quiet", help="Show no steps; failures are shown all the same.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Build anew, without the cache, even what is up to date.")
     ] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Build the images of scheduler and worker."""
+    """Build the images of scheduler and worker where they are missing or out of date.
+
+    Other commands do the same by themselves when they need an image.
+
+    Examples
+    --------
+    $ canvod-launch build
+    $ canvod-launch build --python 3.13
+    $ canvod-launch build --ca-bundle /etc/ssl/lab.pem --index-url https://pypi.lab.example/simple
+    $ sudo .venv/bin/canvod-launch build --base
+    $ canvod-launch build --for-compose && docker compose build
+    """
     from rich.console import Console
 
-    from canvod.launch.cli.session import engine, read_settings, warn
+    from canvod.launch.cli.console import print_json, warn
+    from canvod.launch.cli.session import engine, read_settings
     from canvod.launch.host.python_version import own_python
     from canvod.launch.images.build import build_base, build_images
     from canvod.launch.images.build_progress import shown
@@ -118,7 +105,13 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     with engine() as client, shown(Console(stderr=True, highlight=False, quiet=quiet)) as progress:
         if for_compose:
             name, written = prepare_compose(client, settings, Path.cwd(), progress=progress)
-            _print_prepared(name, written, as_json=json_output)
+            paths = [str(path.relative_to(Path.cwd())) for path in written]
+            if json_output:
+                print_json({"base": name, "written": paths})
+            else:
+                typer.echo(f"Base image  {name}")
+                typer.echo(f"Written     {', '.join(paths)}")
+                typer.echo("Next        docker compose build && docker compose up --detach")
             return
         if base:
             images: Sequence[BuiltImage] = [build_base(client, settings, force=force, progress=progress)]
@@ -128,24 +121,13 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     wanted = settings.launch.python or own_python()
     if images[0].python != wanted:
         warn(
-            Console(stderr=True, soft_wrap=True, highlight=False),
             f"no base image of Python {wanted} can be had; images of Python {images[0].python} serve "
-            "canvod-launch ingest, whose tasks run on either, and no program that gets a client",
+            "canvod-launch ingest, whose tasks run on either, and no program that gets a client"
         )
     if json_output:
-        typer.echo(json.dumps([asdict(image) for image in images], indent=2))
+        print_json([asdict(image) for image in images])
     else:
         _print(images)
-
-
-def _print_prepared(base: str, written: Sequence[Path], *, as_json: bool) -> None:
-    paths = [str(path.relative_to(Path.cwd())) for path in written]
-    if as_json:
-        typer.echo(json.dumps({"base": base, "written": paths}, indent=2))
-        return
-    typer.echo(f"Base image  {base}")
-    typer.echo(f"Written     {', '.join(paths)}")
-    typer.echo("Next        docker compose build && docker compose up --detach")
 
 
 def _print(images: Sequence[BuiltImage]) -> None:
@@ -163,4 +145,4 @@ def _print(images: Sequence[BuiltImage]) -> None:
             f"{seconds:>{widths[4]}}"
         )
     if len(images) > 1:
-        typer.echo("They share their layers: together they take as much room as one.")
+        typer.echo("They share their layers: together they need as much space as one.")

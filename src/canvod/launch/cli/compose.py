@@ -7,30 +7,10 @@ from typing import Annotated
 
 import typer
 
-from canvod.launch.cli.options import ConfigOption, examples
+from canvod.launch.cli.options import ConfigOption, MemoryOption, WorkersOption
 
 NAME = "pinned"
-"""Name of the cluster, unless another is given: it keeps clear of what compose.yaml starts."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "compose",
-        help="Print a file for docker compose (version 2) that starts the planned cluster and leaves it "
-        "detached: one service a worker, each on cores of its own, which compose.yaml cannot give. The "
-        "containers are those that canvod-launch itself starts. Nothing is started.",
-        epilog=examples(
-            "canvod-launch compose --config config/processing.yaml > compose.pinned.yaml",
-            "docker compose --file compose.pinned.yaml up --detach",
-        ),
-    )(compose)
+"""Name of the cluster, unless another is given: another one than that of compose.yaml."""
 
 
 def compose(
@@ -38,11 +18,21 @@ def compose(
     name: Annotated[
         str, typer.Option(metavar="NAME", help="Name of the cluster, part of its containers' names.")
     ] = NAME,
+    workers: WorkersOption = None,
+    memory: MemoryOption = None,
 ) -> None:
-    """Write the plan of this host as a file for docker compose."""
-    from rich.console import Console
+    """Print a file for docker compose (version 2) that starts the planned cluster detached.
 
-    from canvod.launch.cli.session import read_settings, warn
+    One service for each worker, each on cores of its own, which compose.yaml cannot give. The containers are
+    those that canvod-launch itself starts. Nothing is started.
+
+    Examples
+    --------
+    $ canvod-launch compose --config config/processing.yaml > compose.pinned.yaml
+    $ docker compose --file compose.pinned.yaml up --detach
+    """
+    from canvod.launch.cli.console import warn
+    from canvod.launch.cli.session import read_settings, resource_fields
     from canvod.launch.cluster.host_paths import make_mounts
     from canvod.launch.detached.compose_file import compose_notes, compose_text
     from canvod.launch.docker.engine import probe_engine
@@ -51,7 +41,7 @@ def compose(
     from canvod.launch.images.selection import image_namer
     from canvod.launch.plan.planner import make_plan
 
-    settings = read_settings(config)
+    settings = read_settings(config, resource_fields(workers, memory))
     plan = make_plan(
         settings,
         read_inventory(),
@@ -67,11 +57,10 @@ def compose(
     )
     source = settings.provenance.source
     text = compose_text(plan, settings_file=None if source is None else os.path.abspath(source))  # noqa: PTH100
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    # Warnings of the settings themselves have been said.
+    # Warnings of the settings themselves have been written already.
     notes = [
         note.text for note in plan.notes if note.level == "warning" and note.text not in settings.warnings
     ]
     for note in (*notes, *compose_notes(plan)):
-        warn(console, note)
+        warn(note)
     typer.echo(text, nl=False)

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from canvod.launch.cli.options import JsonOption, examples
+from canvod.launch.cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from canvod.launch.config import Settings
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
-    group.command(
-        "check",
-        help="Check settings and show every value with the place it comes from. Nothing is started.",
-        epilog=examples(
-            "canvod-launch config check",
-            "canvod-launch config check lab.yaml",
-            "CANVOD_PROCESSING__NICE_PRIORITY=10 canvod-launch config check",
-            "canvod-launch config check lab.yaml --json | jq .warnings",
-        ),
-    )(check)
-    group.command(
-        "schema",
-        help="Print the JSON Schema of a settings file, for editors.",
-        epilog=examples(
-            "canvod-launch config schema > config/schema.json",
-            "sed -i '1i # yaml-language-server: $schema=schema.json' config/processing.yaml",
-        ),
-    )(schema)
-    app.add_typer(group, name="config", help="Check settings, and print their schema.")
 
 
 def check(
@@ -55,71 +26,77 @@ def check(
     ] = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Check settings and show every value with the place it comes from."""
-    from canvod.launch.cli.session import choose_file, say_where_from
+    """Check settings and show every value with the place it comes from. Nothing is started.
+
+    Examples
+    --------
+    $ canvod-launch config check
+    $ canvod-launch config check lab.yaml
+    $ CANVOD_PROCESSING__NICE_PRIORITY=10 canvod-launch config check
+    $ canvod-launch config check lab.yaml --json | jq .warnings
+    """
+    from canvod.launch.cli.console import print_json, results
+    from canvod.launch.cli.session import choose_file, say_source
     from canvod.launch.config import load_settings
 
     settings = load_settings(choose_file(file))
     if json_output:
-        typer.echo(json.dumps(_as_json(settings), indent=2))
+        print_json(_as_json(settings))
         return
-    say_where_from(settings)
-    _print_table(settings)
+    say_source(settings)
+    results().print(_table(settings))
 
 
 def schema() -> None:
-    """Print the JSON Schema of a settings file."""
+    """Print the JSON Schema of a settings file, for editors.
+
+    Examples
+    --------
+    $ canvod-launch config schema > config/schema.json
+    $ sed -i '1i # yaml-language-server: $schema=schema.json' config/processing.yaml
+    """
+    from canvod.launch.cli.console import print_json
     from canvod.launch.config import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
-
-
-def _values(settings: Settings) -> dict[str, Any]:
-    from canvod.launch.config import field_names
-
-    values = {}
-    for name in field_names():
-        value: Any = settings
-        for part in name.split("."):
-            value = getattr(value, part)
-        values[name] = value
-    return values
+    print_json(json_schema())
 
 
 def _as_json(settings: Settings) -> dict[str, Any]:
-    from canvod.launch.config import without_secrets
+    from canvod.launch.config import field_names, without_secrets
 
-    fields = {}
-    for name in _values(settings):
+    origins = {}
+    for name in field_names():
         origin = settings.origin(name)
-        fields[name] = {"from": origin.kind, "place": origin.place, "file": origin.file, "line": origin.line}
+        origins[name] = {"from": origin.kind, "place": origin.place, "file": origin.file, "line": origin.line}
     return {
         "file": settings.provenance.source,
         "warnings": list(settings.warnings),
         "settings": without_secrets(settings),
-        "origins": fields,
+        "origins": origins,
     }
 
 
-def _print_table(settings: Settings) -> None:
-    from rich.console import Console
+def _table(settings: Settings) -> Table:
+    from operator import attrgetter
+
     from rich.table import Table
     from rich.text import Text
 
-    from canvod.launch.config import shown
+    from canvod.launch.config import field_names, shown
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("Field", no_wrap=True)
     table.add_column("Value", overflow="fold")
     table.add_column("From", overflow="fold")
     section = None
-    for name, value in _values(settings).items():
+    for name in field_names():
         above, _, field = name.rpartition(".")
         if above != section:
             table.add_row(Text(f"{above}:", style="bold"))
             section = above
         origin = settings.origin(name)
         style = "dim" if origin.kind == "default" else ""
+        value = shown(name, attrgetter(name)(settings))
         place = str(origin).removeprefix("environment variable ")
-        table.add_row(Text(f"  {field}", style), Text(shown(name, value), style), Text(place, style))
-    Console().print(table)
+        table.add_row(Text(f"  {field}", style), Text(value, style), Text(place, style))
+    return table

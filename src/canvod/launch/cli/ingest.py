@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from canvod.launch.cli.options import BackendOption, ConfigOption, JsonOption, WorkersOption, examples
-from canvod.launch.units import format_bytes
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "ingest",
-        help="Read observation files on a cluster of this host, one file a task, and store them in an "
-        "Icechunk store in one commit. RINEX 2, 3 and 4, also Hatanaka (.crx), .gz, .Z, .bz2, .zip. What is "
-        "stored already is skipped; a file that cannot be read never costs another. The cluster is gone when "
-        "the command ends, unless --cluster names one that stands.",
-        epilog=examples(
-            "canvod-launch ingest /data/rosalia/01_reference --store /data/store --group rosalia/ref_01",
-            "canvod-launch ingest day1 day2/*.rnx.gz --store store --group site/canopy_01 --workers 4",
-            "canvod-launch ingest data --store store --group site/canopy_01 --backend process",
-            "canvod-launch ingest /data/day1 --store /data/store --group site/canopy_01 --cluster lab",
-            "canvod-launch ingest data --store store --group site/canopy_01 --json > report.json",
-        ),
-    )(ingest)
+from canvod.launch.cli.options import BackendOption, ConfigOption, JsonOption, MemoryOption, WorkersOption
 
 
 def ingest(  # noqa: PLR0917 - typer takes all but the first by name
@@ -53,6 +29,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     config: ConfigOption = None,
     backend: BackendOption = None,
     workers: WorkersOption = None,
+    memory: MemoryOption = None,
     reader: Annotated[
         str | None,
         typer.Option(metavar="rinex|canvod|NAME", help="Reader; else rinex, our own.", show_default=False),
@@ -77,45 +54,61 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     ] = None,
     json_output: JsonOption = False,
 ) -> int:
-    """Read observation files into a store."""
-    from rich.console import Console
+    """Read observation files on a cluster, and store them in an Icechunk store in one commit.
 
-    from canvod.launch.cli.session import read_settings, say, workers_fields
-    from canvod.launch.cli.streams import report_only
+    One file is one task. RINEX 2, 3 and 4, also Hatanaka (.crx), .gz, .Z, .bz2, .zip. Files that are stored
+    already are skipped; a file that cannot be read never costs another. The cluster is removed when the
+    command ends, unless --cluster names a detached one.
+
+    Examples
+    --------
+    $ canvod-launch ingest /data/rosalia/01_reference --store /data/store --group rosalia/ref_01
+    $ canvod-launch ingest day1 day2/*.rnx.gz --store store --group site/canopy_01 --workers 4 --memory 8
+    $ canvod-launch ingest data --store store --group site/canopy_01 --backend process
+    $ canvod-launch ingest /data/day1 --store /data/store --group site/canopy_01 --cluster lab
+    $ canvod-launch ingest data --store store --group site/canopy_01 --json > report.json
+    """
     from canvod.launch.errors import ConfigError
-    from canvod.launch.images.build_progress import shown
-    from canvod.launch.ingest.job import IngestJob
-    from canvod.launch.ingest.progress import make_progress
+    from canvod.launch.paths import require_present
 
-    if cluster is not None and (backend is not None or workers is not None):
+    # Before imports that take a second. What may not be looked at is refused with the other files.
+    for given in inputs:
+        with suppress(OSError):
+            require_present(given)
+    if cluster is not None and any(option is not None for option in (backend, workers, memory)):
         raise ConfigError(
-            f"--cluster {cluster} uses a cluster as it is: --backend and --workers cannot be set.",
+            f"--cluster {cluster} uses a cluster as it is: --backend, --workers and --memory cannot be set.",
             hint=f"leave them out; or canvod-launch scale N --name {cluster}",
         )
+    from canvod.launch.cli.console import messages, print_json, results, say
+    from canvod.launch.cli.progress import show_ingest
+    from canvod.launch.cli.report_view import draw_report
+    from canvod.launch.cli.session import read_settings, resource_fields
+    from canvod.launch.cli.streams import report_only
+    from canvod.launch.images.build_progress import shown
+    from canvod.launch.ingest.job import IngestJob
+    from canvod.launch.units import format_bytes
+
     overrides = {"launch.backend": backend, "ingest.reader": reader, "ingest.mixed_stations": mixed_stations}
-    settings = read_settings(config, overrides | workers_fields(workers))
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    settings = read_settings(config, overrides | resource_fields(workers, memory))
     job = IngestJob(inputs, store, group, settings, cluster)
     size = format_bytes(sum(file.size_bytes for file in job.found.files))
     count = len(job.found.files)
-    say(console, f"Found {count} observation file{'s' if count != 1 else ''} ({size})")
+    say(f"found {count} observation file{'s' if count != 1 else ''} ({size})")
     for reason, count in job.found.ignored.items():
-        say(console, f"  passed over: {count}: {reason}")
-    with shown(console) as build_progress:
+        say(f"  ignored: {count}: {reason}")
+    with shown(messages()) as build_progress:
         report = job.run(
-            progress=lambda line: say(console, line),
+            progress=say,
             build_progress=build_progress,
-            ingest_progress=lambda: make_progress(console),
+            ingest_progress=show_ingest,
             lock_timeout_s=lock_timeout,
         )
     with report_only():
         if json_output:
-            typer.echo(report.to_json())
+            print_json(report.as_json())
         else:
-            out = Console(highlight=False)
-            out.print(report)
+            results().print(draw_report(report))
             if report.snapshot_id is not None:
-                out.print(
-                    f"\nLook at it:  canvod-launch store show {shlex.quote(str(store))}", soft_wrap=True
-                )
+                typer.echo(f"\nLook at it:  canvod-launch store show {shlex.quote(str(store))}")
     return report.exit_status

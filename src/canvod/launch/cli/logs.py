@@ -6,36 +6,28 @@ from typing import Annotated
 
 import typer
 
-from canvod.launch.cli.options import NameOption, examples
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "logs",
-        help="Show what scheduler and workers of a cluster have written, in the order of time. The output of "
-        "a container that has ended is gone with it.",
-        epilog=examples("canvod-launch logs", "canvod-launch logs --name lab --tail 20 --follow"),
-    )(logs)
+from canvod.launch.cli.options import NameOption
 
 
 def logs(
     name: NameOption = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the cluster ends, or Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Continue until the cluster ends, or Ctrl-C.")
     ] = False,
     tail: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, help="Only the last N lines of each container.", show_default=False),
     ] = None,
 ) -> None:
-    """Show the output of a cluster's containers."""
+    """Show what scheduler and workers of a cluster have written, in the order of time.
+
+    The output of a container that has ended is removed with it.
+
+    Examples
+    --------
+    $ canvod-launch logs
+    $ canvod-launch logs --name lab --tail 20 --follow
+    """
     from canvod.launch.cli.session import engine
     from canvod.launch.docker.container_logs import follow_output, read_output
     from canvod.launch.docker.discovery import choose_cluster, find_clusters

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the shape of their help."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -26,13 +26,23 @@ BackendOption = Annotated[
     str | None,
     typer.Option(metavar="auto|docker|process", help="Containers or processes.", show_default=False),
 ]
-"""What carries a new cluster out."""
+"""What a new cluster is made of."""
 
 WorkersOption = Annotated[
     int | None,
     typer.Option(metavar="N", help="Number of workers; makes the mode manual.", show_default=False),
 ]
 """How many workers a new cluster has."""
+
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GIB",
+        help="Memory limit of all workers together, in GiB (processing.max_memory_gb).",
+        show_default=False,
+    ),
+]
+"""How much memory the workers of a new cluster may use."""
 
 ReadOnlyOption = Annotated[
     list[Path] | None,
@@ -51,7 +61,7 @@ WritableOption = Annotated[
 IdleTimeoutOption = Annotated[
     float | None,
     typer.Option(
-        metavar="SECONDS", min=1, help="End after so long without a task; else never.", show_default=False
+        metavar="SECONDS", min=1, help="Stop after so long without a task; else never.", show_default=False
     ),
 ]
 """How long a detached cluster may have nothing to do."""
@@ -63,49 +73,12 @@ JsonOption = Annotated[
 
 NameOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The cluster; else the only one that stands.", show_default=False),
+    typer.Option(metavar="NAME", help="Name of the cluster; else your only one.", show_default=False),
 ]
 """The detached cluster of a command."""
 
 NameArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="The cluster; else the only one that stands.", show_default=False),
+    typer.Argument(metavar="NAME", help="Name of the cluster; else your only one.", show_default=False),
 ]
 """The same, behind the command."""
-
-
-def lines(*texts: str) -> str:
-    """Text for an ``epilog`` whose lines stay lines.
-
-    Parameters
-    ----------
-    *texts : str
-        Lines, with rich's markup.
-
-    Returns
-    -------
-    str
-        The text; spaces at the beginning of a line are kept.
-    """
-    return "\n".join(texts)
-
-
-def examples(*commands: str) -> str:
-    """Examples for the ``epilog`` of a command.
-
-    Parameters
-    ----------
-    *commands : str
-        Command lines without prompt.
-
-    Returns
-    -------
-    str
-        The heading and one line for each.
-
-    Examples
-    --------
-    >>> examples("canvod-launch plan").splitlines()
-    ['[bold]Examples[/]', '$ canvod-launch plan']
-    """
-    return lines("[bold]Examples[/]", *(f"$ {command}".replace("[", "\\[") for command in commands))

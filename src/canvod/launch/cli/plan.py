@@ -12,10 +12,10 @@ from canvod.launch.cli.options import (
     ConfigOption,
     IdleTimeoutOption,
     JsonOption,
+    MemoryOption,
     ReadOnlyOption,
     WorkersOption,
     WritableOption,
-    examples,
 )
 
 if TYPE_CHECKING:
@@ -23,33 +23,11 @@ if TYPE_CHECKING:
     from canvod.launch.host.inventory import EngineInventory
     from canvod.launch.plan.model import Backend, ClusterPlan
 
-STAND_IN_NAME = "plan"
-"""Name in the plan of a cluster that ends with its program: every start makes up its own."""
+EPHEMERAL_NAME = "plan"
+"""Name in the plan of a cluster that ends with its program: each start makes up its own."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "plan",
-        help="Show what would be started on this host: cores, memory, priority, and who owns which core. "
-        "Nothing is started, and what does not fit is refused as it would be at a start.",
-        epilog=examples(
-            "canvod-launch plan",
-            "canvod-launch plan --config lab.yaml",
-            "CANVOD_LAUNCH__BACKEND=process canvod-launch plan",
-            "canvod-launch plan --json | jq '.workers[].cpuset_cpus'",
-            "canvod-launch plan --detached --name lab --read-only /data --json",
-        ),
-    )(plan)
-
-
-def plan(
+def plan(  # noqa: PLR0917 - typer gives them by name
     config: ConfigOption = None,
     name: Annotated[
         str | None,
@@ -66,34 +44,48 @@ def plan(
         ),
     ] = False,
     workers: WorkersOption = None,
+    memory: MemoryOption = None,
     read_only: ReadOnlyOption = None,
     writable: WritableOption = None,
     idle_timeout: IdleTimeoutOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Show what would be started on this host."""
+    """Show what would be started on this host, and start nothing.
+
+    Cores, memory, priority, and who owns which core. What does not fit is refused as it would be at a start.
+    Values of launch.environment, which may be secrets, are hidden.
+
+    Examples
+    --------
+    $ canvod-launch plan
+    $ canvod-launch plan --config lab.yaml
+    $ CANVOD_LAUNCH__BACKEND=process canvod-launch plan
+    $ canvod-launch plan --workers 4 --memory 16
+    $ canvod-launch plan --json | jq '.workers[].cpuset_cpus'
+    $ canvod-launch plan --detached --name lab --read-only /data --json
+    """
     from canvod.launch.cli.plan_view import plan_json
-    from canvod.launch.cli.session import choose_file, workers_fields
+    from canvod.launch.cli.session import choose_file, resource_fields
     from canvod.launch.cluster.host_paths import make_mounts, require_mounts
     from canvod.launch.cluster.planning import plan_here
     from canvod.launch.config import load_settings
 
-    settings = load_settings(choose_file(config), overrides=workers_fields(workers))
+    settings = load_settings(choose_file(config), overrides=resource_fields(workers, memory))
     mounts = make_mounts(read_only or (), writable or ())
     if detached:
         from canvod.launch.detached.lifecycle import plan_detached
 
-        reason = "containers that stand until canvod-launch down"
+        reason = "containers that run until canvod-launch down"
         result = plan_detached(settings, name or DEFAULT_NAME, idle_timeout_s=idle_timeout, mounts=mounts)
     elif idle_timeout is not None:
         raise typer.BadParameter(
-            "it is for a cluster that stands; add --detached", param_hint="--idle-timeout"
+            "only a detached cluster has it; add --detached", param_hint="--idle-timeout"
         )
     else:
         backend, reason, engine = _choose(settings)
         result = plan_here(
             settings,
-            name or STAND_IN_NAME,
+            name or EPHEMERAL_NAME,
             backend=backend,
             engine=engine,
             mounts=mounts,
@@ -102,7 +94,7 @@ def plan(
         if backend == "docker":
             require_mounts(result)
     if json_output:
-        typer.echo(plan_json(result))
+        typer.echo(plan_json(result, hidden=settings.launch.environment))
     else:
         _print(settings, result, reason)
 
@@ -118,15 +110,15 @@ def _choose(settings: Settings) -> tuple[Backend, str, EngineInventory | None]:
 
 
 def _print(settings: Settings, plan: ClusterPlan, reason: str) -> None:
-    from rich.console import Console
     from rich.text import Text
 
+    from canvod.launch.cli.console import results
     from canvod.launch.cli.plan_view import core_drawing, plan_notes, plan_table
+    from canvod.launch.cli.session import source_of
     from canvod.launch.host.detect import read_inventory
 
-    console = Console(highlight=False)
-    source = settings.provenance.source or "defaults and environment; no file"
-    console.print(Text(f"Settings   {source}"))
+    console = results()
+    console.print(Text(f"Settings   {source_of(settings)}"))
     console.print(Text(f"Backend    {reason}"))
     if plan.backend != "remote":
         python = f", Python {plan.python}" if plan.backend == "docker" else ""

@@ -11,11 +11,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from canvod.launch.config.redact import HIDDEN
 from canvod.launch.host.cpulist import format_cpulist
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
@@ -56,9 +57,9 @@ def plan_table(plan: ClusterPlan) -> Table:
     Returns
     -------
     rich.table.Table
-        Container, cores, NUMA nodes, cap, Dask's limit, threads, nice and CPU weight. Containers are shown by
-        what is particular in their names; the title has the rest. Where processes carry the plan out, what
-        is not enforced is not shown, and the scheduler, which is part of this process then, is left out.
+        Container, cores, NUMA nodes, memory limit, Dask's own, threads, nice and CPU weight. Containers are
+        named by the last part of their names; the title has the first. For processes, limits that nothing
+        enforces are left out, and so is the scheduler, which is part of this process then.
     """
     containers = plan.backend == "docker"
     prefix = plan.scheduler.name.removesuffix(plan.scheduler.dask_name)
@@ -73,7 +74,7 @@ def plan_table(plan: ClusterPlan) -> Table:
     table.add_column("container" if containers else "process", overflow="fold")
     for heading in ("cores", "NUMA"):
         table.add_column(heading, overflow="fold")
-    for heading in ("cap", "Dask limit", "threads", "nice", "weight"):
+    for heading in ("limit", "Dask limit", "threads", "nice", "weight"):
         table.add_column(heading, justify="right", no_wrap=True)
     for container in ((plan.scheduler,) if containers else ()) + plan.workers:
         limit = container.dask_memory_limit_bytes
@@ -113,8 +114,20 @@ def core_drawing(plan: ClusterPlan, inventory: HostInventory) -> RenderableType:
     return _Drawing(plan, inventory)
 
 
-def plan_json(plan: ClusterPlan) -> str:
-    """Write a plan as JSON: exactly what would be started, with the values of all environment variables.
+def plan_json(plan: ClusterPlan, *, hidden: Collection[str] = ()) -> str:
+    """Write a plan as JSON: exactly what would be started.
+
+    Parameters
+    ----------
+    plan : ClusterPlan
+        The plan.
+    hidden : collection of str
+        Environment variables whose values may be secrets: those of ``launch.environment``.
+
+    Returns
+    -------
+    str
+        All fields of the plan, with ``***`` for hidden values.
 
     Examples
     --------
@@ -128,7 +141,13 @@ def plan_json(plan: ClusterPlan) -> str:
     >>> ClusterPlan.model_validate_json(plan_json(plan)) == plan
     True
     """
-    return plan.model_dump_json(indent=2)
+    workers = []
+    for worker in plan.workers:
+        environment = {
+            name: HIDDEN if name in hidden else value for name, value in worker.environment.items()
+        }
+        workers.append(worker.model_copy(update={"environment": environment}))
+    return plan.model_copy(update={"workers": tuple(workers)}).model_dump_json(indent=2)
 
 
 def plan_notes(plan: ClusterPlan) -> RenderableType:

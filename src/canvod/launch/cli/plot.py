@@ -1,6 +1,6 @@
-"""A picture of a group: signal strength over time, for each kind of signal, on a terminal or as PNG.
+"""A heatmap of a group: signal strength over time, for each kind of signal, on a terminal or as PNG.
 
-Of xarray and Dask nothing is used here: to import them takes longer than to read what a picture needs.
+Of xarray and Dask nothing is used here: to import them takes longer than to read what a heatmap needs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import zarr
 
 BIN_EPOCHS = 2000
-"""About so many epochs are read for one column, so that a picture of a year takes seconds."""
+"""About so many epochs are read for one column, so that a heatmap of a year takes seconds."""
 
 BLOCK_BYTES = 32 * MIB
 """Chunks that follow each other are read together up to this size."""
@@ -48,7 +48,7 @@ PNG_TICKS = 9
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Heatmap:
     """Mean of a variable for each kind of signal in bins of time.
 
     Attributes
@@ -93,13 +93,13 @@ class Picture:
             yield (tick.epoch - self.start) / (self.end - self.start) * self.values.shape[1], tick.label
 
 
-def make_picture(
+def make_heatmap(
     group: zarr.Group,
     variable: str = "SNR",
     *,
     bins: int = 72,
     progress: Callable[[int, int], None] | None = None,
-) -> Picture:
+) -> Heatmap:
     """Average a variable over the satellites of each kind of signal, in bins of time.
 
     Parameters
@@ -109,7 +109,7 @@ def make_picture(
     variable : str
         What to show.
     bins : int
-        Columns of the picture; fewer where there are fewer epochs.
+        Columns of the heatmap; fewer where there are fewer epochs.
     progress : callable, optional
         Told how many blocks are read, and how many there are.
 
@@ -151,7 +151,7 @@ def make_picture(
         for total, addends in ((sums, np.where(seen, values, 0)), (counts, seen)):
             each = np.add.reduceat(addends, starts, axis=0, dtype=np.float64)
             np.add.at(total, part[starts], each @ members)
-    return Picture(
+    return Heatmap(
         title=f"Mean {variable} ({array.attrs.get('units', '')}) of the satellites with each signal",
         labels=labels,
         values=np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0).T,
@@ -202,12 +202,12 @@ def _choose(columns: npt.NDArray[np.intp], bins: int, array: Any) -> tuple[list[
     return blocks, int(read.sum()) < len(columns)
 
 
-def render_picture(picture: Picture, *, color: bool, ascii_only: bool = False) -> Text:
-    """Draw a picture with characters.
+def draw_heatmap(heatmap: Heatmap, *, color: bool, ascii_only: bool = False) -> Text:
+    """Draw a heatmap with characters.
 
     Parameters
     ----------
-    picture : Picture
+    heatmap : Heatmap
         What to draw.
     color : bool
         Whether the terminal shows colours; else shades are drawn.
@@ -215,29 +215,29 @@ def render_picture(picture: Picture, *, color: bool, ascii_only: bool = False) -
         Whether it shows no other characters than those of ASCII.
     """
     shades = ASCII_SHADES if ascii_only else SHADES
-    low, high = picture.limits()
-    width = max(map(len, picture.labels))
-    text = Text(f"{picture.title}\n", no_wrap=True)
-    for label, row in zip(picture.labels, picture.values, strict=True):
+    low, high = heatmap.limits()
+    width = max(map(len, heatmap.labels))
+    text = Text(f"{heatmap.title}\n", no_wrap=True)
+    for label, row in zip(heatmap.labels, heatmap.values, strict=True):
         text.append(f"{label:<{width}} ")
         for value in row:
             text.append(*_cell(value, low, high, shades, color=color))
         text.append("\n")
-    text.append(f"{'':<{width}} {_tick_line(picture)}\n{'':<{width}} {picture.span()}\n")
+    text.append(f"{'':<{width}} {_tick_line(heatmap)}\n{'':<{width}} {heatmap.span()}\n")
     text.append(f"{'':<{width}} {low:.0f} ")
     for step in np.linspace(low, high, 12):
         text.append(*_cell(float(step), low, high, shades, color=color))
     text.append(f" {high:.0f}")
-    if picture.sampled:
+    if heatmap.sampled:
         text.append(f"   (of each column some {BIN_EPOCHS} epochs)")
     return text
 
 
-def _tick_line(picture: Picture) -> str:
+def _tick_line(heatmap: Heatmap) -> str:
     """Ticks with their labels: each tick stands in the column in which its time lies."""
-    columns = picture.values.shape[1]
+    columns = heatmap.values.shape[1]
     line = ""
-    for position, label in picture.ticks(max(1, columns // LABEL_COLUMNS - 1)):
+    for position, label in heatmap.ticks(max(1, columns // LABEL_COLUMNS - 1)):
         fits = int(position) + len(label) < columns
         line = f"{line:<{int(position)}}|{label if fits else ''}"
     return line
@@ -267,13 +267,13 @@ def require_matplotlib() -> None:
 def _without_matplotlib(problem: str) -> DependencyError:
     install = install_command("canvod-launch[plot]")
     return DependencyError(
-        f"a picture as PNG needs matplotlib, which {problem}",
+        f"a plot as PNG needs matplotlib, which {problem}",
         hint=f"{install}, or leave out --output to have it in the terminal",
     )
 
 
-def save_png(picture: Picture, path: str | os.PathLike[str]) -> Path:
-    """Draw a picture into a PNG file; see `require_matplotlib`.
+def save_png(heatmap: Heatmap, path: str | os.PathLike[str]) -> Path:
+    """Draw a heatmap into a PNG file; see `require_matplotlib`.
 
     Raises
     ------
@@ -288,25 +288,25 @@ def save_png(picture: Picture, path: str | os.PathLike[str]) -> Path:
     except ImportError as exc:
         raise _without_matplotlib(f"cannot be imported ({exc})") from exc
 
-    figure: Any = Figure(figsize=(11, 1.5 + 0.22 * len(picture.labels)), layout="constrained")
+    figure: Any = Figure(figsize=(11, 1.5 + 0.22 * len(heatmap.labels)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    low, high = picture.limits()
-    bins = picture.values.shape[1]
+    low, high = heatmap.limits()
+    bins = heatmap.values.shape[1]
     image = axes.imshow(
-        picture.values,
+        heatmap.values,
         aspect="auto",
         interpolation="nearest",
         vmin=low,
         vmax=high,
         cmap="viridis",
-        extent=(0, bins, len(picture.labels) - 0.5, -0.5),
+        extent=(0, bins, len(heatmap.labels) - 0.5, -0.5),
     )
-    axes.set_yticks(range(len(picture.labels)), picture.labels)
-    ticks = list(picture.ticks(PNG_TICKS))
+    axes.set_yticks(range(len(heatmap.labels)), heatmap.labels)
+    ticks = list(heatmap.ticks(PNG_TICKS))
     axes.set_xticks([position for position, _ in ticks], [label for _, label in ticks], fontsize=8)
-    axes.set_xlabel(picture.span())
-    axes.set_title(picture.title)
+    axes.set_xlabel(heatmap.span())
+    axes.set_title(heatmap.title)
     figure.colorbar(image, ax=axes)
     target = Path(path)
     try:

@@ -1,21 +1,43 @@
-"""A progress bar for commands that may take long."""
+"""Progress on standard error: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, override
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from canvod.launch.cli.console import messages
+from canvod.launch.ingest.progress import IngestProgress
+from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-AFTER_S = 2.0
-"""The bar appears when the work takes longer than this."""
+    from rich.progress import TaskID
+
+    from canvod.launch.ingest.progress import MemoryProbe
+
+BAR_AFTER_S: Final = 2.0
+"""The bar of `delayed_bar` appears when the work takes longer than this."""
+
+SAMPLE_INTERVAL_S: Final = 1.0
+"""How often the workers' memory is asked for."""
+
+LINE_INTERVAL_S: Final = 5.0
+"""Least time between two lines about a phase, or about files that failed."""
+LINE_SHARE: Final = 0.05
+"""Least part of a phase between two lines."""
+LONGEST_SILENCE_S: Final = 60.0
+"""After this time there is a line, however little was done."""
 
 
 @contextmanager
 def delayed_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on a terminal's standard error once the work takes longer than two seconds.
+    """Show a progress bar on a terminal once the work takes longer than two seconds.
 
     Parameters
     ----------
@@ -27,31 +49,171 @@ def delayed_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     Yields
     ------
     callable
-        To be told how many are done, and how many there are.
+        To be called with how many are done, and how many there are.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task(title, total=None)
+    bar = _bar()
+    task = bar.add_task(title, total=None, unit=unit, extras="")
     began = time.monotonic()
 
     def advance(done: int, total: int) -> None:
         bar.update(task, completed=done, total=total)
-        if time.monotonic() - began > AFTER_S:
+        if time.monotonic() - began > BAR_AFTER_S:
             bar.start()
 
     try:
         yield advance
     finally:
         bar.stop()
+
+
+def show_ingest() -> IngestProgress:
+    """Begin to show an ingest, as fits standard error."""
+    return BarProgress() if messages().is_terminal else LineProgress()
+
+
+class _Shown(IngestProgress):
+    """Shows files that fail, and calls `_refresh` each time that it has sampled the workers' memory."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._memory: MemoryProbe | None = None
+        self._used_bytes = 0
+        self._failed = 0
+        self._next_failure_s = 0.0
+        self._stopped = threading.Event()
+        # Not in the thread that draws: it would hold up every log line while the cluster does not answer.
+        self._thread = threading.Thread(target=self._sample, name="ingest-progress", daemon=True)
+        self._thread.start()
+
+    @override
+    def watch(self, memory: MemoryProbe) -> None:
+        self._memory = memory
+
+    @override
+    def say(self, text: str) -> None:
+        messages().print(Text(text))
+
+    @override
+    def fail(self, path: str, reason: str) -> None:
+        self._failed += 1
+        if (now := self._clock()) >= self._next_failure_s:
+            self._next_failure_s = now + LINE_INTERVAL_S
+            self.say(f"failed: {path}: {reason}")
+
+    @override
+    def close(self) -> None:
+        self._memory = None
+        self._stopped.set()
+        self._thread.join(timeout=SAMPLE_INTERVAL_S)
+
+    def _sample(self) -> None:
+        while not self._stopped.wait(SAMPLE_INTERVAL_S):
+            if (probe := self._memory) is not None:
+                try:
+                    self._used_bytes = sum(probe().values())
+                except Exception:  # noqa: BLE001 - a figure for display; the run reports what is wrong
+                    self._used_bytes = 0
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """Show the state of the phase, where that is due."""
+        raise NotImplementedError
+
+    def _extras(self) -> str:
+        """What there is to tell besides the steps: files that failed, and memory."""
+        failed = f"{self._failed} failed" if self._failed else ""
+        memory = f"workers use {format_bytes(self._used_bytes)}" if self._used_bytes else ""
+        return ", ".join(filter(None, (failed, memory)))
+
+
+class BarProgress(_Shown):
+    """A bar with steps done, their rate, the time that is left, files that failed, and the workers' memory.
+
+    Log lines are written above the bar while it is shown.
+    """
+
+    def __init__(self) -> None:
+        self._bar = _bar()
+        self._task: TaskID | None = None
+        super().__init__()
+        self._bar.start()
+
+    @override
+    def begin(self, title: str, total: int, unit: str) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(title, total=total, unit=unit, extras=self._extras())
+
+    @override
+    def advance(self, steps: int = 1) -> None:
+        if self._task is not None:
+            self._bar.advance(self._task, steps)
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self._bar.stop()
+
+    @override
+    def _refresh(self) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, extras=self._extras())
+
+
+class LineProgress(_Shown):
+    """A line after 5 s of a phase, then for each 5 % of it: at most every 5 s, at least every minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._title, self._unit, self._total, self._done = "", "", 0, 0
+        self._began_s = self._told_s = 0.0
+        self._told_done = 0
+        super().__init__(clock)
+
+    @override
+    def begin(self, title: str, total: int, unit: str) -> None:
+        self._title, self._unit, self._total, self._done = title, unit, total, 0
+        self._began_s = self._told_s = self._clock()
+        self._told_done = 0
+
+    @override
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+
+    @override
+    def _refresh(self) -> None:
+        now, done = self._clock(), self._done
+        silence_s = now - self._told_s
+        due = self._told_s == self._began_s or done - self._told_done >= LINE_SHARE * self._total
+        if done < self._total and silence_s >= (LINE_INTERVAL_S if due else LONGEST_SILENCE_S):
+            self._told_s, self._told_done = now, done
+            self.say(", ".join(filter(None, (self._rate(done, now - self._began_s), self._extras()))))
+
+    def _rate(self, done: int, elapsed_s: float) -> str:
+        text = f"{self._title}: {done}/{self._total} {self._unit}"
+        if not done:
+            return text
+        rate = done / elapsed_s
+        return f"{text}, {rate:.1f} {self._unit}/s, {(self._total - done) / rate:.0f} s left"
+
+
+class _RateColumn(TextColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else task.fields["unit"])
+
+
+def _bar() -> Progress:
+    """Make a bar that log lines do not break, and that is removed at its end; only a terminal shows it."""
+    return Progress(
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(""),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[extras]}"),
+        console=messages(),
+        transient=True,
+        # Standard output may lead elsewhere than the terminal that has the bar.
+        redirect_stdout=False,
+        disable=not messages().is_terminal,
+    )

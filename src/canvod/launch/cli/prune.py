@@ -1,33 +1,24 @@
-"""``canvod-launch prune``: remove what launchers left behind that are dead."""
+"""``canvod-launch prune``: remove orphans of clusters and launchers that have ended."""
 
 from __future__ import annotations
 
-import json
-
 import typer
 
-from canvod.launch.cli.options import JsonOption, examples
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "prune",
-        help="Remove what dead launchers, and detached clusters that have ended, left behind: containers, "
-        "networks, volumes, keys and spilled data of yours. Every start does the same. What is in use is "
-        "left alone.",
-        epilog=examples("canvod-launch prune", "canvod-launch prune --json"),
-    )(prune)
+from canvod.launch.cli.options import JsonOption
 
 
 def prune(json_output: JsonOption = False) -> None:
-    """Remove what is left of dead clusters."""
+    """Remove what launchers that were killed, and detached clusters that have ended, left behind.
+
+    Containers, networks, volumes, keys and spilled data of yours; nothing that is in use. Every start does
+    the same.
+
+    Examples
+    --------
+    $ canvod-launch prune
+    $ canvod-launch prune --json
+    """
+    from canvod.launch.cli.console import print_json
     from canvod.launch.cli.session import engine
     from canvod.launch.cluster.prune import prune_host
     from canvod.launch.docker.engine import EngineAbsentError
@@ -39,13 +30,13 @@ def prune(json_output: JsonOption = False) -> None:
         with engine() as client:
             removed += prune_engine(client)
     except EngineAbsentError:
-        pass  # then containers have left nothing behind
+        pass  # then there are no containers either
     except LaunchError as error:
         if removed:
             error.add_note(f"Removed: {', '.join(removed)}.")
         raise
     if json_output:
-        typer.echo(json.dumps({"removed": removed}, indent=2))
+        print_json({"removed": removed})
         return
     for item in removed:
         typer.echo(f"removed {item}")

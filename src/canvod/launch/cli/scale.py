@@ -6,23 +6,7 @@ from typing import Annotated
 
 import typer
 
-from canvod.launch.cli.options import NameOption, examples
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "scale",
-        help="Start or stop workers of a detached cluster until there are N, at most as many as its plan "
-        "has. Workers that died are replaced. Results move to the workers that stay.",
-        epilog=examples("canvod-launch scale 2", "canvod-launch scale 4 --name lab"),
-    )(scale)
+from canvod.launch.cli.options import NameOption
 
 
 def scale(
@@ -31,7 +15,15 @@ def scale(
     ],
     name: NameOption = None,
 ) -> None:
-    """Change the number of workers."""
+    """Start or stop workers of a detached cluster until there are N, at most as many as its plan has.
+
+    Workers that ended are replaced. Results move to the workers that stay.
+
+    Examples
+    --------
+    $ canvod-launch scale 2
+    $ canvod-launch scale 4 --name lab
+    """
     from canvod.launch.cli.session import engine
     from canvod.launch.detached.scaling import scale_cluster
     from canvod.launch.docker.discovery import choose_cluster, find_clusters

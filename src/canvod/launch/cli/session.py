@@ -1,4 +1,4 @@
-"""What a command does before its work: load the settings, say where they come from, set up the log."""
+"""What several commands do before their work: load the settings, connect to the engine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from canvod.launch.cli.console import say, warn
 
+if TYPE_CHECKING:
     from canvod.launch.config import Settings
     from canvod.launch.docker.engine import Client
 
@@ -43,7 +43,7 @@ def read_settings(config: Path | None, overrides: Mapping[str, Any] | None = Non
     config : Path, optional
         The file of ``--config``.
     overrides : Mapping of str to value, optional
-        The command's own options by dotted field, such as ``launch.backend``; None stands for "not given".
+        The command's own options by dotted field, such as ``launch.backend``; a None is not given.
 
     Returns
     -------
@@ -58,24 +58,38 @@ def read_settings(config: Path | None, overrides: Mapping[str, Any] | None = Non
     from canvod.launch.config import load_settings
     from canvod.launch.logs import configure_logging
 
-    file = choose_file(config)
-    settings = load_settings(file, overrides=overrides)
+    settings = load_settings(choose_file(config), overrides=overrides)
     configure_logging(settings.launch.log_format, settings.launch.log_level)
-    say_where_from(settings)
+    say_source(settings)
     return settings
 
 
-def workers_fields(workers: int | None) -> dict[str, Any]:
-    """Name the fields that ``--workers`` sets, as `read_settings` takes them.
+def source_of(settings: Settings) -> str:
+    """Name the file that settings come from."""
+    return settings.provenance.source or "defaults and environment; no file"
+
+
+def say_source(settings: Settings) -> None:
+    """Write the settings' file and warnings to stderr."""
+    say(f"settings: {source_of(settings)}")
+    for warning in settings.warnings:
+        warn(warning)
+
+
+def resource_fields(workers: int | None, memory_gb: float | None) -> dict[str, Any]:
+    """Name the fields that ``--workers`` and ``--memory`` set, as `read_settings` takes them.
 
     Parameters
     ----------
     workers : int, optional
-        Number of workers.
+        Number of workers; makes the mode manual.
+    memory_gb : float, optional
+        Memory of all workers together in GiB.
     """
     return {
         "processing.resource_mode": None if workers is None else "manual",
         "processing.n_max_threads": workers,
+        "processing.max_memory_gb": memory_gb,
     }
 
 
@@ -100,51 +114,3 @@ def engine() -> Iterator[Client]:
         yield client
     finally:
         client.close()
-
-
-def say_where_from(settings: Settings) -> None:
-    """Write the settings' file and warnings to stderr.
-
-    Parameters
-    ----------
-    settings : Settings
-        Settings that were loaded.
-    """
-    from rich.console import Console
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    source = settings.provenance.source
-    text = f"Settings: {source}" if source is not None else "Settings: defaults and environment; no file"
-    say(console, text)
-    for warning in settings.warnings:
-        warn(console, warning)
-
-
-def say(console: Console, text: str) -> None:
-    """Write a step of the work, in the background of what matters.
-
-    Parameters
-    ----------
-    console : rich.console.Console
-        Where to.
-    text : str
-        A line; its first letter becomes a capital.
-    """
-    from rich.text import Text
-
-    console.print(Text(text[:1].upper() + text[1:], style="dim"))
-
-
-def warn(console: Console, text: str) -> None:
-    """Write a warning.
-
-    Parameters
-    ----------
-    console : rich.console.Console
-        Where to.
-    text : str
-        The warning.
-    """
-    from rich.text import Text
-
-    console.print(Text.assemble(("warning: ", "bold yellow"), text))

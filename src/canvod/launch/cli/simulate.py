@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from canvod.launch.cli.options import JsonOption, examples
-from canvod.launch.cli.progress import delayed_bar
+from canvod.launch.cli.options import JsonOption
 from canvod.launch.errors import InputError
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from canvod.launch.simulate import Position, SimulationReport
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "simulate",
-        help="Write simulated RINEX 3.04 files of GPS, GLONASS, Galileo and BeiDou: one receiver in the "
-        "open, the others below a canopy. Orbits are nominal; signal strengths follow elevation and canopy "
-        "as those of real receivers do. Files with other content are never overwritten without --force.",
-        epilog=examples(
-            "canvod-launch simulate demo",
-            "canvod-launch simulate demo --hours 24 --receivers 3 --seed 7",
-            "canvod-launch simulate demo --start 2025-06-01T12:00 --position 48.2,16.37,200",
-        ),
-    )(simulate)
 
 
 def simulate(  # noqa: PLR0917 - typer takes all but the first by name
@@ -68,8 +45,20 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
     ] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Write simulated RINEX 3.04 files."""
-    # NumPy is loaded only now, so that other commands and --help start fast.
+    """Write simulated RINEX 3.04 files of GPS, GLONASS, Galileo and BeiDou.
+
+    One receiver is in the open, the others below a canopy. Orbits are nominal; signal strengths follow
+    elevation and canopy as those of real receivers do. Files with other content are never overwritten without
+    --force.
+
+    Examples
+    --------
+    $ canvod-launch simulate demo
+    $ canvod-launch simulate demo --hours 24 --receivers 3 --seed 7
+    $ canvod-launch simulate demo --start 2025-06-01T12:00 --position 48.2,16.37,200
+    """
+    from canvod.launch.cli.console import print_json
+    from canvod.launch.cli.progress import delayed_bar
     from canvod.launch.simulate.campaign import DEFAULT_POSITION
     from canvod.launch.simulate.campaign import simulate as write_campaign
 
@@ -88,7 +77,10 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
             force=force,
             progress=report_progress,
         )
-    typer.echo(render_json(report) if json_output else render_text(report))
+    if json_output:
+        print_json(_as_json(report))
+    else:
+        typer.echo(_as_text(report))
 
 
 def parse_position(text: str) -> Position:
@@ -118,8 +110,7 @@ def next_command(report: SimulationReport) -> str:
     return f"canvod-launch ingest {source} --store {store} --group sim/reference_01"
 
 
-def render_text(report: SimulationReport) -> str:
-    """Render the summary for people."""
+def _as_text(report: SimulationReport) -> str:
     unchanged = len(report.files) - report.written
     same = f", {unchanged} were there already" if unchanged else ""
     folders = "\n".join(f"  {folder}" for folder in report.folders)
@@ -131,18 +122,14 @@ def render_text(report: SimulationReport) -> str:
     )
 
 
-def render_json(report: SimulationReport) -> str:
-    """Render the summary for scripts."""
-    return json.dumps(
-        {
-            "directory": str(report.directory),
-            "folders": [str(folder) for folder in report.folders],
-            "files": len(report.files),
-            "written": report.written,
-            "bytes": report.bytes,
-            "epochs": report.epochs,
-            "satellites": report.satellites,
-            "next": next_command(report),
-        },
-        indent=2,
-    )
+def _as_json(report: SimulationReport) -> dict[str, Any]:
+    return {
+        "directory": str(report.directory),
+        "folders": [str(folder) for folder in report.folders],
+        "files": len(report.files),
+        "written": report.written,
+        "bytes": report.bytes,
+        "epochs": report.epochs,
+        "satellites": report.satellites,
+        "next": next_command(report),
+    }

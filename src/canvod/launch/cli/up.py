@@ -1,8 +1,7 @@
-"""``canvod-launch up``: start a cluster that stands until somebody stops it."""
+"""``canvod-launch up``: start a detached cluster."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -12,72 +11,60 @@ from canvod.launch.cli.options import (
     ConfigOption,
     IdleTimeoutOption,
     JsonOption,
+    MemoryOption,
     ReadOnlyOption,
     WorkersOption,
     WritableOption,
-    examples,
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "up",
-        help="Start a cluster that stands until canvod-launch down: it survives this command, the terminal "
-        "and the login. The command returns when all workers are there. Whatever interrupts the start, and a "
-        "restart of the engine or of the host, leaves nothing.",
-        epilog=examples(
-            "canvod-launch up",
-            "canvod-launch up --name lab --config lab.yaml --read-only /data --writable /data/stores",
-            "canvod-launch up --workers 2 --idle-timeout 3600",
-            "canvod-launch connect; canvod-launch status; canvod-launch down",
-        ),
-    )(up)
 
 
 def up(
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the cluster.")] = DEFAULT_NAME,
     config: ConfigOption = None,
     workers: WorkersOption = None,
+    memory: MemoryOption = None,
     read_only: ReadOnlyOption = None,
     writable: WritableOption = None,
     idle_timeout: IdleTimeoutOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Start a cluster that stands."""
-    from rich.console import Console
+    """Start a detached cluster, which runs until canvod-launch down.
 
-    from canvod.launch.cli.session import engine, read_settings, say, workers_fields
-    from canvod.launch.cli.status import print_status
+    It survives this command, the terminal and the login. The command returns when all workers are there.
+    Whatever interrupts the start, and a restart of the engine or of the host, leaves nothing.
+
+    Examples
+    --------
+    $ canvod-launch up
+    $ canvod-launch up --name lab --config lab.yaml --read-only /data --writable /data/stores
+    $ canvod-launch up --workers 2 --memory 8 --idle-timeout 3600
+    $ canvod-launch connect; canvod-launch status; canvod-launch down
+    """
+    from canvod.launch.cli.console import messages, print_json, results, say
+    from canvod.launch.cli.session import engine, read_settings, resource_fields
+    from canvod.launch.cli.status_view import draw_clusters
     from canvod.launch.cluster.host_paths import make_mounts
     from canvod.launch.detached.lifecycle import start_detached
     from canvod.launch.detached.status import cluster_status
     from canvod.launch.images.build_progress import shown
 
-    settings = read_settings(config, workers_fields(workers))
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    settings = read_settings(config, resource_fields(workers, memory))
     with engine() as client:
-        with shown(console) as build_progress:
-            found = start_detached(
+        with shown(messages()) as build_progress:
+            cluster = start_detached(
                 client,
                 settings,
                 name,
                 idle_timeout_s=idle_timeout,
                 mounts=make_mounts(read_only or (), writable or ()),
-                progress=lambda line: say(console, line),
+                progress=say,
                 build_progress=build_progress,
             )
-        status = cluster_status(client, found)
+        status = cluster_status(client, cluster)
     if json_output:
-        typer.echo(json.dumps(status.as_json(), indent=2))
+        print_json(status.as_json())
         return
-    print_status([status])
+    results().print(draw_clusters([status]))
     option = "" if name == DEFAULT_NAME else f" --name {name}"
     argument = "" if name == DEFAULT_NAME else f" {name}"
     typer.echo(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
@@ -10,7 +9,7 @@ from typing import Any
 
 import typer
 
-from canvod.launch.cli.options import JsonOption, examples
+from canvod.launch.cli.options import JsonOption
 
 PACKAGES = ("dask", "distributed", "icechunk", "zarr", "xarray", "docker", "canvod-readers")
 """Distributions whose versions are shown; ``docker`` is the SDK."""
@@ -18,23 +17,16 @@ PACKAGES = ("dask", "distributed", "icechunk", "zarr", "xarray", "docker", "canv
 _ABSENT = "not installed"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application.
-
-    Parameters
-    ----------
-    app : typer.Typer
-        The application.
-    """
-    app.command(
-        "version",
-        help="Show the versions of canvod-launch, of what it rests on, and of the Docker engine.",
-        epilog=examples("canvod-launch version", "canvod-launch version --json | jq -r .distributed"),
-    )(version)
-
-
 def version(json_output: JsonOption = False) -> None:
-    """Show the versions of canvod-launch, of what it rests on, and of the Docker engine."""
+    """Show the versions of canvod-launch, of the packages that it uses, and of the Docker engine.
+
+    Examples
+    --------
+    $ canvod-launch version
+    $ canvod-launch version --json | jq -r .distributed
+    """
+    from canvod.launch.cli.console import print_json
+
     versions: dict[str, Any] = {
         "canvod-launch": launch_version(),
         "python": platform.python_version(),
@@ -42,7 +34,7 @@ def version(json_output: JsonOption = False) -> None:
         "engine": _engine(),
     }
     if json_output:
-        typer.echo(json.dumps(versions, indent=2))
+        print_json(versions)
         return
     for name, value in versions.items():
         shown = value if name != "engine" else _engine_text(value)
@@ -55,7 +47,7 @@ def launch_version() -> str:
     Returns
     -------
     str
-        The version, or a word saying that it runs from source that was never installed.
+        The version, or a text that it runs from source that was never installed.
     """
     return _installed("canvod-launch") or "unknown (runs from source, not installed)"
 

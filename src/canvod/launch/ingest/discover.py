@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from canvod.launch.errors import InputError
-from canvod.launch.paths import absolute
+from canvod.launch.paths import absolute, require_present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -153,12 +153,7 @@ class _Search:
     def add(self, given: str) -> None:
         path = Path(given)
         try:
-            status = path.stat()
-        except FileNotFoundError:
-            raise InputError(
-                f"{given}: there is no such file or folder",
-                hint="Check the path; it is looked up on this machine, from the current folder.",
-            ) from None
+            status = require_present(given)
         except OSError as exc:
             raise _unreadable(given, exc) from exc
         if stat.S_ISDIR(status.st_mode):

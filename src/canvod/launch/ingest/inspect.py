@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import zarr
-from rich.console import Group as Renderables
-from rich.text import Text
-from rich.tree import Tree
 
 from canvod.launch.ingest.group import FORMAT_KEY
-from canvod.launch.ingest.report import format_epoch, with_iso_epochs
+from canvod.launch.ingest.report import with_iso_epochs
 from canvod.launch.ingest.store import Snapshot, open_repository
-from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
-
-    from rich.console import RenderableType
 
 SNAPSHOTS_SHOWN = 5
 
@@ -64,7 +58,7 @@ class GroupInfo:
 
 @dataclass(frozen=True)
 class StoreTree:
-    """A whole store."""
+    """A store with all its groups."""
 
     path: str
     disk_bytes: int
@@ -73,45 +67,25 @@ class StoreTree:
     snapshots: tuple[Snapshot, ...]
     """The newest commits."""
 
-    def to_json(self) -> str:
-        """Everything as JSON; times in ISO 8601."""
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain values; times in ISO 8601."""
         values = asdict(self)
         values["groups"] = [with_iso_epochs(group) for group in values["groups"]]
         for snapshot in values["snapshots"]:
-            snapshot["written_at"] = f"{snapshot['written_at']:%Y-%m-%dT%H:%M:%SZ}"
-        return json.dumps(values, indent=2)
-
-    def __rich__(self) -> RenderableType:
-        """The tree that ``canvod-launch store show`` prints."""
-        tree = Tree(Text(f"{self.path}  {format_bytes(self.disk_bytes)} on disk", style="bold"))
-        for group in self.groups:
-            _show_group(tree, group)
-        if not self.groups:
-            tree.add("no groups")
-        history = [
-            Text(f"{snapshot.id}  {snapshot.written_at:%Y-%m-%d %H:%M:%S} UTC  {snapshot.message}")
-            for snapshot in self.snapshots
-        ]
-        return Renderables(tree, Text(), Text("Newest snapshots", style="bold"), *history)
+            snapshot["written_at"] = format_utc(snapshot["written_at"])
+        return values
 
 
-def _show_group(tree: Tree, group: GroupInfo) -> None:
-    branch = tree.add(Text(group.path, style="bold cyan"))
-    if group.first_epoch is not None and group.last_epoch is not None:
-        span = f"{format_epoch(group.first_epoch)} to {format_epoch(group.last_epoch)} GPS time"
-        branch.add(Text(f"{group.epochs} epochs, {span}"))
-        counts = ", ".join(f"{system} {count}" for system, count in group.signals.items())
-        branch.add(Text(f"{sum(group.signals.values())} signals: {counts}"))
-        files = f"{group.files} files" + (f" of {', '.join(group.stations)}" if group.stations else "")
-        told = "; ".join(f"{count} by {name}" for name, count in group.readers.items())
-        if len(group.readers) == 1:
-            told = f"read by {next(iter(group.readers))}"
-        branch.add(Text(f"{files}, {told}" if told else files))
-    for array in group.arrays:
-        size = " × ".join(f"{dim} {length}" for dim, length in zip(array.dims, array.shape, strict=True))  # noqa: RUF001
-        chunks = " × ".join(map(str, array.chunks))  # noqa: RUF001
-        stored = f"{format_bytes(array.bytes_stored)} of {format_bytes(array.bytes_raw)}"
-        branch.add(Text(f"{array.name}  {array.dtype}  {size}, chunks {chunks}, {stored}"))
+def format_utc(time: datetime) -> str:
+    """Write a time in UTC as ISO 8601, in whole seconds.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> format_utc(datetime(2025, 1, 1, 12, tzinfo=UTC))
+    '2025-01-01T12:00:00Z'
+    """
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def store_tree(path: str | os.PathLike[str]) -> StoreTree:

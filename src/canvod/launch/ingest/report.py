@@ -1,27 +1,18 @@
-"""What an ingest did: a frozen value, as a table or as JSON."""
+"""What an ingest did."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from canvod.launch.errors import ExitStatus
-from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 Status = Literal["stored", "skipped", "failed"]
-
-SHOWN_LINES = 12
-"""Lines for files of one kind; JSON names every file."""
 
 
 @dataclass(frozen=True)
@@ -146,80 +137,14 @@ class IngestReport:
         """3 where files failed, else 0."""
         return ExitStatus.SOME_FAILED if self.failed else ExitStatus.OK
 
-    def to_json(self) -> str:
-        """Everything, as JSON; times in ISO 8601."""
-        values = with_iso_epochs(asdict(self)) | {
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain values; times in ISO 8601."""
+        return with_iso_epochs(asdict(self)) | {
             "counts": {status: len(self.of(status)) for status in ("stored", "skipped", "failed")},
             "overlapping_epochs": self.overlapping_epochs,
             "notes_by_kind": {kind: asdict(count) for kind, count in self.notes_by_kind.items()},
             "exit_status": int(self.exit_status),
         }
-        return json.dumps(values, indent=2)
-
-    def __rich__(self) -> RenderableType:
-        """The table that ``canvod-launch ingest`` prints."""
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        for name, text in self._rows():
-            table.add_row(name, Text(text))
-        lines = [
-            *self._listing("failed"),
-            *self._listing("skipped"),
-            *self._listing("stored"),
-            *self._notices(),
-        ]
-        return Group(table, *lines) if lines else table
-
-    def _rows(self) -> Iterable[tuple[str, str]]:
-        yield "Store", f"{self.store}  group {self.group}"
-        yield "Files", f"{len(self.stored)} stored, {len(self.skipped)} skipped, {len(self.failed)} failed"
-        if self.first_epoch is not None and self.last_epoch is not None:
-            span = f"{format_epoch(self.first_epoch)} to {format_epoch(self.last_epoch)} GPS time"
-            yield "Group", f"{self.epochs} epochs × {self.signals} signals, {span}"  # noqa: RUF001
-        if self.overlapping_epochs:
-            yield "Overlap", f"{self.overlapping_epochs} epochs were held by another file already, and kept"
-        kinds = list(self.notes_by_kind.items())
-        for kind, found in kinds[:SHOWN_LINES]:
-            yield "Notes", f"{kind}: {found.count:,} in {format_files(found.files)}"
-        if len(kinds) > SHOWN_LINES:
-            yield "Notes", f"and {len(kinds) - SHOWN_LINES} more kinds, all named by --json"
-        readers = dict.fromkeys(file.reader for file in self.files if file.reader)
-        yield "Reader", "; ".join(readers) or self.reader or "none"
-        read = sum(file.epochs > 0 or file.status == "failed" for file in self.files)
-        rate = f", {read / self.seconds_read:.1f} files/s" if read and self.seconds_read > 0 else ""
-        yield (
-            "Read",
-            f"{format_bytes(self.bytes_read)} in {self.seconds_read:.1f} s on {self.workers} workers{rate}",
-        )
-        if self.snapshot_id is not None:
-            took = f"{self.seconds_write:.1f} s, commit {self.seconds_commit:.1f} s"
-            size = f"{format_bytes(self.bytes_data)} of data in {format_bytes(self.bytes_stored)}"
-            yield "Written", f"{size} on disk, {took}"
-        for worker, peak in self.peak_memory_bytes.items():
-            yield f"Peak of {worker}", format_bytes(peak)
-        yield "Snapshot", self.snapshot_id or "none: there was nothing to commit"
-
-    def _listing(self, status: Status) -> list[Text]:
-        style = {"failed": "red", "skipped": "yellow", "stored": "default"}[status]
-        by_text: dict[str, list[str]] = {}
-        for file in self.of(status):
-            text = "; ".join(filter(None, (file.reason, *file.notes)))
-            if text:
-                by_text.setdefault(text, []).append(file.path)
-        lines = [
-            Text(
-                f"{status}: {paths[0] if len(paths) == 1 else format_files(len(paths))}: {text}", style=style
-            )
-            for text, paths in by_text.items()
-        ]
-        hidden = len(lines) - SHOWN_LINES
-        if hidden > 0:
-            lines[SHOWN_LINES:] = [Text(f"{status}: and {hidden} more, all named by --json", style=style)]
-        return lines
-
-    def _notices(self) -> list[Text]:
-        return [Text(f"note: {notice}") for notice in self.notices]
 
 
 def format_files(count: int) -> str:

@@ -233,7 +233,7 @@ def _read(run: Run, runner: TaskRunner, settings: IngestOptions, progress: Inges
             run.summaries[number] = summary
             if summary.failure is not None:
                 run.fail(run.read[number], summary.failure.reason)
-                progress.say(f"failed: {run.read[number]}: {summary.failure.reason}")
+                progress.fail(run.read[number], summary.failure.reason)
             else:
                 # Thousands of files name the same few hundred signals: one copy of each will do.
                 shared = tuple(names.setdefault(name, name) for name in summary.sid)
@@ -261,7 +261,7 @@ def _store(
             except SourceLostError as lost:
                 run.summaries.pop(lost.source)
                 run.fail(run.read[lost.source], lost.reason)
-                progress.say(f"failed: {run.read[lost.source]}: {lost.reason}; the others are written again")
+                progress.fail(run.read[lost.source], f"{lost.reason}; the others are written again")
             except CommitConflictError:
                 progress.say(
                     "another program has committed to the same group meanwhile; writing again on top of it"
@@ -292,7 +292,7 @@ def _attempt(
         for number, reason in others.items():
             del good[number], run.summaries[number]
             run.fail(run.read[number], reason)
-            progress.say(f"failed: {run.read[number]}: {reason}")
+            progress.fail(run.read[number], reason)
         if not good:
             return _Committed(_extent(state))
     sizes = state.variables if state is not None else item_sizes(settings.variables)

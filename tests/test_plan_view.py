@@ -194,6 +194,19 @@ def test_the_command_prints_json(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("processes")
+def test_values_of_the_environment_that_may_be_secrets_are_hidden(capsys, tmp_path, monkeypatch):
+    """Those of ``launch.environment``, as ``config check`` hides them; what we set ourselves is shown."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab.yaml").write_text("launch: {environment: {TOKEN: hush, OMP_NUM_THREADS: '7'}}\n")
+    assert main(["plan", "--json", "--config", "lab.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "hush" not in out
+    environment = json.loads(out)["workers"][0]["environment"]
+    assert (environment["TOKEN"], environment["OMP_NUM_THREADS"]) == ("***", "***")
+    assert environment["MKL_NUM_THREADS"] == "1"
+
+
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [

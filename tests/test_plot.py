@@ -1,4 +1,4 @@
-"""Pictures of a group: what is averaged, what is read for it, where the ticks are, what is refused."""
+"""Heatmaps of a group: what is averaged, what is read for it, where the ticks are, what is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from canvod.launch.cli import main
 from canvod.launch.cli import plot as module
-from canvod.launch.cli.plot import Picture, make_picture, render_picture, save_png
+from canvod.launch.cli.plot import Heatmap, draw_heatmap, make_heatmap, save_png
 from canvod.launch.cli.time_ticks import DAY_S, STEPS_S, time_ticks
 from canvod.launch.errors import ExitStatus, InputError, install_command
 from canvod.launch.ingest.read import open_arrays, open_group
@@ -49,24 +49,24 @@ def make_group(epochs: Any, *, chunk: int = 10, sids: tuple[str, ...] = ("G01|L1
     return group
 
 
-def test_a_picture_averages_what_was_observed(store: Path) -> None:
+def test_a_heatmap_averages_what_was_observed(store: Path) -> None:
     """Each cell is the mean of its kind of signal in its bin, and NaN where nothing was seen."""
     dataset = open_group(store, GROUP).compute(scheduler="sync")
-    picture = make_picture(open_arrays(store), bins=4)
-    assert picture.values.shape == (4, 4)
-    assert not picture.sampled
-    for row, label in enumerate(picture.labels):
+    heatmap = make_heatmap(open_arrays(store), bins=4)
+    assert heatmap.values.shape == (4, 4)
+    assert not heatmap.sampled
+    for row, label in enumerate(heatmap.labels):
         mine = [f"{sid[0]} {sid.partition('|')[2]}" == label for sid in map(str, dataset.sid.values)]
         for column in range(4):
             part = dataset.SNR.values[5 * column : 5 * column + 5, mine]
             wanted = np.nan if np.isnan(part).all() else np.nanmean(part)
-            assert picture.values[row, column] == pytest.approx(wanted, nan_ok=True)
-    assert "█" in render_picture(picture, color=True).plain
+            assert heatmap.values[row, column] == pytest.approx(wanted, nan_ok=True)
+    assert "█" in draw_heatmap(heatmap, color=True).plain
     with pytest.raises(InputError, match="the group holds no Phase; it holds SNR"):
-        make_picture(open_arrays(store), "Phase")
+        make_heatmap(open_arrays(store), "Phase")
 
 
-def test_a_picture_needs_no_more_than_ascii(store: Path) -> None:
+def test_a_heatmap_needs_no_more_than_ascii(store: Path) -> None:
     """Its shades differ where there is ASCII alone."""
     code = "import sys; from canvod.launch.cli import main; sys.exit(main(['store', 'plot', sys.argv[1]]))"
     drawn = subprocess.run(
@@ -81,13 +81,13 @@ def test_a_picture_needs_no_more_than_ascii(store: Path) -> None:
 
 
 def test_columns_are_equal_parts_of_time() -> None:
-    """Where files are missing the picture is empty, and the ticks stay true."""
+    """Where files are missing the heatmap is empty, and the ticks stay true."""
     hours = [*range(6), *range(18, 24)]
-    picture = make_picture(make_group([MIDNIGHT + hour * 3600 * S for hour in hours]), bins=24)
-    assert picture.values[0].tolist()[:6] == [0, 1, 2, 3, 4, 5]
-    assert np.isnan(picture.values[0, 6:18]).all()
-    assert picture.values[0].tolist()[18:] == [6, 7, 8, 9, 10, 11]
-    assert list(picture.ticks(4)) == [(0, "2025-01-01"), (6, "06:00"), (12, "12:00"), (18, "18:00")]
+    heatmap = make_heatmap(make_group([MIDNIGHT + hour * 3600 * S for hour in hours]), bins=24)
+    assert heatmap.values[0].tolist()[:6] == [0, 1, 2, 3, 4, 5]
+    assert np.isnan(heatmap.values[0, 6:18]).all()
+    assert heatmap.values[0].tolist()[18:] == [6, 7, 8, 9, 10, 11]
+    assert list(heatmap.ticks(4)) == [(0, "2025-01-01"), (6, "06:00"), (12, "12:00"), (18, "18:00")]
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_epochs_of_other_origin_are_read_by_their_unit(units: str, values: list[
     """A group that xarray has written has units of its own."""
     group = make_group(values)
     group["epoch"].attrs["units"] = units
-    assert make_picture(group).start == MIDNIGHT
+    assert make_heatmap(group).start == MIDNIGHT
     group["epoch"].attrs["units"] = "GPS weeks"
     with pytest.raises(InputError, match="the epochs of the group are in 'GPS weeks'"):
-        make_picture(group)
+        make_heatmap(group)
 
 
 def test_of_a_long_column_only_some_chunks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,12 +116,12 @@ def test_of_a_long_column_only_some_chunks_are_read(monkeypatch: pytest.MonkeyPa
     epochs = [*range(1000), 1995, *range(2000, 3000)]
     group = make_group([MIDNIGHT + epoch * S for epoch in epochs])
     told: list[tuple[int, int]] = []
-    picture = make_picture(group, bins=3, progress=lambda done, total: told.append((done, total)))
-    assert picture.sampled
-    assert np.isfinite(picture.values).all()
-    assert picture.values[0, 1] == 1000
+    heatmap = make_heatmap(group, bins=3, progress=lambda done, total: told.append((done, total)))
+    assert heatmap.sampled
+    assert np.isfinite(heatmap.values).all()
+    assert heatmap.values[0, 1] == 1000
     assert told == [(n, 3) for n in range(3)]
-    assert f"(of each column some {module.BIN_EPOCHS} epochs)" in render_picture(picture, color=False).plain
+    assert f"(of each column some {module.BIN_EPOCHS} epochs)" in draw_heatmap(heatmap, color=False).plain
 
 
 @given(
@@ -163,12 +163,12 @@ def test_ticks_of_common_spans(start_s: int, length_s: int, limit: int, labels: 
 
 @given(start=st.integers(0, 2**60), length=st.integers(1, 10**17), bins=st.integers(1, 148))
 def test_each_tick_of_a_terminal_stands_where_its_time_is(start: int, length: int, bins: int) -> None:
-    """Labels never push a tick aside, nor reach beyond the picture."""
-    picture = Picture("SNR", ("G L1|C",), np.zeros((1, bins)), start, start + length, start, sampled=False)
-    line = render_picture(picture, color=False).plain.splitlines()[2][len("G L1|C ") :]
+    """Labels never push a tick aside, nor reach beyond the heatmap."""
+    heatmap = Heatmap("SNR", ("G L1|C",), np.zeros((1, bins)), start, start + length, start, sampled=False)
+    line = draw_heatmap(heatmap, color=False).plain.splitlines()[2][len("G L1|C ") :]
     assert len(line) <= bins
     bars = [column for column, character in enumerate(line) if character == "|"]
-    assert bars == [int(position) for position, _ in picture.ticks(max(1, bins // module.LABEL_COLUMNS - 1))]
+    assert bars == [int(position) for position, _ in heatmap.ticks(max(1, bins // module.LABEL_COLUMNS - 1))]
 
 
 def test_plot_draws_in_the_terminal_and_as_png(
@@ -192,13 +192,13 @@ def test_the_png_has_the_same_ticks(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     figure = pytest.importorskip("matplotlib.figure")
     made: list[Any] = []
     monkeypatch.setattr(figure.Figure, "savefig", lambda self, *_, **__: made.append(self))
-    picture = make_picture(make_group([MIDNIGHT + 900 * S * n for n in range(96)]))
-    save_png(picture, tmp_path / "x.png")
+    heatmap = make_heatmap(make_group([MIDNIGHT + 900 * S * n for n in range(96)]))
+    save_png(heatmap, tmp_path / "x.png")
     axis = made[0].axes[0]
     assert [text.get_text() for text in axis.get_xticklabels()] == [
         *("2025-01-01", "03:00", "06:00", "09:00", "12:00", "15:00", "18:00", "21:00")
     ]
-    assert axis.get_xlim() == (0, picture.values.shape[1])
+    assert axis.get_xlim() == (0, heatmap.values.shape[1])
 
 
 def test_plot_without_group_takes_the_only_one_or_names_them(
@@ -226,7 +226,7 @@ def test_a_missing_matplotlib_is_told_before_anything_is_read(
 
 
 def test_plot_imports_no_xarray_and_no_dask(store: Path) -> None:
-    """Their import takes longer than everything else that a picture needs."""
+    """Their import takes longer than everything else that a heatmap needs."""
     code = (
         "import sys; from canvod.launch.cli import main; main(['store', 'plot', sys.argv[1]])\n"
         "print(*{'xarray', 'pandas', 'dask', 'distributed', 'matplotlib'} & {*sys.modules}, file=sys.stderr)"

@@ -1,0 +1,153 @@
+"""Progress of an ingest on standard error: on a terminal, and where there is none."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+from contextlib import closing
+
+import pytest
+import structlog
+
+from canvod.launch.cli import progress as module
+from canvod.launch.cli.console import messages
+from canvod.launch.cli.progress import BarProgress, LineProgress, show_ingest
+from canvod.launch.logs import configure_logging, get_logger
+
+
+class Clock:
+    """A clock that shows what it was set to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def samples_on_demand(monkeypatch: pytest.MonkeyPatch):
+    """The test takes the samples, and the console is its own."""
+    monkeypatch.setattr(module, "SAMPLE_INTERVAL_S", 3600.0)
+    messages.cache_clear()
+    yield
+    messages.cache_clear()
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]):
+    """Return a function that gives the lines written to standard error since it was last called."""
+
+    def lines() -> list[str]:
+        return capsys.readouterr().err.splitlines()
+
+    return lines
+
+
+def test_a_log_has_a_line_for_each_twentieth_of_a_phase(said) -> None:
+    """The first after five seconds, then at most one in five seconds and at least one a minute."""
+    clock = Clock()
+    with closing(LineProgress(clock)) as progress:
+
+        def at(second: float, done: int) -> list[str]:
+            clock.now = second
+            progress.advance(done - progress._done)
+            progress._refresh()
+            return said()
+
+        assert at(5, 0) == []  # no phase yet
+        progress.begin("reading", 1000, "files")
+        assert at(9.9, 40) == []
+        assert at(10, 40) == ["reading: 40/1000 files, 8.0 files/s, 120 s left"]
+        assert at(14.9, 900) == []
+        assert at(15, 900) == ["reading: 900/1000 files, 90.0 files/s, 1 s left"]
+        assert at(74.9, 949) == []
+        assert len(at(75, 949)) == 1
+        assert len(at(80, 999)) == 1
+        assert at(200, 1000) == []
+        progress.begin("writing", 3, "chunks")
+        assert at(204, 0) == []
+        assert at(205, 0) == ["writing: 0/3 chunks"]
+
+
+def test_thousands_of_files_that_fail_do_not_fill_a_log(said) -> None:
+    """One is named every five seconds, all are counted; the report has the others."""
+    clock = Clock()
+    with closing(LineProgress(clock)) as progress:
+        progress.begin("reading", 5000, "files")
+        for number in range(1000):
+            clock.now = number / 100
+            progress.fail(f"/data/{number}.rnx", "no epochs")
+            progress.advance()
+        assert said() == ["failed: /data/0.rnx: no epochs", "failed: /data/500.rnx: no epochs"]
+        progress._refresh()
+        assert said() == ["reading: 1000/5000 files, 100.1 files/s, 40 s left, 1000 failed"]
+
+
+def test_memory_of_the_workers_is_shown_where_it_can_be_had(said, monkeypatch) -> None:
+    """A cluster that does not answer costs the figure, and nothing else."""
+    monkeypatch.setattr(module, "SAMPLE_INTERVAL_S", 0.001)
+
+    def refuse():
+        raise OSError
+
+    with closing(LineProgress(Clock())) as progress:
+        for probe, used in ((lambda: {"a": 2**30, "b": 2**30}, 2**31), (refuse, 0)):
+            progress.watch(probe)
+            for _ in range(5000):
+                if progress._used_bytes == used:
+                    break
+                progress._stopped.wait(0.001)
+            assert progress._used_bytes == used
+            assert progress._extras() == ("workers use 2 GiB" if used else "")
+    assert said() == []
+
+
+@pytest.fixture
+def logging_as_before():
+    """Undo what a command sets up for the log of its process."""
+    root, ours = logging.getLogger(), logging.getLogger("canvod")
+    handlers, level = root.handlers[:], ours.level
+    yield
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    ours.setLevel(level)
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_log_lines_do_not_break_into_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is on a line of its own, above the bar, which is removed at the end."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    configure_logging("json", "info")
+    progress = show_ingest()
+    assert isinstance(progress, BarProgress)
+    with closing(progress):
+        progress.begin("reading", 10, "files")
+        progress._bar.refresh()
+        get_logger("canvod.launch").warning("from_structlog")
+        logging.getLogger("distributed").warning("from a library")
+        progress.fail("/data/a.rnx", "no epochs")
+        progress._refresh()
+    shown = terminal.getvalue()
+    assert "━" in shown
+    assert "1 failed" in shown
+    # What a terminal puts on one line lies between line feeds and the sequences that erase a line.
+    pieces = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", piece) for piece in re.split(r"\n|\x1b\[2K", shown)]
+    for text in ("from_structlog", "from a library"):
+        (line,) = (piece.strip() for piece in pieces if text in piece)
+        assert line.startswith("{")
+        assert line.endswith("}")
+    assert "failed: /data/a.rnx: no epochs" in pieces
+    assert shown.endswith("\x1b[2K")
