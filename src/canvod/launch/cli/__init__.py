@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Arguments behind the command's name; those of this process where None.
+        Arguments after the command's name; those of this process where None.
 
     Returns
     -------

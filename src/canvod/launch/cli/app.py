@@ -128,7 +128,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Arguments behind the command's name; those of this process where None.
+        Arguments after the command's name; those of this process where None.
 
     Returns
     -------
@@ -199,7 +199,7 @@ class _Commands(TyperGroup):
 
 
 def _call(words: list[str]) -> int:
-    """Run the application; `SystemExit` comes through where a signal has ended it."""
+    """Run the application; raises `SystemExit` where a signal has ended it."""
     try:
         result = make_app()(words, prog_name="canvod-launch", standalone_mode=False)
     except SystemExit as exc:
@@ -232,4 +232,4 @@ def _global_options(
         typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Take the global options; both have had their effect by now."""
+    """Accept the global options, which have been handled already."""

@@ -20,15 +20,11 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     config: ConfigOption = None,
     python: Annotated[
         str | None,
-        typer.Option(
-            metavar="3.N", help="Python of the images; else that of this program.", show_default=False
-        ),
+        typer.Option(metavar="3.N", help="Python of the images; else that of this program."),
     ] = None,
     python_image: Annotated[
         str | None,
-        typer.Option(
-            metavar="IMAGE", help="Base image; else the official python:3.N-slim.", show_default=False
-        ),
+        typer.Option(metavar="IMAGE", help="Base image; else the official python:3.N-slim."),
     ] = None,
     ca_bundle: Annotated[
         Path | None,
@@ -36,18 +32,15 @@ def build(  # noqa: PLR0917 (typer gives them by name)
             metavar="FILE",
             help="Certificates that the build trusts; else SSL_CERT_FILE, REQUESTS_CA_BUNDLE or PIP_CERT, or "
             "what the system trusts.",
-            show_default=False,
         ),
     ] = None,
     index_url: Annotated[
         str | None,
-        typer.Option(
-            metavar="URL", help="Python package index; else pip's own settings.", show_default=False
-        ),
+        typer.Option(metavar="URL", help="Python package index; else pip's own settings."),
     ] = None,
     debian_mirror: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Debian mirror; else apt's own settings.", show_default=False),
+        typer.Option(metavar="URL", help="Debian mirror; else apt's own settings."),
     ] = None,
     base: Annotated[
         bool,
@@ -121,8 +114,8 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     wanted = settings.launch.python or own_python()
     if images[0].python != wanted:
         warn(
-            f"no base image of Python {wanted} can be had; images of Python {images[0].python} serve "
-            "canvod-launch ingest, whose tasks run on either, and no program that gets a client"
+            f"no base image of Python {wanted} is available; images of Python {images[0].python} are enough "
+            "for canvod-launch ingest, whose tasks run on either, but not for a program that gets a client"
         )
     if json_output:
         print_json([asdict(image) for image in images])

@@ -21,7 +21,6 @@ def check(
         typer.Argument(
             metavar="FILE",
             help="Settings file; else ./config/processing.yaml where it is there.",
-            show_default=False,
         ),
     ] = None,
     json_output: JsonOption = False,

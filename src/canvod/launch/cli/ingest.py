@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from canvod.launch.cli.options import BackendOption, ConfigOption, JsonOption, MemoryOption, WorkersOption
 
+if TYPE_CHECKING:
+    from canvod.launch.ingest.progress import IngestProgress
+
 
 def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT…", help="Files, and folders that hold some.", show_default=False),
+        typer.Argument(metavar="INPUT…", help="Files, and folders that hold some."),
     ],
-    store: Annotated[
-        Path, typer.Option(metavar="PATH", help="Folder of the store; made if needed.", show_default=False)
-    ],
+    store: Annotated[Path, typer.Option(metavar="PATH", help="Folder of the store; made if needed.")],
     group: Annotated[
         str,
-        typer.Option(
-            metavar="GROUP", help="Group of the receiver: rosalia/reference_01.", show_default=False
-        ),
+        typer.Option(metavar="GROUP", help="Group of the receiver: rosalia/reference_01."),
     ],
     config: ConfigOption = None,
     backend: BackendOption = None,
@@ -32,24 +31,21 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     memory: MemoryOption = None,
     reader: Annotated[
         str | None,
-        typer.Option(metavar="rinex|canvod|NAME", help="Reader; else rinex, our own.", show_default=False),
+        typer.Option(metavar="rinex|canvod|NAME", help="Reader; else rinex, our own."),
     ] = None,
     mixed_stations: Annotated[
         bool | None,
-        typer.Option(
-            "--mixed-stations", help="Store files of several stations in the group.", show_default=False
-        ),
+        typer.Option("--mixed-stations", help="Store files of several stations in the group."),
     ] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Use this detached cluster; else a new one.", show_default=False),
+        typer.Option(metavar="NAME", help="Use this detached cluster; else a new one."),
     ] = None,
     lock_timeout: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
             help="How long to wait for another writer of the store; else as long as it takes.",
-            show_default=False,
         ),
     ] = None,
     json_output: JsonOption = False,
@@ -97,11 +93,17 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     say(f"found {count} observation file{'s' if count != 1 else ''} ({size})")
     for reason, count in job.found.ignored.items():
         say(f"  ignored: {count}: {reason}")
-    with shown(messages()) as build_progress:
+    with ExitStack() as build_display:
+        build_progress = build_display.enter_context(shown(messages()))
+
+        def ingest_progress() -> IngestProgress:
+            build_display.close()  # one bar at a time
+            return show_ingest()
+
         report = job.run(
             progress=say,
             build_progress=build_progress,
-            ingest_progress=show_ingest,
+            ingest_progress=ingest_progress,
             lock_timeout_s=lock_timeout,
         )
     with report_only():

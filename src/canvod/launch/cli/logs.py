@@ -16,7 +16,7 @@ def logs(
     ] = False,
     tail: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Only the last N lines of each container.", show_default=False),
+        typer.Option(metavar="N", min=0, help="Only the last N lines of each container."),
     ] = None,
 ) -> None:
     """Show what scheduler and workers of a cluster have written, in the order of time.

@@ -31,16 +31,13 @@ def plan(  # noqa: PLR0917 - typer gives them by name
     config: ConfigOption = None,
     name: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Name of the cluster; else what a start would take.", show_default=False
-        ),
+        typer.Option(metavar="NAME", help="Name of the cluster; else what a start would take."),
     ] = None,
     detached: Annotated[
         bool,
         typer.Option(
             "--detached",
             help="Plan what canvod-launch up starts, instead of a cluster that ends with its program.",
-            show_default=False,
         ),
     ] = False,
     workers: WorkersOption = None,

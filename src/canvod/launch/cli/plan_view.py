@@ -43,7 +43,7 @@ STEP = 4
 """Lines that are full hold a multiple of this many cores, so that their numbers are easy to find."""
 
 NOTHING = "-"
-"""What a table shows where there is nothing."""
+"""What a table shows for no value."""
 
 
 def plan_table(plan: ClusterPlan) -> Table:
@@ -172,7 +172,7 @@ class _Drawing:
         self.cpus = sorted((*inventory.cpus, *inventory.other_cpus), key=lambda cpu: cpu.id)
         self.forbidden = {cpu.id for cpu in inventory.other_cpus}
         listed = {cpu.id for cpu in self.cpus}
-        # Siblings that only another core's list tells of are there as well, and not for this process.
+        # Siblings that only another core's list names exist as well, and this process may not use them.
         self.forbidden |= {sibling for cpu in self.cpus for sibling in cpu.core} - listed
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -1,6 +1,6 @@
 """A heatmap of a group: signal strength over time, for each kind of signal, on a terminal or as PNG.
 
-Of xarray and Dask nothing is used here: to import them takes longer than to read what a heatmap needs.
+Neither xarray nor Dask is imported here: that takes longer than to read what a heatmap needs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PALETTE = ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725")
 """Six colours of matplotlib's viridis, from weak to strong."""
 
 LABEL_COLUMNS = 12
-"""Columns of a terminal that a tick takes with its label, a date, and the space behind it."""
+"""Columns of a terminal that a tick takes with its label, a date, and the space after it."""
 
 PNG_TICKS = 9
 
@@ -184,7 +184,7 @@ def _kind(sid: str) -> str:
 
 
 def _choose(columns: npt.NDArray[np.intp], bins: int, array: Any) -> tuple[list[tuple[int, int]], bool]:
-    """Choose epochs to read, whole chunks until each column has enough; tell whether some are left out."""
+    """Choose epochs to read, in chunks until each column has enough; return whether some are left out."""
     step = array.chunks[0]
     most = max(step, BLOCK_BYTES // max(1, array.shape[1] * array.dtype.itemsize))
     read = np.zeros(bins, np.intp)
@@ -234,7 +234,7 @@ def draw_heatmap(heatmap: Heatmap, *, color: bool, ascii_only: bool = False) -> 
 
 
 def _tick_line(heatmap: Heatmap) -> str:
-    """Ticks with their labels: each tick stands in the column in which its time lies."""
+    """Ticks with their labels: each tick is in the column of its time."""
     columns = heatmap.values.shape[1]
     line = ""
     for position, label in heatmap.ticks(max(1, columns // LABEL_COLUMNS - 1)):

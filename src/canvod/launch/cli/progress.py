@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, else a line now and then."""
+"""Progress on standard error: a bar on a terminal, else single lines."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def delayed_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def show_ingest() -> IngestProgress:
-    """Begin to show an ingest, as fits standard error."""
+    """Begin to show an ingest: with a bar where standard error is a terminal, else with lines."""
     return BarProgress() if messages().is_terminal else LineProgress()
 
 
@@ -120,7 +120,7 @@ class _Shown(IngestProgress):
         raise NotImplementedError
 
     def _extras(self) -> str:
-        """What there is to tell besides the steps: files that failed, and memory."""
+        """Files that failed, and memory, in words."""
         failed = f"{self._failed} failed" if self._failed else ""
         memory = f"workers use {format_bytes(self._used_bytes)}" if self._used_bytes else ""
         return ", ".join(filter(None, (failed, memory)))
@@ -165,15 +165,15 @@ class LineProgress(_Shown):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._title, self._unit, self._total, self._done = "", "", 0, 0
-        self._began_s = self._told_s = 0.0
-        self._told_done = 0
+        self._began_s = self._line_s = 0.0
+        self._line_done = 0
         super().__init__(clock)
 
     @override
     def begin(self, title: str, total: int, unit: str) -> None:
         self._title, self._unit, self._total, self._done = title, unit, total, 0
-        self._began_s = self._told_s = self._clock()
-        self._told_done = 0
+        self._began_s = self._line_s = self._clock()
+        self._line_done = 0
 
     @override
     def advance(self, steps: int = 1) -> None:
@@ -182,10 +182,10 @@ class LineProgress(_Shown):
     @override
     def _refresh(self) -> None:
         now, done = self._clock(), self._done
-        silence_s = now - self._told_s
-        due = self._told_s == self._began_s or done - self._told_done >= LINE_SHARE * self._total
+        silence_s = now - self._line_s
+        due = self._line_s == self._began_s or done - self._line_done >= LINE_SHARE * self._total
         if done < self._total and silence_s >= (LINE_INTERVAL_S if due else LONGEST_SILENCE_S):
-            self._told_s, self._told_done = now, done
+            self._line_s, self._line_done = now, done
             self.say(", ".join(filter(None, (self._rate(done, now - self._began_s), self._extras()))))
 
     def _rate(self, done: int, elapsed_s: float) -> str:

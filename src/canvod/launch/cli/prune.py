@@ -41,4 +41,4 @@ def prune(json_output: JsonOption = False) -> None:
     for item in removed:
         typer.echo(f"removed {item}")
     if not removed:
-        typer.echo("nothing was left behind")
+        typer.echo("there was nothing to remove")

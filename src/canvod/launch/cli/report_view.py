@@ -54,7 +54,7 @@ def _rows(report: IngestReport) -> Iterator[tuple[str, str]]:
         span = f"{format_epoch(report.first_epoch)} to {format_epoch(report.last_epoch)} GPS time"
         yield "Group", f"{report.epochs} epochs × {report.signals} signals, {span}"  # noqa: RUF001
     if report.overlapping_epochs:
-        yield "Overlap", f"{report.overlapping_epochs} epochs were held by another file already, and kept"
+        yield "Overlap", f"{report.overlapping_epochs} epochs were stored from another file already, and kept"
     kinds = list(report.notes_by_kind.items())
     for kind, found in kinds[:SHOWN_LINES]:
         yield "Notes", f"{kind}: {found.count:,} in {format_files(found.files)}"
@@ -75,7 +75,7 @@ def _rows(report: IngestReport) -> Iterator[tuple[str, str]]:
 
 
 def _files(report: IngestReport, status: Status) -> Iterator[Text]:
-    """Give a line for each thing that is told of files with this status; files of one text share a line."""
+    """Give a line for each text about files with this status; files with the same text share a line."""
     by_text: dict[str, list[str]] = {}
     for file in report.of(status):
         if text := "; ".join(filter(None, (file.reason, *file.notes))):

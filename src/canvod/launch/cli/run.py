@@ -27,7 +27,7 @@ OLDEST_PYTHON = (3, 12)
 def run(
     command: Annotated[
         list[str],
-        typer.Argument(metavar="-- COMMAND…", help="Program and arguments.", show_default=False),
+        typer.Argument(metavar="-- COMMAND…", help="Program and arguments."),
     ],
     config: ConfigOption = None,
     backend: BackendOption = None,

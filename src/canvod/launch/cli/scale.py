@@ -10,9 +10,7 @@ from canvod.launch.cli.options import NameOption
 
 
 def scale(
-    workers: Annotated[
-        int, typer.Argument(metavar="N", min=0, help="Number of workers.", show_default=False)
-    ],
+    workers: Annotated[int, typer.Argument(metavar="N", min=0, help="Number of workers.")],
     name: NameOption = None,
 ) -> None:
     """Start or stop workers of a detached cluster until there are N, at most as many as its plan has.

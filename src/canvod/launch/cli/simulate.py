@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def simulate(  # noqa: PLR0917 - typer takes all but the first by name
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder for the files; made if needed.", show_default=False)
-    ],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the files; made if needed.")],
     hours: Annotated[float, typer.Option(help="Length in hours, a whole number of files.")] = 6.0,
     receivers: Annotated[
         int, typer.Option(help="Receivers: the first in the open, others below canopy.")
@@ -33,16 +31,11 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
         typer.Option(
             metavar="LAT,LON,HEIGHT",
             help="Position of the reference; else Rosalia, Austria.",
-            show_default=False,
         ),
     ] = None,
     mask: Annotated[float, typer.Option(metavar="DEGREES", help="Lowest elevation that is tracked.")] = 5.0,
-    gzip: Annotated[
-        bool, typer.Option("--gzip", help="Compress the files: .rnx.gz.", show_default=False)
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace files that have other content.", show_default=False)
-    ] = False,
+    gzip: Annotated[bool, typer.Option("--gzip", help="Compress the files: .rnx.gz.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that have other content.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Write simulated RINEX 3.04 files of GPS, GLONASS, Galileo and BeiDou.

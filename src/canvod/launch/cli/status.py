@@ -20,9 +20,7 @@ INTERVAL_S = 2.0
 
 
 def status(
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this cluster.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Only this cluster.")] = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Look again every two seconds, until Ctrl-C.")
     ] = False,

@@ -11,9 +11,7 @@ import typer
 
 from canvod.launch.cli.options import JsonOption
 
-StoreArgument = Annotated[
-    Path, typer.Argument(metavar="PATH", help="Folder of the store.", show_default=False)
-]
+StoreArgument = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the store.")]
 
 
 def show(path: StoreArgument, json_output: JsonOption = False) -> None:
@@ -44,7 +42,6 @@ def plot(
         typer.Option(
             metavar="GROUP",
             help="Group, such as rosalia/reference_01; else the only one of the store.",
-            show_default=False,
         ),
     ] = None,
     variable: Annotated[str, typer.Option(metavar="NAME", help="Variable to draw.")] = "SNR",
@@ -55,7 +52,6 @@ def plot(
             "-o",
             metavar="FILE",
             help="Write a PNG instead (needs matplotlib).",
-            show_default=False,
         ),
     ] = None,
 ) -> None:

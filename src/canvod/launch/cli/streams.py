@@ -1,4 +1,4 @@
-"""Standard output and standard error of a command, whatever they are: ASCII, closed, a full disk, a pipe."""
+"""Standard output and standard error of a command: ASCII, closed, on a full disk, or an unread pipe."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLAIN: Final = {"×": "x", "…": "...", "–": "-", "—": "-", "─": "-", "│": "|", "·": ".", "°": "deg", "≥": ">="}  # noqa: RUF001
-"""What stands for characters that an encoding does not have; others lose their accents, or become ``?``."""
+"""Replacements of characters that an encoding does not have; others lose accents, or become ``?``."""
 
 _ERRORS: Final = "canvod-launch-plain"
 
 
 class _Output:
-    """Standard output: what cannot be written is an error of ours. A pipe that nobody reads stays its own."""
+    """Standard output: what cannot be written is an `OutputError`, unless nobody reads a pipe."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -39,7 +39,7 @@ class _Output:
             self._stream.flush()
 
     def finish(self) -> None:
-        """Write what is still buffered, or let go of it: it would fail once more when Python ends."""
+        """Write what is still buffered, or discard it: it would fail once more when Python ends."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
@@ -47,7 +47,7 @@ class _Output:
 
 
 class _Messages(_Output):
-    """Standard error: what cannot be written there can be told nowhere, and is no reason to stop."""
+    """Standard error: that it cannot be written is no reason to stop."""
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
@@ -61,7 +61,7 @@ class _Messages(_Output):
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Make the standard streams of this process fit for a command, for the length of a block."""
+    """Prepare the standard streams of this process for a command, for the length of a block."""
     codecs.register_error(_ERRORS, _plain)
     _occupy()
     before = sys.stdout, sys.stderr
@@ -79,7 +79,7 @@ def prepared() -> Iterator[None]:
 
 @contextmanager
 def report_only() -> Iterator[None]:
-    """Write about what is done and kept: that nobody can read it changes nothing, and is told on stderr."""
+    """Write about work that is committed: an output that cannot be written is only a warning on stderr."""
     try:
         yield
         sys.stdout.flush()
@@ -93,7 +93,7 @@ def report_only() -> Iterator[None]:
 
 
 def discard(stream: TextIO) -> None:
-    """Let go of what is buffered, and of all that follows."""
+    """Discard what is buffered, and all that follows."""
     with suppress(OSError, ValueError), Path(os.devnull).open("w", encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), stream.fileno())
 
@@ -101,7 +101,7 @@ def discard(stream: TextIO) -> None:
 def _unread(error: BaseException) -> None:
     discard(sys.stdout)
     if isinstance(error, OutputError):
-        sys.stderr.write(f"warning: {error.message} What was done stays.\n")
+        sys.stderr.write(f"warning: {error.message} What was committed is kept.\n")
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def _translated() -> Iterator[None]:
 
 
 def _occupy() -> None:
-    """Open what is closed: the next file or connection would take its place, and be written to."""
+    """Open descriptors that are closed: the next file or connection would get their number."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -139,7 +139,7 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
         raise error
     text = error.object[error.start : error.end]
     if all("\udc80" <= character <= "\udcff" for character in text):
-        # A file's name that is no text in this encoding: its bytes, as they are.
+        # A file name that is not text in this encoding: write its bytes.
         return text.encode("ascii", "surrogateescape"), error.end
     simple = "".join(PLAIN.get(character) or _without_accents(character) for character in text)
     return simple, error.end
