@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from itertools import pairwise
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -12,6 +11,7 @@ import numpy as np
 from canvod.launch.readers import VARIABLES, Observations, UnreadableFileError, content, read_observations
 from canvod.launch.readers.rinex import rinex2, rinex3
 from canvod.launch.readers.rinex.records import FEW
+from canvod.launch.testing import assert_valid_observations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,30 +68,13 @@ def difference(one: Observations | str, other: Observations | str) -> str:
     return ""
 
 
-def check(result: Observations, variables: Sequence[str]) -> None:
-    """Assert what holds of all observations."""
-    assert len(result.epoch)
-    assert result.epoch.dtype == np.int64
-    assert all(a < b for a, b in pairwise(result.epoch.tolist()))
-    assert result.sid
-    assert list(result.sid) == sorted(set(result.sid))
-    assert list(result.variables) == list(variables)
-    for name, values in result.variables.items():
-        assert values.shape == (len(result.epoch), len(result.sid))
-        assert values.dtype == VARIABLES[name]
-        assert not (values == 0).any()
-    finite = [np.isfinite(values).any(axis=0) for values in result.variables.values()]
-    assert np.logical_or.reduce(finite).all()
-    assert all(len(note) < 400 and note.isprintable() for note in result.notes)
-
-
 def alike(
     path: Path, variables: Sequence[str] = ("SNR",), *, blocks: Sequence[int] = (61, 500)
 ) -> Observations | str:
     """Assert that a file is read alike all at once, line by line and in small blocks; return how."""
     result = outcome(path, variables)
     if isinstance(result, Observations):
-        check(result, variables)
+        assert_valid_observations(result, variables)
     else:
         assert "\n" not in result
         assert result

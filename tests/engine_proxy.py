@@ -25,6 +25,45 @@ def spell_answer(status: str, content: object) -> bytes:
     return f"HTTP/1.1 {status}\r\n{head}\r\n\r\n".encode() + body
 
 
+def request_name(request: str) -> str:
+    """Name a request without what differs from run to run: its query, and the IDs of objects."""
+    path = request.split("?", maxsplit=1)[0]
+    return re.sub(r"/[0-9a-f]{64}(?=/|$)", "/id", path)
+
+
+class AtRequest:
+    """A fault: do something once, when a request comes for the nth time.
+
+    Parameters
+    ----------
+    moment : {"before", "after"}
+        Before the engine has the request, or right after that.
+    stage : str
+        Name of the request and its number, such as ``POST /containers/id/start#2``.
+    action : callable
+        What to do.
+
+    Attributes
+    ----------
+    reached : bool
+        Whether it was done: a test of a stage that was never reached has shown nothing.
+    """
+
+    def __init__(self, moment: str, stage: str, action: Callable[[], object]) -> None:
+        self._moment = moment
+        self._request, _, number = stage.partition("#")
+        self._left = int(number)
+        self._action = action
+        self.reached = False
+
+    def __call__(self, moment: str, request: str) -> None:
+        if moment == self._moment and request_name(request) == self._request:
+            self._left -= 1
+            if self._left == 0:
+                self.reached = True
+                self._action()
+
+
 class EngineProxy:
     """Passes everything on to the engine, and tells each request before and after it is passed on.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,9 +9,9 @@ import numpy as np
 from zarr.storage import WrapperStore
 
 from canvod.launch.ingest.run import ingest
-from canvod.launch.readers import read_observations
 from canvod.launch.runtime import tasks
 from canvod.launch.simulate.rinex import RinexHeader, write_rinex
+from canvod.launch.testing import assert_dataset_equals, serial_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,16 +113,4 @@ def run_inline(files, store, group="site/receiver", **options):
 
 def assert_holds(dataset, files, reader="rinex", variables=("SNR",)):
     """Assert that a dataset holds what a serial read of the files gives, bit by bit, and nothing else."""
-    read = [read_observations(str(file), variables, reader) for file in files]
-    epochs = np.unique(np.concatenate([one.epoch for one in read]))
-    assert np.array_equal(dataset.epoch.values, epochs.astype("datetime64[ns]"))
-    assert set(dataset.sid.values.tolist()) == set(itertools.chain.from_iterable(one.sid for one in read))
-    for name in variables:
-        expected = np.full((len(epochs), dataset.sizes["sid"]), np.nan, dtype=read[0].variables[name].dtype)
-        position = {sid: index for index, sid in enumerate(dataset.sid.values.tolist())}
-        for one in read:
-            rows = np.searchsorted(epochs, one.epoch)
-            columns = [position[sid] for sid in one.sid]
-            expected[np.ix_(rows, columns)] = one.variables[name]
-        assert dataset[name].dtype == expected.dtype
-        assert np.array_equal(dataset[name].values, expected, equal_nan=True)
+    assert_dataset_equals(dataset, serial_model(files, variables, reader=reader))

@@ -8,8 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +25,12 @@ from canvod.launch.errors import ClusterExistsError, ContainerFailedError, Engin
 from canvod.launch.host.detect import read_inventory
 from canvod.launch.host.python_version import installed_version
 from canvod.launch.images.selection import image_namer
+from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
-from canvod.launch.runtime.plugin import thread_resources
+from canvod.launch.testing import assert_containers_match_plan, assert_nothing_left, plan_differences
 from engine_proxy import EngineProxy
 from images_fixture import OWN_PYTHON
-from leftovers import RUN, engine_leftovers, volumes
+from leftovers import RUN, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,17 +90,16 @@ def plan_of(name: str, **processing: Any) -> ClusterPlan:
     )
 
 
-def started(plan: ClusterPlan, engine: docker.DockerClient) -> DockerCluster:
-    """Start a cluster with keys of its own, which go with it."""
+@contextmanager
+def started(plan: ClusterPlan, engine: docker.DockerClient) -> Iterator[DockerCluster]:
+    """Start a cluster with keys of its own, and remove both."""
     keys = make_keys(plan.name)
     folder = KeyFolder(plan.name, keys)
     try:
-        cluster = DockerCluster(plan, ContainerSet(engine, plan, keys), folder.security())
-    except BaseException:
+        with DockerCluster(plan, ContainerSet(engine, plan, keys), folder.security()) as cluster:
+            yield cluster
+    finally:
         folder.remove()
-        raise
-    weakref.finalize(cluster, folder.remove)
-    return cluster
 
 
 def eventually[T](question: Callable[[], T], *, timeout_s: float = 60.0) -> T:
@@ -123,7 +122,7 @@ def cluster(engine: docker.DockerClient, own_images: object) -> Iterator[DockerC
     before = volumes(engine)
     with started(plan_of("shared-test"), engine) as cluster:
         yield cluster
-    assert engine_leftovers(engine, cluster.name) == []
+    assert_nothing_left(cluster.name, engine)
     assert volumes(engine) <= before
 
 
@@ -136,45 +135,8 @@ def client(cluster: DockerCluster) -> Iterator[Client]:
         yield client
 
 
-def read_all_threads() -> dict[int, list[Any]]:
-    """Affinity and nice of every thread of every process in the container that this runs in."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and entry.name != "1":
-            pid = int(entry.name)
-            found[pid] = [(list(t.cpu_affinity), t.nice) for t in thread_resources(pid)]
-    return found
-
-
-def read_kernel_limits() -> dict[str, str]:
-    """What the kernel enforces on the container that this runs in."""
-    v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    names = (
-        {
-            "memory": "memory.max",
-            "swap": "memory.swap.max",
-            "weight": "cpu.weight",
-            "cpus": "cpuset.cpus.effective",
-            "pids": "pids.max",
-        }
-        if v2
-        else {
-            "memory": "memory/memory.limit_in_bytes",
-            "swap": "memory/memory.memsw.limit_in_bytes",
-            "weight": "cpu/cpu.shares",
-            "cpus": "cpuset/cpuset.cpus",
-            "pids": "pids/pids.max",
-        }
-    )
-    limits = {"version": "2" if v2 else "1"}
-    for key, name in names.items():
-        limits[key] = Path("/sys/fs/cgroup", name).read_text().strip()
-    return limits
-
-
 def read_identity() -> dict[str, Any]:
     """Who a task is, and what it may do."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     try:
         Path("/opt/probe").touch()
         writable = True
@@ -183,18 +145,9 @@ def read_identity() -> dict[str, Any]:
     return {
         "user": f"{os.getuid()}:{os.getgid()}",
         "groups": os.getgroups(),
-        "capabilities": {status[name].strip() for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")},
-        "no_new_privileges": status["NoNewPrivs"].strip(),
-        "seccomp": status["Seccomp"].strip(),
         "root_writable": writable,
         "environment": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "GREETING")},
     }
-
-
-def cpu_list(cpus: str) -> list[int]:
-    """Numbers of a kernel's list such as ``0-3,8``."""
-    bounds = [[int(number) for number in part.split("-")] for part in cpus.split(",")]
-    return [cpu for bound in bounds for cpu in range(bound[0], bound[-1] + 1)]
 
 
 def address_of(client: Client, name: str) -> str:
@@ -209,84 +162,87 @@ def by_name(client: Client, function: Callable[[], Any]) -> dict[str, Any]:
     return {workers[address]["name"]: answer for address, answer in client.run(function).items()}
 
 
-def test_the_kernel_enforces_what_was_planned(cluster: DockerCluster, client: Client) -> None:
-    """Cap, swap, weight, cpuset and pid limit, read inside each worker's container, are the plan's."""
-    limits = by_name(client, read_kernel_limits)
-    for worker in cluster.container_plan.workers:
-        found = limits[worker.dask_name]
-        swap = 0 if found["version"] == "2" else worker.memory_bytes
-        assert int(found["memory"]) == worker.memory_bytes
-        assert int(found["swap"]) == swap
-        assert int(found["weight"]) == worker.cpu_weight
-        assert cpu_list(found["cpus"]) == list(worker.cpuset_cpus)
-        assert int(found["pids"]) == worker.pids_limit
-    assert cluster.container_plan.worker_memory_bytes <= 2 * 1024**3
-
-
-def test_every_thread_of_every_process_has_its_cores_and_its_nice(
-    cluster: DockerCluster, client: Client
+def test_engine_and_kernel_hold_the_containers_to_their_plan(
+    cluster: DockerCluster, client: Client, engine: docker.DockerClient
 ) -> None:
-    """Nanny, worker and their helpers: each thread has the affinity and the nice value of the plan."""
-    for worker in cluster.container_plan.workers:
-        processes = by_name(client, read_all_threads)[worker.dask_name]
-        assert len(processes) >= 2
-        threads = [thread for found in processes.values() for thread in found]
-        assert {tuple(affinity) for affinity, _ in threads} == {worker.cpuset_cpus}
-        assert {nice for _, nice in threads} == {7}
+    """Limits, cores and priority of every thread, user, hardening, mounts and ports are the plan's."""
+    del client
+    plan = cluster.container_plan
+    assert_containers_match_plan(engine, plan)
+    assert plan.worker_memory_bytes <= 2 * 1024**3
+    assert {container.nice for container in (plan.scheduler, *plan.workers)} == {7}
 
 
-def test_the_scheduler_is_as_nice_as_its_workers(cluster: DockerCluster, client: Client) -> None:
-    """The scheduler's threads have the plan's nice value too."""
-    del cluster
-    threads = [t for found in client.run_on_scheduler(read_all_threads).values() for t in found]
-    assert {nice for _, nice in threads} == {7}
+OTHERWISE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"cpuset_cpus": (4095,)}, ("cpuset", "the kernel's cpuset", "affinity of every thread")),
+    ({"nice": 8}, ("nice value of every thread",)),
+    ({"memory_bytes": 1}, ("memory limit in bytes", "and swap limit in bytes", "kernel's memory limit")),
+    ({"pids_limit": 1}, ("process limit", "the kernel's process limit")),
+    ({"cpu_weight": 1, "cpu_shares": 2}, ("CPU shares", "the kernel's CPU weight")),
+    ({"user": "1:1"}, ("user", "user of every process", "groups of every process")),
+    ({"groups": (7,)}, ("further groups", "groups of every process")),
+    ({"mounts": (Mount(path="/srv", read_only=True),)}, ("mounts", "the kernel's read-only mounts")),
+    ({"environment": {"GREETING": "bye"}}, ("environment",)),
+    ({"image": "other", "command": ("sh",), "labels": {"a": "b"}}, ("image", "command", "labels")),
+]
+"""What is changed in the plan of a worker, and which differences its container then has."""
+
+
+@pytest.mark.parametrize(("change", "names"), OTHERWISE, ids=lambda each: next(iter(each)))
+def test_a_container_that_is_not_as_planned_is_told(
+    cluster: DockerCluster,
+    client: Client,
+    engine: docker.DockerClient,
+    change: dict[str, Any],
+    names: tuple[str, ...],
+) -> None:
+    """Each difference is a line of its own, with what was found and planned; and there are no others."""
+    del client
+    plan = cluster.container_plan
+    first, second = plan.workers
+    found = plan_differences(
+        engine, plan.model_copy(update={"workers": (first.model_copy(update=change), second)})
+    )
+    assert all(line.startswith(f"{first.name}: ") for line in found)
+    assert len(found) == len(names)
+    for line, name in zip(found, names, strict=True):
+        assert name in line.partition(" is ")[0]
+
+
+def test_containers_that_are_missing_or_too_many_are_told(
+    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+) -> None:
+    """As is a network that is not as planned."""
+    del client
+    plan = cluster.container_plan
+    renamed = plan.workers[1].model_copy(update={"name": "other"})
+    network = plan.network.model_copy(update={"internal": True})
+    other = plan.model_copy(update={"workers": (plan.workers[0], renamed), "network": network})
+    found = plan_differences(engine, other)
+    assert "other: does not run" in found
+    assert f"{plan.workers[1].name}: runs, and is not planned" in found
+    assert "network: internal is [False], planned is [True]" in found
+    # Nothing is published from an internal network.
+    assert [line for line in found if "addresses of published ports is ['127.0.0.1'], planned is []" in line]
+    with pytest.raises(AssertionError, match=r"differs from its plan:\n  other: does not run\n"):
+        assert_containers_match_plan(engine, other)
 
 
 def test_tasks_run_as_nobody_special(cluster: DockerCluster, client: Client) -> None:
-    """A task is not root, is in the caller's groups, has no capability, and cannot write to its root."""
+    """A task is not root, is in the caller's groups, and cannot write to its root."""
     for worker in cluster.container_plan.workers:
         found = by_name(client, read_identity)[worker.dask_name]
         assert found["user"] == worker.user
         assert not worker.user.startswith("0:")
         assert set(found["groups"]) == {int(worker.user.split(":")[1]), SHARED_GROUP}
-        assert found["capabilities"] == {"0" * 16}
-        assert found["no_new_privileges"] == "1"
-        assert found["seccomp"] == "2"
         assert not found["root_writable"]
         assert found["environment"] == {"OMP_NUM_THREADS": "1", "GREETING": "hello"}
 
 
-def test_the_engine_was_told_what_was_planned(cluster: DockerCluster, engine: docker.DockerClient) -> None:
-    """What `docker inspect` says of each container is the plan."""
-    plan = cluster.container_plan
-    for container in (plan.scheduler, *plan.workers):
-        found = engine.api.inspect_container(container.name)
-        host = found["HostConfig"]
-        assert host["Memory"] == host["MemorySwap"] == container.memory_bytes
-        assert host["CpusetCpus"] == ",".join(map(str, container.cpuset_cpus))
-        assert host["CpuShares"] == container.cpu_shares
-        assert host["PidsLimit"] == container.pids_limit
-        assert (host["ReadonlyRootfs"], host["CapDrop"], host["AutoRemove"]) == (True, ["ALL"], True)
-        assert host["SecurityOpt"] == ["no-new-privileges"]
-        assert not host["Privileged"]
-        assert found["Config"]["User"] == container.user
-        assert found["Config"]["Labels"].items() >= container.labels.items()
-        assert not [mount for mount in found["Mounts"] if "docker.sock" in mount.get("Source", "")]
-
-
-def test_nothing_is_published_but_the_dashboard_on_loopback(
-    cluster: DockerCluster, engine: docker.DockerClient
-) -> None:
-    """The only published port is the dashboard's, on 127.0.0.1, and it answers."""
-    plan = cluster.container_plan
-    published = [
-        binding
-        for container in (plan.scheduler, *plan.workers)
-        for bindings in engine.api.inspect_container(container.name)["NetworkSettings"]["Ports"].values()
-        for binding in bindings or []
-    ]
-    assert [binding["HostIp"] for binding in published] == ["127.0.0.1"]
-    assert cluster.dashboard_link == f"http://127.0.0.1:{published[0]['HostPort']}/status"
+def test_the_dashboard_answers_on_loopback(cluster: DockerCluster, client: Client) -> None:
+    """At the port that was published for it."""
+    del client
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/status", cluster.dashboard_link)
     with urllib.request.urlopen(cluster.dashboard_link, timeout=30) as page:  # noqa: S310 - our own address
         assert page.status == 200
 
@@ -296,7 +252,9 @@ def kill_this_process() -> None:
     os.kill(os.getpid(), 9)
 
 
-def test_a_killed_worker_process_comes_back_pinned_and_nice(cluster: DockerCluster, client: Client) -> None:
+def test_a_killed_worker_process_comes_back_pinned_and_nice(
+    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+) -> None:
     """The nanny restarts the process in the same container, and the plugin is applied again."""
     before = by_name(client, os.getpid)
     victim = cluster.container_plan.workers[0]
@@ -304,8 +262,7 @@ def test_a_killed_worker_process_comes_back_pinned_and_nice(cluster: DockerClust
     eventually(lambda: len(worker_names(client)) < 2, timeout_s=10)
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
     assert by_name(client, os.getpid)[victim.dask_name] != before[victim.dask_name]
-    threads = [t for found in by_name(client, read_all_threads)[victim.dask_name].values() for t in found]
-    assert {(tuple(cpus), nice) for cpus, nice in threads} == {(victim.cpuset_cpus, 7)}
+    assert_containers_match_plan(engine, cluster.container_plan)
 
 
 def square_slowly(number: int) -> int:
@@ -462,14 +419,14 @@ def test_a_container_that_dies_while_starting_is_explained_and_nothing_is_left(
     else:
         workers = (plan.workers[0], plan.workers[1].model_copy(update=broken))
         plan = plan.model_copy(update={"workers": workers})
-    with pytest.raises(ContainerFailedError) as caught:
-        started(plan, engine)
+    with pytest.raises(ContainerFailedError) as caught, started(plan, engine):
+        pytest.fail("the cluster was started")
     message = str(caught.value)
     assert re.search("ended (while the cluster was starting|as soon as it was started)", message)
     assert "exited with code 1" in message
     assert "the reason is this" in message
     assert "memory cap of 1 GiB: no" in message
-    assert engine_leftovers(engine, plan.name) == []
+    assert_nothing_left(plan.name, engine)
 
 
 def test_a_container_too_small_to_start_is_reported_as_out_of_memory(
@@ -481,12 +438,12 @@ def test_a_container_too_small_to_start_is_reported_as_out_of_memory(
     greedy = ("python", "-c", "print('starting'); bytearray(500_000_000)")
     small = plan.workers[1].model_copy(update={"memory_bytes": 64 * 1024**2, "command": greedy})
     plan = plan.model_copy(update={"workers": (plan.workers[0], small)})
-    with pytest.raises(ContainerFailedError) as caught:
-        started(plan, engine)
+    with pytest.raises(ContainerFailedError) as caught, started(plan, engine):
+        pytest.fail("the cluster was started")
     message = str(caught.value)
     assert "killed by the kernel at its memory cap of 64 MiB: yes" in message
     assert "raise processing.max_memory_gb" in message
-    assert engine_leftovers(engine, plan.name) == []
+    assert_nothing_left(plan.name, engine)
 
 
 def test_a_scheduler_that_never_listens_is_given_up_at_the_deadline(
@@ -497,9 +454,12 @@ def test_a_scheduler_that_never_listens_is_given_up_at_the_deadline(
     plan = plan_of("silent")
     asleep = plan.scheduler.model_copy(update={"command": ("python", "-c", "import time; time.sleep(600)")})
     plan = plan.model_copy(update={"scheduler": asleep, "start_timeout_s": 15.0})
-    with pytest.raises(ContainerFailedError, match=r"within 15 s \(launch.start_timeout_s\)"):
-        started(plan, engine)
-    assert engine_leftovers(engine, plan.name) == []
+    with (
+        pytest.raises(ContainerFailedError, match=r"within 15 s \(launch.start_timeout_s\)"),
+        started(plan, engine),
+    ):
+        pytest.fail("the cluster was started")
+    assert_nothing_left(plan.name, engine)
 
 
 def test_slow_workers_do_not_cost_the_lease(engine: docker.DockerClient, own_images: object) -> None:
@@ -517,7 +477,7 @@ def test_slow_workers_do_not_cost_the_lease(engine: docker.DockerClient, own_ima
     )
     with started(plan, engine) as cluster, Client(cluster) as client:
         assert worker_names(client) == ["worker-0", "worker-1"]
-    assert engine_leftovers(engine, plan.name) == []
+    assert_nothing_left(plan.name, engine)
 
 
 def test_no_container_of_the_shared_cluster_runs_anything_twice(
@@ -538,6 +498,7 @@ def test_an_engine_that_overlooks_an_interface_is_asked_again(
 ) -> None:
     """A start that the engine fails, because it lists interfaces while others come and go, is repeated."""
     del own_images
+    plan = plan_of("overlooked")
     words = "adding interface veth1 to bridge failed: route ip+net: no such network interface"
     refused: list[str] = []
 
@@ -551,9 +512,9 @@ def test_an_engine_that_overlooks_an_interface_is_asked_again(
         monkeypatch.setenv("DOCKER_HOST", proxy.address)
         through_proxy = connect()
         try:
-            with started(plan_of("overlooked"), through_proxy) as cluster, Client(cluster) as client:
+            with started(plan, through_proxy) as cluster, Client(cluster) as client:
                 assert worker_names(client) == ["worker-0", "worker-1"]
         finally:
             through_proxy.close()
     assert refused
-    assert engine_leftovers(engine, "overlooked") == []
+    assert_nothing_left(plan.name, engine)

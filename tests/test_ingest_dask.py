@@ -82,7 +82,8 @@ def test_a_cluster_stores_what_a_serial_read_gives(tmp_path, runner):
     for file in files:
         assert file.exists()
     report = ingest(files, tmp_path / "store", GROUP, runner=runner, settings=options)
-    assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
+    dataset = open_group(tmp_path / "store", GROUP).compute(scheduler="sync")
+    assert_holds(dataset, files, variables=options.variables)
     assert len(report.stored) == 8
     assert len(report.peak_memory_bytes) == 2
     assert all(50 * 2**20 < peak < 2**31 for peak in report.peak_memory_bytes.values())

@@ -14,15 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from canvod.launch.host.labels import LABEL_PREFIX, OWNER_LABEL
 from canvod.launch.host.owner import owner_mark
-from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.store import open_repository
-from canvod.launch.readers import read_observations
-from leftovers import SEED, assert_gone, engine_leftovers, volumes
+from canvod.launch.testing import assert_nothing_left, assert_store_equals, serial_model
+from leftovers import GONE_WITHIN_S, SEED, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,28 +101,6 @@ def containers(engine: docker.DockerClient) -> set[str]:
     return {str(container["Id"]) for container in engine.api.containers(all=True)}
 
 
-def serial(files: Sequence[Path]) -> dict[tuple[int, str], float]:
-    """What a plain loop over the files reads: finite SNR by epoch and signal."""
-    values: dict[tuple[int, str], float] = {}
-    for file in files:
-        found = read_observations(str(file))
-        snr = found.variables["SNR"]
-        for row, column in np.argwhere(np.isfinite(snr)):
-            values[int(found.epoch[row]), found.sid[column]] = float(snr[row, column])
-    return values
-
-
-def stored(store: Path, group: str) -> dict[tuple[int, str], float]:
-    """What the store holds, in the same shape."""
-    data = open_group(store, group)
-    snr = data["SNR"].values
-    epochs = data["epoch"].values.astype("datetime64[ns]").astype(np.int64)
-    assert (np.diff(epochs) > 0).all()
-    assert snr.dtype == np.float32
-    names = data["sid"].values
-    return {(int(epochs[i]), str(names[j])): float(snr[i, j]) for i, j in np.argwhere(np.isfinite(snr))}
-
-
 @pytest.mark.parametrize("receiver", ["01_reference", "02_canopy"])
 def test_real_files_are_stored_as_a_serial_read_gives_them(
     images: object, engine: docker.DockerClient, rosalia: Path, folder: Path, receiver: str
@@ -137,7 +113,7 @@ def test_real_files_are_stored_as_a_serial_read_gives_them(
     assert status == 0, err
     assert report["counts"] == {"stored": 24, "skipped": 0, "failed": 0}
     assert set(report["peak_memory_bytes"]) == {"worker-0", "worker-1"}
-    assert stored(folder / "store", "site/receiver") == serial(files)
+    assert_store_equals(folder / "store", "site/receiver", serial_model(files))
     assert containers(engine) | volumes(engine) <= before
 
 
@@ -155,8 +131,8 @@ def test_a_worker_that_is_killed_costs_no_file(
     assert program.returncode == 3, err
     assert json.loads(out)["counts"] == {"stored": 24, "skipped": 0, "failed": 1}
     assert "container_ended" in err
-    assert stored(folder / "store", "site/receiver") == serial(files)
-    assert engine_leftovers(engine, cluster) == []
+    assert_store_equals(folder / "store", "site/receiver", serial_model(files))
+    assert_nothing_left(cluster, engine)
 
 
 def test_a_damaged_file_costs_no_other_and_a_second_run_stores_nothing(
@@ -176,7 +152,7 @@ def test_a_damaged_file_costs_no_other_and_a_second_run_stores_nothing(
     failed = next(file for file in report["files"] if file["status"] == "failed")
     assert failed["path"].endswith("garbage.25o")
     assert failed["reason"]
-    assert stored(folder / "store", "site/receiver") == serial(good)
+    assert_store_equals(folder / "store", "site/receiver", serial_model(good))
     status, again, err = run(good, folder / "store")
     assert status == 0, err
     assert again["counts"] == {"stored": 0, "skipped": 2, "failed": 0}
@@ -200,7 +176,7 @@ def test_an_interrupted_ingest_commits_nothing_and_leaves_nothing(
         program.send_signal(number)
         _, err = program.communicate(timeout=60)
     assert program.returncode == 128 + number, err
-    assert engine_leftovers(engine, cluster) == []
+    assert_nothing_left(cluster, engine)
     assert not (folder / "store").exists()
 
 
@@ -221,14 +197,14 @@ def test_a_launcher_killed_in_its_commit_costs_no_file(
         time.sleep(random.Random(SEED + round_).uniform(0, 0.02))  # noqa: S311 - a schedule, no secret
         program.kill()
         program.communicate()
-    assert_gone(engine, cluster)
+    assert_nothing_left(cluster, engine, within_s=GONE_WITHIN_S)
     commits = len(open_repository(folder / "store").snapshots()) - 1  # the first one is the empty store
     assert commits in {0, 1}
     status, report, err = run(files, folder / "store")
     assert status == 0, err
     counts = {"stored": 4 * (1 - commits), "skipped": 4 * commits, "failed": 0}
     assert report["counts"] == counts
-    assert stored(folder / "store", "site/receiver") == serial(files)
+    assert_store_equals(folder / "store", "site/receiver", serial_model(files))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that the workers' user may not read")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tempfile import gettempdir
 from typing import Any
 
 import dask
+import psutil
 import pytest
 
 from canvod.launch.cluster.prune import prune_keys, prune_scratch
@@ -33,7 +35,9 @@ from canvod.launch.images.build_events import BuildEvent
 from canvod.launch.manager import DaskClusterManager
 from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY
 from canvod.launch.runtime.plugin import ResourceInitPlugin
-from leftovers import engine_leftovers, keys_of, processes_with
+from canvod.launch.testing import assert_nothing_left, find_leftovers
+from engine_proxy import AtRequest, EngineProxy
+from leftovers import RUN
 
 BACKENDS = [
     pytest.param("process", marks=pytest.mark.slow),
@@ -55,6 +59,9 @@ def main():
     name, backend, how = sys.argv[1:]
     settings = {"launch": {"backend": backend, "dashboard_port": 0}}
     manager = DaskClusterManager(settings, n_workers=2, memory_limit_per_worker="1GiB", cluster_name=name)
+    if how == "logging":
+        from canvod.launch.logs import configure_logging
+        configure_logging("json")
     print("up", flush=True)
     if how == "with":
         with manager:
@@ -76,7 +83,7 @@ def main():
                 os._exit(0)
             os.wait()
             print(manager.client.submit(sum, [1, 2]).result(), flush=True)
-    elif how == "waiting":
+    elif how in ("waiting", "logging"):
         with manager:
             wait()
     elif how == "waiting without with":
@@ -102,27 +109,23 @@ def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def assert_nothing_is_left(backend: str, name: str, session: int) -> None:
-    """No container, no network, no process of the program's session."""
-    deadline = time.monotonic() + 15
-    while (left := _left(backend, name, session)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == []
+    """Nothing on engine and host, and no process of the program's session."""
+    client = connect() if backend == "docker" else None
+    try:
+        assert_nothing_left(name, client, within_s=15)
+    finally:
+        if client is not None:
+            client.close()
+    left = [process for process in psutil.process_iter(["cmdline"]) if _session(process.pid) == session]
+    _, alive = psutil.wait_procs(left, timeout=15)
+    assert alive == []
 
 
-def _left(backend: str, name: str, session: int) -> list[str]:
-    left = [line for line in processes_with("program.py") if name in line]
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                if os.getsid(int(entry.name)) == session:
-                    left.append((entry / "cmdline").read_text().replace("\0", " "))
-            except OSError:
-                continue
-    if backend == "docker":
-        client = connect()
-        left += engine_leftovers(client, name)
-        client.close()
-    return left
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -157,12 +160,14 @@ def test_what_a_killed_program_with_processes_leaves_is_swept(tmp_path: Path) ->
     assert len(scratch) == 1
     program.kill()
     program.communicate()
-    assert_nothing_is_left("process", name, program.pid)
+    deadline = time.monotonic() + 30
+    while len(find_leftovers(name)) > 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [line.partition(" /")[0] for line in find_leftovers(name)] == ["keys", "scratch folder"]
     removed = [*prune_keys(), *prune_scratch()]
     assert f"scratch {scratch[0]}" in removed
     assert any(item.startswith("keys ") and name in item for item in removed)
-    assert not scratch[0].exists()
-    assert not keys_of(name)
+    assert_nothing_is_left("process", name, program.pid)
 
 
 @pytest.mark.docker
@@ -200,39 +205,62 @@ def test_nothing_is_left_whatever_signal_ends_a_program(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("patience_s", [0.05, 0.4])
 def test_nothing_is_left_when_ctrl_c_is_pressed_again_and_again(
-    request: pytest.FixtureRequest, tmp_path: Path, backend: str, patience_s: float
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str
 ) -> None:
     """What comes while the cluster is being removed waits until it is gone."""
     if backend == "docker":
         request.getfixturevalue("images")
-    name = f"{backend}-impatient-{patience_s}"
-    program = start(tmp_path, name, backend, "waiting")
+    name = f"{backend}-impatient"
+    program = start(tmp_path, name, backend, "logging")
     assert program.stdout is not None
+    assert program.stderr is not None
     assert program.stdout.readline() == "up\n"
-    for _ in range(3):
-        if program.poll() is None:
-            os.killpg(program.pid, signal.SIGINT)
-            time.sleep(patience_s)
-    _, err = program.communicate(timeout=60)
-    assert program.returncode in {130, -signal.SIGINT}, err
+    os.killpg(program.pid, signal.SIGINT)
+    assert any("dask_cluster_shutting_down" in line for line in program.stderr)
+    deadline = time.monotonic() + 60
+    while program.poll() is None:
+        assert time.monotonic() < deadline
+        os.killpg(program.pid, signal.SIGINT)
+        time.sleep(0.05)
+    said = program.stderr.read()
+    assert "dask_cluster_stopped" in said, "the removal was over before a signal came"
+    assert program.returncode in {130, -signal.SIGINT}, said
+    program.stdout.close()
+    program.stderr.close()
     assert_nothing_is_left(backend, name, program.pid)
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("delay_s", [0.6, 1.0, 1.4, 1.8, 2.2])
-def test_nothing_is_left_if_a_start_is_interrupted(images: object, tmp_path: Path, delay_s: float) -> None:
-    """SIGTERM at any moment of the start removes what had been started by then."""
-    del images
-    name = f"early-{delay_s}"
-    program = start(tmp_path, name, "docker", "waiting")
-    time.sleep(delay_s)
-    program.terminate()
-    _, err = program.communicate(timeout=60)
-    # Before the manager has looked at its settings, the signal has its default action.
-    assert program.returncode in {143, -15}, err
-    assert_nothing_is_left("docker", name, program.pid)
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "POST /networks/create#1",
+        "POST /containers/create#1",
+        "POST /containers/create#3",
+        "POST /containers/id/start#1",
+        "POST /containers/id/start#3",
+    ],
+)
+def test_nothing_is_left_if_a_start_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """SIGTERM when the engine has been sent a request of the start removes what had been started by then."""
+    name = f"early-{re.sub('[^a-z0-9]', '', stage)}-{RUN}"
+
+    def interrupt() -> None:
+        program.terminate()
+
+    fault = AtRequest("after", stage, interrupt)
+    with EngineProxy(tmp_path / "engine.sock", fault) as proxy:
+        monkeypatch.setenv("DOCKER_HOST", proxy.address)
+        program = start(tmp_path, name, "docker", "waiting")
+        out, err = program.communicate(timeout=120)
+        assert fault.reached
+        assert out == "", "the cluster was up before the signal came"
+        assert program.returncode == 128 + signal.SIGTERM, err
+        assert_nothing_is_left("docker", name, program.pid)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import ssl
@@ -15,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from canvod.launch.cluster.prune import prune_scratch, prune_semaphores
+from canvod.launch.cluster.prune import prune_keys, prune_scratch, prune_semaphores
 from canvod.launch.host.owner import SCRATCH_PREFIX, owner_mark, semaphore_name
 from canvod.launch.runtime import worker
-from leftovers import processes_with
+from canvod.launch.testing import assert_nothing_left, find_leftovers
 
 PROGRAM = """
 from canvod.launch import DaskClusterManager
@@ -42,11 +43,6 @@ manager.close()
 """
 
 TRAP = "raise SystemExit('a module of the current folder was imported')\n"
-
-
-def semaphores_of(name: str) -> list[Path]:
-    """Semaphores of the workers of a cluster."""
-    return list(Path("/dev/shm").glob(f"sem.canvod-launch.*.{name}.*"))
 
 
 def run(folder: Path, arguments: list[str], program: str, **options: str) -> subprocess.CompletedProcess[str]:
@@ -85,7 +81,7 @@ def test_a_program_needs_no_guard_wherever_it_is_read_from(tmp_path: Path, how: 
     assert "a task prints\nso does C\n" in done.stderr
     assert "Traceback" not in done.stderr
     assert "distributed" not in done.stderr
-    assert semaphores_of(name) == []
+    assert_nothing_left(name)
 
 
 @pytest.mark.slow
@@ -102,6 +98,12 @@ def test_workers_import_what_the_program_can(tmp_path: Path) -> None:
     )
     done = run(tmp_path, ["../program.py"], "", XDG_RUNTIME_DIR=str(runtime))
     assert (done.returncode, done.stdout) == (0, "beside\n"), done.stderr
+
+
+def kinds_left(name: str, folder: Path) -> list[str]:
+    """What kinds of things a cluster has here, each once."""
+    found = find_leftovers(name, spill_dir=folder)
+    return sorted({re.split(r" [/\d]", line)[0] for line in found})
 
 
 KILLED = """
@@ -138,17 +140,16 @@ def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start(tmp
     assert temporary.exists()
     program.kill()
     program.wait()
-    deadline = time.monotonic() + 20
-    while processes_with("--name=worker-0") and time.monotonic() < deadline:
-        if not processes_with(name):
-            break
+    deadline = time.monotonic() + 60
+    while (left := kinds_left(name, tmp_path)) != ["keys", "scratch folder"] and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert processes_with(name) == []
-    assert processes_with("sleep 600.25") == []
-    assert semaphores_of(name) == []
+    assert left == ["keys", "scratch folder"], find_leftovers(name, spill_dir=tmp_path)
     assert not temporary.exists()
     (scratch,) = tmp_path.iterdir()
+    assert sum(entry.stat().st_size for entry in scratch.rglob("*") if entry.is_file()) < 1000
     assert prune_scratch(tmp_path) == [f"scratch {scratch}"]
+    prune_keys()
+    assert_nothing_left(name, spill_dir=tmp_path)
     program.stderr.close()
 
 
@@ -178,16 +179,16 @@ def test_an_interrupt_is_the_programs_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay_s", [0.3, 1.0])
-def test_a_start_that_is_interrupted_leaves_no_worker(tmp_path: Path, delay_s: float) -> None:
-    """Nor a line of one, at whatever moment of its own start it was ended."""
+@pytest.mark.parametrize("stage", ["keys", "scratch folder", "process", "semaphore"])
+def test_a_start_that_is_interrupted_leaves_no_worker(tmp_path: Path, stage: str) -> None:
+    """Nor a line of one, whatever of it is there already."""
     name = f"early-{os.getpid()}"
     script = f"""if True:
         from canvod.launch import DaskClusterManager
         DaskClusterManager(
-            n_workers=2, memory_limit_per_worker="1GiB", backend="process", cluster_name={name!r},
-            progress=lambda line: print(line, flush=True),
+            n_workers=2, memory_limit_per_worker="1GiB", backend="process", cluster_name={name!r}
         )
+        print("up")
     """
     program = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -196,14 +197,17 @@ def test_a_start_that_is_interrupted_leaves_no_worker(tmp_path: Path, delay_s: f
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert program.stdout is not None
-    while "starting" not in program.stdout.readline():
-        assert program.poll() is None
-    time.sleep(delay_s)
+    deadline = time.monotonic() + 60
+    while stage not in kinds_left(name, tmp_path):
+        assert program.poll() is None, program.communicate()
+        assert time.monotonic() < deadline
     program.send_signal(signal.SIGINT)
-    _, err = program.communicate(timeout=60)
-    assert err.count("Traceback") <= 1, err
-    assert processes_with(f".{name}.") == []
+    out, err = program.communicate(timeout=60)
+    assert program.returncode in {128 + signal.SIGINT, -signal.SIGINT}, err
+    assert out == "", "the cluster was up before the signal came"
+    if stage in {"process", "semaphore"}:
+        assert err.count("Traceback") <= 1, err
+    assert_nothing_left(name, spill_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

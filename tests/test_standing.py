@@ -33,8 +33,9 @@ from canvod.launch.host.labels import CLUSTER_LABEL, LABEL_PREFIX, OWNER_LABEL, 
 from canvod.launch.host.owner import owner_mark
 from canvod.launch.manager import DaskClusterManager
 from canvod.launch.runtime.operations import STATUS, TARGET, StatusPlugin
+from canvod.launch.testing import assert_nothing_left, find_leftovers
 from engine_proxy import EngineProxy
-from leftovers import RUN, assert_gone, engine_leftovers, keys_of, volumes
+from leftovers import GONE_WITHIN_S, RUN, volumes
 from plan_strategies import planned
 
 if TYPE_CHECKING:
@@ -117,9 +118,8 @@ def folder(
     assert (answer["state"], answer["workers"], answer["kind"]) == ("up", 2, "detached")
     yield folder
     call(folder, "down", NAME)
-    assert engine_leftovers(engine, NAME) == []
+    assert_nothing_left(NAME, engine)
     assert volumes(engine) <= before
-    assert not keys_of(NAME)
 
 
 @pytest.mark.docker
@@ -217,9 +217,9 @@ def test_a_manager_that_attaches_leaves_the_cluster_alone(folder: Path) -> None:
 def test_keys_that_were_lost_are_had_again(folder: Path) -> None:
     """They are the cluster's own, whoever sweeps what is dead meanwhile."""
     prune_keys()
-    assert len(keys_of(NAME)) == 1
+    (keys,) = keys_home().glob(f"{NAME}.*")
     before = json.loads(call(folder, "connect", NAME, "--json").stdout)
-    for file in keys_of(NAME)[0].rglob("*"):
+    for file in keys.rglob("*"):
         if file.is_file():
             file.unlink()
     assert json.loads(call(folder, "connect", NAME, "--json").stdout) == before
@@ -371,7 +371,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(
         _, errors = process.communicate(timeout=120)
         assert len(starts) >= 2
         assert process.returncode == (-9 if number is signal.SIGKILL else 128 + number), errors
-        assert_gone(engine, name)
+        assert_nothing_left(name, engine, within_s=GONE_WITHIN_S)
 
 
 @pytest.mark.docker
@@ -399,11 +399,10 @@ def test_it_survives_its_terminal_and_goes_whole(engine: docker.DockerClient, tm
     assert state(tmp_path, name)["state"] == "up"
     for container in engine.api.containers(filters={"label": f"{CLUSTER_LABEL}={name}"}):
         engine.api.kill(container["Id"])
-    assert eventually(lambda: not [item for item in engine_leftovers(engine, name) if "container" in item])
+    assert eventually(lambda: not [item for item in find_leftovers(name, engine) if "container" in item])
     assert name not in call(tmp_path, "status").stdout
     assert f"network canvod-launch-{name}" in call(tmp_path, "prune").stdout
-    assert engine_leftovers(engine, name) == []
-    assert not keys_of(name)
+    assert_nothing_left(name, engine)
 
 
 @pytest.mark.docker
@@ -412,9 +411,9 @@ def test_without_tasks_it_ends_after_its_idle_timeout(engine: docker.DockerClien
     """The containers by themselves, the rest with the next start or with prune."""
     name = f"idle-{RUN}"
     up(tmp_path, name, "--idle-timeout", "10")
-    assert eventually(lambda: not [item for item in engine_leftovers(engine, name) if "container" in item])
+    assert eventually(lambda: not [item for item in find_leftovers(name, engine) if "container" in item])
     call(tmp_path, "prune")
-    assert engine_leftovers(engine, name) == []
+    assert_nothing_left(name, engine)
 
 
 @pytest.mark.parametrize(("told", "stands"), [(False, False), (True, True)])

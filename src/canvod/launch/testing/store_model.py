@@ -1,0 +1,210 @@
+"""What a group of a store must hold: a model of labels and values, and how a group differs from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from canvod.launch.readers import VARIABLES, read_observations
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
+    import xarray as xr
+
+_SHOWN: Final = 5
+"""How many labels a message names of each kind."""
+
+
+def serial_model(
+    files: Iterable[str | os.PathLike[str]],
+    variables: Sequence[str] = ("SNR",),
+    *,
+    reader: str = "rinex",
+    held: xr.Dataset | None = None,
+) -> xr.Dataset:
+    """Read files one after the other, and merge them as a group that holds all of them must.
+
+    Each epoch and signal takes its value from the first that has one: what the group ``held`` before, then
+    the files in the order of their first epoch, the longer one first, then by path.
+
+    Parameters
+    ----------
+    files : iterable of path
+        Observation files, in any order.
+    variables : sequence of str
+        Names out of `canvod.launch.readers.VARIABLES`.
+    reader : str
+        Name of a reader that is installed here.
+    held : xarray.Dataset, optional
+        The model of what the group held before these files came.
+
+    Returns
+    -------
+    xarray.Dataset
+        Each variable has the dims ``epoch`` (datetime64[ns], GPS time, increasing) and ``sid`` (str, sorted),
+        its dtype of `VARIABLES`, and NaN where there is no value.
+
+    Raises
+    ------
+    UnreadableFileError
+        If a file cannot be read: leave out of the model what the group is not to hold.
+
+    Examples
+    --------
+    >>> serial_model([]).sizes["epoch"]
+    0
+    """
+    import xarray as xr
+
+    read = [(str(file), read_observations(str(file), variables, reader)) for file in files]
+    read.sort(key=lambda item: (int(item[1].epoch[0]), -len(item[1].epoch), item[0]))
+    sources = [(one.epoch.astype("datetime64[ns]"), one.sid, one.variables) for _, one in read]
+    if held is not None:
+        values = {name: held[name].values for name in variables}
+        sources.insert(0, (held["epoch"].values, tuple(held["sid"].values.tolist()), values))
+    nothing = np.empty(0, "datetime64[ns]")
+    epoch = np.unique(np.concatenate([nothing, *(epochs for epochs, _, _ in sources)]))
+    sid = sorted({name for _, names, _ in sources for name in names})
+    model = {
+        name: np.full((len(epoch), len(sid)), np.nan, dtype=np.dtype(VARIABLES[name])) for name in variables
+    }
+    for epochs, names, values in sources:
+        cells = np.ix_(np.searchsorted(epoch, epochs), [sid.index(name) for name in names])
+        for variable, merged in model.items():
+            merged[cells] = np.where(np.isnan(merged[cells]), values[variable], merged[cells])
+    return xr.Dataset(
+        {name: (("epoch", "sid"), values) for name, values in model.items()},
+        coords={"epoch": epoch, "sid": np.array(sid, dtype=object)},
+    )
+
+
+def assert_store_equals(store: str | os.PathLike[str], group: str, model: xr.Dataset) -> None:
+    """Assert that the newest snapshot of a group holds the values of a model, bit by bit, and no others.
+
+    It is read in this process, also where a Dask client is at hand.
+
+    Parameters
+    ----------
+    store : path
+        Folder of the store.
+    group : str
+        Path of the group, such as ``rosalia/reference_01``.
+    model : xarray.Dataset
+        As `serial_model` gives it; its axes may be in any order.
+
+    Raises
+    ------
+    AssertionError
+        If they differ; the message names epochs, signals and variables that are missing or too many, and the
+        first values that differ.
+    InputError
+        If there is no such store.
+    FileNotFoundError
+        If there is no such group.
+
+    Examples
+    --------
+    >>> assert_store_equals("/data/store", "site/canopy", serial_model(files))  # doctest: +SKIP
+    """
+    import xarray as xr
+
+    from canvod.launch.ingest.read import open_store
+
+    assert_dataset_equals(xr.open_zarr(open_store(store), group=group, chunks=None), model)
+
+
+def assert_dataset_equals(dataset: xr.Dataset, model: xr.Dataset) -> None:
+    """Assert that a group that was opened holds the values of a model, bit by bit, and no others.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A group as `canvod.launch.open_group` opens it; its variables are computed.
+    model : xarray.Dataset
+        As `serial_model` gives it; its axes may be in any order.
+
+    Raises
+    ------
+    AssertionError
+        If they differ; see `assert_store_equals`.
+
+    Examples
+    --------
+    >>> assert_dataset_equals(serial_model([]), serial_model([]))
+    """
+    found = dataset_differences(dataset, model)
+    if found:
+        raise AssertionError("\n  ".join(["the group differs from the model:", *found]))
+
+
+def dataset_differences(dataset: xr.Dataset, model: xr.Dataset) -> list[str]:
+    """Find how a group that was opened differs from a model.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A group as `canvod.launch.open_group` opens it.
+    model : xarray.Dataset
+        As `serial_model` gives it.
+
+    Returns
+    -------
+    list of str
+        One line for each kind of difference; empty where there is none.
+    """
+    found: list[str] = []
+    positions: list[tuple[Any, Any]] = []
+    for axis in ("epoch", "sid"):
+        labels = dataset[axis].values
+        if axis == "epoch":
+            labels = labels.astype("datetime64[ns]")
+            if not (labels[1:] > labels[:-1]).all():
+                found.append("epoch: not strictly increasing")
+        stored, wanted = labels.tolist(), model[axis].values.tolist()
+        if len(set(stored)) < len(stored):
+            twice = [label for label, count in Counter(stored).items() if count > 1]
+            found.append(f"{axis}: labels that are there more than once: {_listed(axis, twice)}")
+        found += _set_differences(axis, axis, stored, wanted)
+        place = {label: index for index, label in enumerate(stored)}
+        common = [index for index, label in enumerate(wanted) if label in place]
+        positions.append(([place[wanted[index]] for index in common], common))
+    found += _set_differences(
+        "variables", "", list(map(str, dataset.data_vars)), list(map(str, model.data_vars))
+    )
+    (stored_rows, model_rows), (stored_columns, model_columns) = positions
+    for name in model.data_vars.keys() & dataset.data_vars.keys():
+        values, expected = dataset[name], model[name]
+        if values.dtype != expected.dtype:
+            found.append(f"{name}: dtype {values.dtype}, expected {expected.dtype}")
+        if values.dims != expected.dims:
+            found.append(f"{name}: dims {values.dims}, expected {expected.dims}")
+            continue
+        one = values.values[np.ix_(stored_rows, stored_columns)]
+        other = expected.values[np.ix_(model_rows, model_columns)]
+        unequal = np.argwhere((one != other) & ~(np.isnan(one) & np.isnan(other)))
+        if len(unequal):
+            shown = [
+                f"{model['epoch'].values[model_rows[row]]} {model['sid'].values[model_columns[column]]}: "
+                f"{one[row, column]}, expected {other[row, column]}"
+                for row, column in unequal[:_SHOWN].tolist()
+            ]
+            found.append(f"{name}: values that differ: {len(unequal)}; {'; '.join(shown)}")
+    return found
+
+
+def _set_differences(what: str, axis: str, stored: list[Any], wanted: list[Any]) -> list[str]:
+    kinds = {"missing": set(wanted) - set(stored), "not expected": set(stored) - set(wanted)}
+    return [
+        f"{what}: {len(labels)} {kind}: {_listed(axis, sorted(labels))}"
+        for kind, labels in kinds.items()
+        if labels
+    ]
+
+
+def _listed(axis: str, labels: Sequence[Any]) -> str:
+    shown = [str(np.datetime64(label, "ns")) if axis == "epoch" else str(label) for label in labels[:_SHOWN]]
+    return ", ".join(shown) + (", ..." if len(labels) > _SHOWN else "")
