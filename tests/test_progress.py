@@ -13,7 +13,7 @@ import structlog
 
 from canvod.launch.cli import progress as module
 from canvod.launch.cli.console import messages
-from canvod.launch.cli.progress import BarProgress, LineProgress, show_ingest
+from canvod.launch.cli.progress import IngestDisplay
 from canvod.launch.logs import configure_logging, get_logger
 
 
@@ -55,15 +55,15 @@ def said(capsys: pytest.CaptureFixture[str]):
 def test_a_log_has_a_line_for_each_twentieth_of_a_phase(said) -> None:
     """The first after five seconds, then at most one in five seconds and at least one a minute."""
     clock = Clock()
-    with closing(LineProgress(clock)) as progress:
+    with closing(IngestDisplay(clock)) as progress:
 
-        def at(second: float, done: int) -> list[str]:
+        def at(second: float, done: float) -> list[str]:
             clock.now = second
-            progress.advance(done - progress._done)
+            progress.advance(int(done - sum(task.completed for task in progress._bar.tasks)))
             progress._refresh()
             return said()
 
-        assert at(5, 0) == []  # no phase yet
+        assert at(5, 0) == []  # no phase has begun
         progress.begin("reading", 1000, "files")
         assert at(9.9, 40) == []
         assert at(10, 40) == ["reading: 40/1000 files, 8.0 files/s, 120 s left"]
@@ -81,7 +81,7 @@ def test_a_log_has_a_line_for_each_twentieth_of_a_phase(said) -> None:
 def test_thousands_of_files_that_fail_do_not_fill_a_log(said) -> None:
     """One is named every five seconds, all are counted; the report has the others."""
     clock = Clock()
-    with closing(LineProgress(clock)) as progress:
+    with closing(IngestDisplay(clock)) as progress:
         progress.begin("reading", 5000, "files")
         for number in range(1000):
             clock.now = number / 100
@@ -99,7 +99,7 @@ def test_memory_of_the_workers_is_shown_where_it_can_be_had(said, monkeypatch) -
     def refuse():
         raise OSError
 
-    with closing(LineProgress(Clock())) as progress:
+    with closing(IngestDisplay(Clock())) as progress:
         for probe, used in ((lambda: {"a": 2**30, "b": 2**30}, 2**31), (refuse, 0)):
             progress.watch(probe)
             for _ in range(5000):
@@ -131,9 +131,7 @@ def test_log_lines_do_not_break_into_the_bar(monkeypatch: pytest.MonkeyPatch) ->
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     configure_logging("json", "info")
-    progress = show_ingest()
-    assert isinstance(progress, BarProgress)
-    with closing(progress):
+    with closing(IngestDisplay()) as progress:
         progress.begin("reading", 10, "files")
         progress._bar.refresh()
         get_logger("canvod.launch").warning("from_structlog")

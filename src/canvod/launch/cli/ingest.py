@@ -77,7 +77,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             hint=f"leave them out; or canvod-launch scale N --name {cluster}",
         )
     from canvod.launch.cli.console import messages, print_json, results, say
-    from canvod.launch.cli.progress import show_ingest
+    from canvod.launch.cli.progress import IngestDisplay
     from canvod.launch.cli.report_view import draw_report
     from canvod.launch.cli.session import read_settings, resource_fields
     from canvod.launch.cli.streams import report_only
@@ -98,7 +98,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
 
         def ingest_progress() -> IngestProgress:
             build_display.close()  # one bar at a time
-            return show_ingest()
+            return IngestDisplay()
 
         report = job.run(
             progress=say,

@@ -17,8 +17,6 @@ from canvod.launch.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.progress import TaskID
-
     from canvod.launch.ingest.progress import MemoryProbe
 
 BAR_AFTER_S: Final = 2.0
@@ -66,28 +64,47 @@ def delayed_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         bar.stop()
 
 
-def show_ingest() -> IngestProgress:
-    """Begin to show an ingest: with a bar where standard error is a terminal, else with lines."""
-    return BarProgress() if messages().is_terminal else LineProgress()
+class IngestDisplay(IngestProgress):
+    """Shows an ingest, until it is closed.
 
+    A terminal has a bar with steps done, their rate, the time that is left, files that failed, and the
+    workers' memory; log lines are written above it. Elsewhere the same is a line after 5 s of a phase, and
+    then for each 5 % of it: at most every 5 s, at least every minute.
 
-class _Shown(IngestProgress):
-    """Shows files that fail, and calls `_refresh` each time that it has sampled the workers' memory."""
+    Parameters
+    ----------
+    clock : callable, optional
+        Gives a time in seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._bar = _bar(clock)
+        self._task = self._bar.add_task("", total=None, unit="", extras="", visible=False)
         self._memory: MemoryProbe | None = None
         self._used_bytes = 0
         self._failed = 0
         self._next_failure_s = 0.0
+        self._line_s, self._line_done = 0.0, 0.0
         self._stopped = threading.Event()
         # Not in the thread that draws: it would hold up every log line while the cluster does not answer.
         self._thread = threading.Thread(target=self._sample, name="ingest-progress", daemon=True)
         self._thread.start()
+        self._bar.start()
 
     @override
     def watch(self, memory: MemoryProbe) -> None:
         self._memory = memory
+
+    @override
+    def begin(self, title: str, total: int, unit: str) -> None:
+        self._line_s, self._line_done = self._clock(), 0.0
+        extras = self._extras()
+        self._bar.reset(self._task, total=total, description=title, visible=True, unit=unit, extras=extras)
+
+    @override
+    def advance(self, steps: int = 1) -> None:
+        self._bar.advance(self._task, steps)
 
     @override
     def say(self, text: str) -> None:
@@ -105,6 +122,7 @@ class _Shown(IngestProgress):
         self._memory = None
         self._stopped.set()
         self._thread.join(timeout=SAMPLE_INTERVAL_S)
+        self._bar.stop()
 
     def _sample(self) -> None:
         while not self._stopped.wait(SAMPLE_INTERVAL_S):
@@ -116,8 +134,10 @@ class _Shown(IngestProgress):
             self._refresh()
 
     def _refresh(self) -> None:
-        """Show the state of the phase, where that is due."""
-        raise NotImplementedError
+        self._bar.update(self._task, extras=self._extras())
+        (task,) = self._bar.tasks
+        if self._bar.disable and task.visible and not task.finished:
+            self._write_line(task)
 
     def _extras(self) -> str:
         """Files that failed, and memory, in words."""
@@ -125,75 +145,21 @@ class _Shown(IngestProgress):
         memory = f"workers use {format_bytes(self._used_bytes)}" if self._used_bytes else ""
         return ", ".join(filter(None, (failed, memory)))
 
-
-class BarProgress(_Shown):
-    """A bar with steps done, their rate, the time that is left, files that failed, and the workers' memory.
-
-    Log lines are written above the bar while it is shown.
-    """
-
-    def __init__(self) -> None:
-        self._bar = _bar()
-        self._task: TaskID | None = None
-        super().__init__()
-        self._bar.start()
-
-    @override
-    def begin(self, title: str, total: int, unit: str) -> None:
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(title, total=total, unit=unit, extras=self._extras())
-
-    @override
-    def advance(self, steps: int = 1) -> None:
-        if self._task is not None:
-            self._bar.advance(self._task, steps)
-
-    @override
-    def close(self) -> None:
-        super().close()
-        self._bar.stop()
-
-    @override
-    def _refresh(self) -> None:
-        if self._task is not None:
-            self._bar.update(self._task, extras=self._extras())
-
-
-class LineProgress(_Shown):
-    """A line after 5 s of a phase, then for each 5 % of it: at most every 5 s, at least every minute."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._title, self._unit, self._total, self._done = "", "", 0, 0
-        self._began_s = self._line_s = 0.0
-        self._line_done = 0
-        super().__init__(clock)
-
-    @override
-    def begin(self, title: str, total: int, unit: str) -> None:
-        self._title, self._unit, self._total, self._done = title, unit, total, 0
-        self._began_s = self._line_s = self._clock()
-        self._line_done = 0
-
-    @override
-    def advance(self, steps: int = 1) -> None:
-        self._done += steps
-
-    @override
-    def _refresh(self) -> None:
-        now, done = self._clock(), self._done
-        silence_s = now - self._line_s
-        due = self._line_s == self._began_s or done - self._line_done >= LINE_SHARE * self._total
-        if done < self._total and silence_s >= (LINE_INTERVAL_S if due else LONGEST_SILENCE_S):
-            self._line_s, self._line_done = now, done
-            self.say(", ".join(filter(None, (self._rate(done, now - self._began_s), self._extras()))))
-
-    def _rate(self, done: int, elapsed_s: float) -> str:
-        text = f"{self._title}: {done}/{self._total} {self._unit}"
-        if not done:
-            return text
-        rate = done / elapsed_s
-        return f"{text}, {rate:.1f} {self._unit}/s, {(self._total - done) / rate:.0f} s left"
+    def _write_line(self, task: Task) -> None:
+        """Write how far a phase is, where that is due."""
+        total, elapsed_s = task.total or 0.0, task.elapsed or 0.0
+        silence_s = self._clock() - self._line_s
+        is_first = silence_s >= elapsed_s
+        due = is_first or task.completed - self._line_done >= LINE_SHARE * total
+        if silence_s < (LINE_INTERVAL_S if due else LONGEST_SILENCE_S):
+            return
+        self._line_s, self._line_done = self._clock(), task.completed
+        unit = task.fields["unit"]
+        parts = [f"{task.description}: {task.completed:.0f}/{total:.0f} {unit}"]
+        if task.completed:
+            rate = task.completed / elapsed_s
+            parts += [f"{rate:.1f} {unit}/s", f"{(total - task.completed) / rate:.0f} s left"]
+        self.say(", ".join(filter(None, (*parts, self._extras()))))
 
 
 class _RateColumn(TextColumn):
@@ -202,7 +168,7 @@ class _RateColumn(TextColumn):
         return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else task.fields["unit"])
 
 
-def _bar() -> Progress:
+def _bar(clock: Callable[[], float] = time.monotonic) -> Progress:
     """Make a bar that log lines do not break, and that is removed at its end; only a terminal shows it."""
     return Progress(
         TextColumn("{task.description:<8}"),
@@ -212,6 +178,7 @@ def _bar() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[extras]}"),
         console=messages(),
+        get_time=clock,
         transient=True,
         # Standard output may lead elsewhere than the terminal that has the bar.
         redirect_stdout=False,

@@ -70,7 +70,7 @@ def _display(*, watch: bool, as_json: bool) -> Iterator[Callable[[list[ClusterSt
 
     console = results()
     if not (watch and console.is_terminal):
-        yield lambda found: console.print(draw_clusters(found))
+        yield lambda found: console.print(draw_clusters(found), end="\n\n" if watch else "\n")
         return
     heading = Text(f"Clusters of this host, every {INTERVAL_S:g} s until Ctrl-C\n", style="dim")
     first = Group(heading, Text("asking the Docker engine …"))
