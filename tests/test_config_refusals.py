@@ -337,10 +337,29 @@ def test_error_lists_its_problems_as_values():
 def test_no_secret_is_in_a_refusal(refuse):
     """Neither a password of an address nor a value of the environment is repeated in a log."""
     message, _ = refuse(
-        "launch:\n  environment: {TOKEN: {a: hush}, B: [hush]}\n  build:\n    index_url: ftp://me:hush@host/\n"
+        "launch:\n  environment: {TOKEN: {a: hush}, B: [hush], C: !hush x}\n"
+        "  build:\n    index_url: ftp://me:hush@host/\n"
     )
     assert "hush" not in message
     assert "ftp://***@host/" in message
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "  environment: {TOKEN: hush",
+        "  environment:\n    A: b\n\n    TOKEN: hush: hush",
+        "  environment:\n    TOKEN: 'hush",
+        "  environment:\n    TOKEN: *hush",
+        "  build:\n    index_url: https://me:hush@host/: x",
+    ],
+)
+def test_no_secret_is_in_the_excerpt_of_what_is_not_yaml(refuse, lines):
+    """The line that PyYAML cannot read is shown, unless it may hold a value of the environment."""
+    message, path = refuse(f"launch:\n{lines}\n")
+    assert f"{path}:" in message
+    assert "this is not YAML" in message
+    assert "hush" not in message
 
 
 def test_a_mistaken_type_is_a_mistake_of_the_program():

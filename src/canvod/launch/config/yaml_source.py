@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, YamlConfigSettingsSource
 from canvod.launch.config.canvodpy import RESOURCES, our_sections
 from canvod.launch.config.catalogue import SECTIONS, nearest
 from canvod.launch.config.problems import SettingsError
-from canvod.launch.config.redact import without_password
+from canvod.launch.config.redact import shown, without_password
 from canvod.launch.config.settings import Origin
 from canvod.launch.units import MIB, format_bytes
 
@@ -91,7 +91,7 @@ class YamlSource(YamlConfigSettingsSource):
             reason = f"this is not YAML: {exc.reason} ({text[exc.position]!r})"
             raise self._refusal(reason, "remove this character", self._origin(line, column)) from exc
         except yaml.MarkedYAMLError as exc:
-            raise self._syntax_refusal(exc) from exc
+            raise self._syntax_refusal(exc, text) from exc
         except RecursionError:
             remedy = "remove the brackets or anchors that nest without an end"
             raise self._refusal("the file is nested too deeply", remedy) from None
@@ -135,15 +135,17 @@ class YamlSource(YamlConfigSettingsSource):
             reason = f"it cannot be read ({getattr(exc, 'strerror', None) or exc})"
         raise self._refusal(reason, remedy)
 
-    def _syntax_refusal(self, error: yaml.MarkedYAMLError) -> SettingsError:
+    def _syntax_refusal(self, error: yaml.MarkedYAMLError, text: str) -> SettingsError:
         mark, reason = cast("yaml.Mark", error.problem_mark), str(error.problem)
+        remedy = next(remedy for part, remedy in _SYNTAX_REMEDIES.items() if part in reason)
+        excerpt = f"\n{without_password(mark.get_snippet() or '')}"
+        if _is_in_environment(text.splitlines()[: mark.line + 1]):
+            # PyYAML quotes what it read.
+            reason, excerpt = f"{reason.partition("'")[0].rstrip()} …", ""
         if error.context_mark is not None:
             reason += f" ({error.context}, which begins in line {error.context_mark.line + 1})"
-        remedy = next(remedy for part, remedy in _SYNTAX_REMEDIES.items() if part in reason)
-        snippet = without_password(mark.get_snippet() or "")
-        return self._refusal(
-            f"this is not YAML: {reason}\n{snippet}", remedy, self._origin(mark.line, mark.column)
-        )
+        origin = self._origin(mark.line, mark.column)
+        return self._refusal(f"this is not YAML: {reason}{excerpt}", remedy, origin)
 
     def _origin(self, line: int, column: int | None = None) -> Origin:
         """Place in the file by PyYAML's numbers, which begin with 0."""
@@ -172,7 +174,7 @@ class YamlSource(YamlConfigSettingsSource):
     def _value(self, node: yaml.Node, name: str) -> Any:
         """Text, or lists and mappings of text; the line of each part is recorded."""
         if not node.tag.startswith(_STANDARD_TAGS):
-            reason = f"has the YAML tag {node.tag}"
+            reason = f"has the YAML tag {shown(name, node.tag)}"
             self.findings.add(reason, "remove the tag", name, origin=self._origin(node.start_mark.line))
         elif name.count(".") <= _DEEPEST:
             if isinstance(node, yaml.MappingNode):
@@ -188,6 +190,13 @@ class YamlSource(YamlConfigSettingsSource):
 
 def _key(node: yaml.Node) -> str:
     return node.value if isinstance(node, yaml.ScalarNode) else "?"
+
+
+def _is_in_environment(lines: list[str]) -> bool:
+    """Whether the last line may hold a value of ``launch.environment``, which no message may show."""
+    indent = len(lines[-1]) - len(lines[-1].lstrip())
+    above = [line for line in lines if line.strip() and len(line) - len(line.lstrip()) < indent]
+    return "environment:" in lines[-1] + "".join(above[-1:])
 
 
 def _yaml_files(folder: Path) -> list[str]:
