@@ -236,13 +236,15 @@ class IngestJob:
         )
         self._before_start(plan)
         progress(f"a pool of {len(plan.workers)} processes, because Dask is not installed. {NOTICE}")
-        exit_on_signals()
-        with PoolRunner(
-            len(plan.workers),
-            cpus=[worker.cpuset_cpus for worker in plan.workers],
-            nice=self.settings.processing.nice_priority,
-            threads_per_worker=self.settings.processing.threads_per_worker,
-        ) as runner:
+        with (
+            exit_on_signals(),
+            PoolRunner(
+                len(plan.workers),
+                cpus=[worker.cpuset_cpus for worker in plan.workers],
+                nice=self.settings.processing.nice_priority,
+                threads_per_worker=self.settings.processing.threads_per_worker,
+            ) as runner,
+        ):
             yield runner
 
     def _folders_to_read(self) -> list[Path]:
