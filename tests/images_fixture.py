@@ -18,7 +18,7 @@ from required import skip_without
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from canvod.launch.images.build_events import BuildEvent
+    from canvod.launch.images.build_log import BuildEvent
 
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 

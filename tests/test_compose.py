@@ -23,9 +23,9 @@ from canvod.launch.detached.key_volumes import fill_volumes
 from canvod.launch.detached.key_volumes import main as fill
 from canvod.launch.docker.create_request import create_request, network_options
 from canvod.launch.errors import ImageError, KeysError, PlanError
-from canvod.launch.images import compose_build as compose_site
-from canvod.launch.images.base_choice import Base
-from canvod.launch.images.build_network import Site
+from canvod.launch.images import compose_build
+from canvod.launch.images.base_image import BaseImage
+from canvod.launch.images.build_network import BuildNetwork
 from canvod.launch.images.debian import SUITES
 from canvod.launch.plan.host_access import FALLBACK_USER
 from canvod.launch.plan.model import ClusterPlan, Mount
@@ -387,26 +387,26 @@ class TestPreparation:
 
     @pytest.fixture
     def checkout(self, tmp_path, monkeypatch):
-        """A checkout, a base image, and a site with certificates, credentials and a proxy."""
+        """A checkout, a base image, and a network with certificates, credentials and a proxy."""
         for folder in ("docker/site", "docker/packages"):
             (tmp_path / folder).mkdir(parents=True)
         (tmp_path / "compose.yaml").touch()
-        site = Site(
+        network = BuildNetwork(
             ca_bundle=b"certificates",
             index_url="https://pypi.lab.example/simple",
             credentials="machine pypi.lab.example login me password secret",
             proxies={"HTTPS_PROXY": "http://me:secret@proxy.example:3128"},
         )
-        monkeypatch.setattr(compose_site, "read_site", lambda _settings: site)
-        base = Base("canvod-launch-base:3.14-forky", "3.14")
-        monkeypatch.setattr(compose_site, "choose_base", lambda *_arguments, **_options: base)
+        monkeypatch.setattr(compose_build, "read_build_network", lambda _settings: network)
+        base = BaseImage("canvod-launch-base:3.14-forky", "3.14")
+        monkeypatch.setattr(compose_build, "choose_base", lambda *_arguments, **_options: base)
         return tmp_path
 
     def prepare(self, checkout: Path) -> list[Path]:
         """Run it."""
         client: Any = None
         settings = Settings.model_validate({"launch": {"packages": ["numba==0.63.1"]}})
-        base, written = compose_site.prepare_compose(client, settings, checkout)
+        base, written = compose_build.prepare_compose(client, settings, checkout)
         assert base == "canvod-launch-base:3.14-forky"
         return written
 

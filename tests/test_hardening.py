@@ -25,7 +25,7 @@ from canvod.launch.docker.containers import ContainerSet
 from canvod.launch.docker.engine import probe_engine
 from canvod.launch.host.detect import read_inventory
 from canvod.launch.host.python_version import installed_version
-from canvod.launch.images.selection import image_namer
+from canvod.launch.images.context import image_namer
 from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.testing import assert_containers_match_plan, assert_nothing_left

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from canvod.launch.images.base import KEYRING, base_name
+from canvod.launch.images.debian import KEYRING, base_name
 
 CODE = """
 import sys
 from canvod.launch.errors import ImageError
-from canvod.launch.images.base import make_base
+from canvod.launch.images.debian import make_base
 try:
     make_base(None, "3.14", mirror=sys.argv[1], progress=lambda event: print(event.line, flush=True))
 except ImageError as exc:

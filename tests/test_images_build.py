@@ -13,17 +13,15 @@ from importlib.metadata import version
 import pytest
 
 from canvod.launch.config import LaunchSettings, load_settings
-from canvod.launch.docker.engine import NETWORK_ATTEMPTS, EngineError, translate
+from canvod.launch.docker.engine import NETWORK_ATTEMPTS, EngineError, inspect_image, translate
 from canvod.launch.errors import ImageError
-from canvod.launch.images import base_choice
-from canvod.launch.images import build as build_module
-from canvod.launch.images.base_choice import choose_base
-from canvod.launch.images.build import build_images
-from canvod.launch.images.build_network import Site, read_site
-from canvod.launch.images.cleanup import STAGE_LABEL, kept_until_built
+from canvod.launch.images import base_image
+from canvod.launch.images.base_image import choose_base, pull
+from canvod.launch.images.build import ImageBuilder, build_images
+from canvod.launch.images.build_network import BuildNetwork, read_build_network
+from canvod.launch.images.cleanup import STAGE_LABEL
 from canvod.launch.images.context import BuildContext, read_context
 from canvod.launch.images.identity import ROLES
-from canvod.launch.images.pull import inspect_image, pull
 from images_fixture import OWN_PYTHON
 
 pytestmark = pytest.mark.docker
@@ -142,9 +140,9 @@ def save_and_search(engine, name, secrets):
     return found
 
 
-def test_no_certificate_of_the_site_is_in_any_layer(engine, images, image_settings):
-    """Not one certificate that only the site's CA bundle has is in the image; nor are addresses with it."""
-    bundle = read_site(image_settings.launch.build).ca_bundle
+def test_no_certificate_of_the_network_is_in_any_layer(engine, images, image_settings):
+    """Not one certificate that only the build's CA bundle has is in the image; nor are addresses with it."""
+    bundle = read_build_network(image_settings.launch.build).ca_bundle
     if bundle is None:
         pytest.skip("this machine has no CA bundle of its own")
     public = run(
@@ -160,7 +158,7 @@ def test_no_certificate_of_the_site_is_in_any_layer(engine, images, image_settin
     assert save_and_search(engine, images["worker"].name, secrets) == set()
 
 
-def test_no_secret_of_the_site_stays(engine, images, image_settings):
+def test_no_secret_of_the_network_stays(engine, images, image_settings):
     """The real Dockerfile, built with secrets and with installers that use them, keeps none of them."""
     del images  # the base image is there once they are
     context = read_context()
@@ -169,7 +167,7 @@ def test_no_secret_of_the_site_stays(engine, images, image_settings):
         b"touch /opt/venv/x; cat /build/docker/site/* > /tmp/all",
         "docker/install-project.sh": b"mkdir /opt/project; touch /opt/project/y",
     }
-    site = Site(
+    network = BuildNetwork(
         ca_bundle=b"-----BEGIN CERTIFICATE-----\nTHEBUNDLE\n-----END CERTIFICATE-----\n",
         index_url="https://THEINDEX.example/simple",
         credentials="machine THEINDEX.example login me password THEPASSWORD",
@@ -181,11 +179,9 @@ def test_no_secret_of_the_site_stays(engine, images, image_settings):
     base = inspect_image(engine, read_context().identity("worker", OWN_PYTHON).name)
     base_name = base["Config"]["Labels"]["org.canvod.launch.base"]
     try:
-        with kept_until_built(engine, site) as caches:
-            image = build_module._build(
-                engine, stubbed, identity, base_name, site, caches, build_module.ignore, no_cache=False
-            )
-            assert caches
+        with ImageBuilder(engine, stubbed, network) as builder:
+            image = builder.build(identity, base_name)
+            assert builder.caches
         secrets = {b"THEBUNDLE", b"THEINDEX", b"THEPASSWORD", b"THEMIRROR", b"THEPROXY"}
         assert save_and_search(engine, image.name, secrets) == set()
         history = json.dumps(engine.api.history(image.name)).encode()
@@ -217,9 +213,7 @@ def test_a_failed_build_shows_step_and_output(engine, images, image_settings):
     base_name = current["Config"]["Labels"]["org.canvod.launch.base"]
     before = {container["Id"] for container in engine.api.containers(all=True)}
     with pytest.raises(ImageError) as caught:
-        build_module._build(
-            engine, broken, identity, base_name, Site(), [], build_module.ignore, no_cache=False
-        )
+        ImageBuilder(engine, broken, BuildNetwork()).build(identity, base_name)
     text = str(caught.value)
     assert "RUN sh /build/docker/install-dependencies.sh" in text
     assert "THE LAST WORDS" in text
@@ -244,15 +238,8 @@ def test_a_lost_network_interface_is_looked_for_again(engine, images, image_sett
     base_name = current["Config"]["Labels"]["org.canvod.launch.base"]
     lines = []
     with pytest.raises(ImageError, match="RUN false"):
-        build_module._build(
-            engine,
-            broken,
-            identity,
-            base_name,
-            Site(),
-            [],
-            lambda event: lines.append(event.line),
-            no_cache=False,
+        ImageBuilder(engine, broken, BuildNetwork(), lambda event: lines.append(event.line)).build(
+            identity, base_name
         )
     assert sum("lost sight of its network" in line for line in lines) == NETWORK_ATTEMPTS - 1
 
@@ -261,26 +248,26 @@ def test_a_base_image_of_another_python_is_refused(engine, images):
     """The label of an image never names a Python that it does not have."""
     launch = LaunchSettings(python_image=images["worker"].name)
     with pytest.raises(ImageError, match=rf"has Python {OWN_PYTHON}, and Python 3\.99 is needed"):
-        choose_base(engine, launch, "3.99", Site())
-    assert choose_base(engine, launch, "3.99", Site(), any_python=True).python == OWN_PYTHON
+        choose_base(engine, launch, "3.99")
+    assert choose_base(engine, launch, "3.99", any_python=True).python == OWN_PYTHON
 
 
 def test_the_nearest_python_is_for_those_who_do_not_mind(engine, images, monkeypatch):
     """Where no base image of a Python can be had, our own tasks get the nearest; a client is refused."""
     del images
-    monkeypatch.setattr(base_choice, "pull", refuse_pull)
+    monkeypatch.setattr(base_image, "pull", refuse_pull)
     with pytest.raises(ImageError, match=r"No base image of Python 3\.12 can be had: no registry") as caught:
-        choose_base(engine, LaunchSettings(), "3.12", Site())
+        choose_base(engine, LaunchSettings(), "3.12")
     for way in ("use Python 3.13 or 3.14", "launch.python_image", "launch.backend: process"):
         assert way in str(caught.value)
     with pytest.raises(ImageError, match=r"no registry") as caught:
-        choose_base(engine, LaunchSettings(python="3.12"), "3.12", Site())
+        choose_base(engine, LaunchSettings(python="3.12"), "3.12")
     assert ("leave launch.python out" in str(caught.value)) == (OWN_PYTHON != "3.12")
-    found = choose_base(engine, LaunchSettings(), "3.12", Site(), any_python=True)
+    found = choose_base(engine, LaunchSettings(), "3.12", any_python=True)
     assert found.python == next(
         python
-        for python in base_choice.nearest_pythons("3.12")
-        if base_choice._at_hand(engine, python) is not None
+        for python in base_image.nearest_pythons("3.12")
+        if base_image._at_hand(engine, python) is not None
     )
 
 
@@ -288,7 +275,7 @@ def test_an_ingest_of_another_python_takes_images_that_are_there(engine, images,
     """It asks no registry each time."""
     if OWN_PYTHON != "3.13":
         pytest.skip("the nearest to 3.12 is 3.13")
-    monkeypatch.setattr(base_choice, "pull", None)
+    monkeypatch.setattr(base_image, "pull", None)
     found = build_images(engine, load_settings(None), python="3.12", any_python=True)
     assert {image.id for image in found} == {image.id for image in images.values()}
 
@@ -362,7 +349,7 @@ LABEL org.canvod.launch.stage=runtime org.canvod.launch.role=worker org.canvod.l
         made = replace(context, files={**files, "requirements.lock": b"", "x": code}, checkout=checkout,
                        packages=packages, version="0.test")  # fmt: skip
         identity = made.identity("worker", OWN_PYTHON)
-        build_module._build(engine, made, identity, base, Site(), [], build_module.ignore, no_cache=False)
+        ImageBuilder(engine, made, BuildNetwork()).build(identity, base)
         return identity.name
 
     names = [
@@ -387,7 +374,7 @@ def test_a_base_image_is_looked_at_without_a_trace(engine, images):
     engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=tag, rm=True)
     before = {volume.name for volume in engine.volumes.list()}, len(engine.api.containers(all=True))
     try:
-        assert base_choice._python_of(engine, tag) == OWN_PYTHON
+        assert base_image._python_of(engine, tag) == OWN_PYTHON
     finally:
         engine.images.remove(tag)
     assert ({volume.name for volume in engine.volumes.list()}, len(engine.api.containers(all=True))) == before

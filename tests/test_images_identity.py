@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 import canvod.launch
 from canvod.launch.config import load_settings
 from canvod.launch.errors import ConfigError, ImageError
-from canvod.launch.images.build_network import Site
-from canvod.launch.images.context import CARRIED, TOP_FILES, BuildContext, read_context
+from canvod.launch.images.build_network import BuildNetwork
+from canvod.launch.images.context import CARRIED, TOP_FILES, BuildContext, image_namer, read_context
 from canvod.launch.images.identity import ROLES, digest, image_name
-from canvod.launch.images.selection import image_namer
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = st.dictionaries(st.text(min_size=1, max_size=20), st.binary(max_size=40), max_size=6)
@@ -101,10 +100,12 @@ def test_the_archive_is_deterministic(context):
     assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in members} == {(0, 0, 0, "", 0o644)}
 
 
-def test_site_files_travel_and_are_not_hashed(context):
-    """What a site's network needs is in the archive and in no digest: it makes nothing out of date."""
-    site = Site(ca_bundle=b"certificate", index_url="https://pypi.example/simple", credentials="machine x")
-    with tarfile.open(fileobj=io.BytesIO(context.tar(site.files()))) as archive:
+def test_files_of_the_network_travel_and_are_not_hashed(context):
+    """What a build needs of its network is in the archive and in no digest: it makes nothing out of date."""
+    network = BuildNetwork(
+        ca_bundle=b"certificate", index_url="https://pypi.example/simple", credentials="machine x"
+    )
+    with tarfile.open(fileobj=io.BytesIO(context.tar(network.files()))) as archive:
         names = set(archive.getnames())
     assert {"docker/site/ca-bundle.pem", "docker/site/index-url", "docker/site/netrc"} <= names
     assert not any("ca-bundle" in name for name in context.files)

@@ -7,8 +7,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from canvod.launch.detached.attach import Attachment
     from canvod.launch.docker.containers import ContainerSet
     from canvod.launch.host.inventory import EngineInventory
-    from canvod.launch.images.build_events import BuildEvent
+    from canvod.launch.images.build_log import BuildEvent
 
 type Source = Settings | Mapping[str, Any] | str | Path | None
 """Where settings come from: settings, a mapping with their sections, a YAML file, or the defaults."""
@@ -101,8 +100,8 @@ class DaskClusterManager:
     progress : callable, optional
         Called with a line of text for each step that takes time.
     build_progress : callable or bool, default: True
-        Called with a `canvod.launch.images.build_events.BuildEvent` for each step of making an image,
-        which may take minutes. True shows them on stderr, False shows nothing.
+        Called with a `canvod.launch.images.build_log.BuildEvent` for each step of making an image,
+        which may take minutes. True writes a line for each step to stderr, False shows nothing.
     before_start : callable, optional
         Called with the plan before anything is started, again with another plan if ``auto`` falls back from
         containers to processes. An error that it raises refuses the start.
@@ -262,7 +261,9 @@ class DaskClusterManager:
         from canvod.launch.docker.containers import ContainerSet
         from canvod.launch.docker.discovery import refuse_second
         from canvod.launch.docker.engine import connect
-        from canvod.launch.images.selection import require_same_versions, use_images
+        from canvod.launch.images.build import use_images
+        from canvod.launch.images.build_log import StepLines
+        from canvod.launch.images.versions import require_same_versions
 
         plan = self._make_plan("docker", engine)
         require_same_versions(plan, self.settings, python=self._python, own_tasks_only=self._own_tasks_only)
@@ -270,15 +271,14 @@ class DaskClusterManager:
         prune_quietly(self._engine)
         if self._may_be_taken:
             refuse_second(self._engine, plan.name)
-        with _shown(self._build_progress) as build_progress:
-            plan = use_images(
-                self._engine,
-                plan,
-                self.settings,
-                own_tasks_only=self._own_tasks_only,
-                progress=self._progress,
-                build_progress=build_progress,
-            )
+        plan = use_images(
+            self._engine,
+            plan,
+            self.settings,
+            own_tasks_only=self._own_tasks_only,
+            progress=self._progress,
+            build_progress=StepLines() if self._build_progress is True else self._build_progress or _ignore,
+        )
         count = "1 worker" if len(plan.workers) == 1 else f"{len(plan.workers)} workers"
         self._progress(f"starting {count} in containers, which see {describe_mounts(plan)}")
         self._reaper = Watchdog(plan.name, keys_folder(plan.name, owner_mark()))
@@ -465,21 +465,6 @@ def _workers_of(plan: ClusterPlan) -> dict[str, Any]:
         "cpu_affinity": sorted({cpu for worker in plan.workers for cpu in worker.cpuset_cpus}),
         "nice_priority": first.nice,
     }
-
-
-@contextmanager
-def _shown(progress: BuildProgress | bool) -> Iterator[BuildProgress]:  # noqa: FBT001 - or a callable
-    """Give what is called with the steps of a build: the caller's own, or lines on stderr."""
-    if progress is not True:
-        yield progress or _ignore
-        return
-    from rich.console import Console
-
-    from canvod.launch.images.build_progress import shown
-
-    # In a notebook too: rich's own way there would mix with what the cell shows.
-    with shown(Console(stderr=True, highlight=False, force_jupyter=False)) as lines:
-        yield lines
 
 
 def _ignore(_what: object) -> None:

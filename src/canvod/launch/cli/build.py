@@ -78,11 +78,11 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     """
     from rich.console import Console
 
+    from canvod.launch.cli.build_progress import shown
     from canvod.launch.cli.console import print_json, warn
     from canvod.launch.cli.session import engine, read_settings
     from canvod.launch.host.python_version import own_python
     from canvod.launch.images.build import build_base, build_images
-    from canvod.launch.images.build_progress import shown
     from canvod.launch.images.compose_build import prepare_compose
 
     settings = read_settings(

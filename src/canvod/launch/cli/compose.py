@@ -38,7 +38,7 @@ def compose(
     from canvod.launch.docker.engine import probe_engine
     from canvod.launch.host.detect import read_inventory
     from canvod.launch.host.python_version import installed_version, own_python
-    from canvod.launch.images.selection import image_namer
+    from canvod.launch.images.context import image_namer
     from canvod.launch.plan.planner import make_plan
 
     settings = read_settings(config, resource_fields(workers, memory))

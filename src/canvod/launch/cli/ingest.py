@@ -76,12 +76,12 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             f"--cluster {cluster} uses a cluster as it is: --backend, --workers and --memory cannot be set.",
             hint=f"leave them out; or canvod-launch scale N --name {cluster}",
         )
+    from canvod.launch.cli.build_progress import shown
     from canvod.launch.cli.console import messages, print_json, results, say
     from canvod.launch.cli.progress import IngestDisplay
     from canvod.launch.cli.report_view import draw_report
     from canvod.launch.cli.session import read_settings, resource_fields
     from canvod.launch.cli.streams import report_only
-    from canvod.launch.images.build_progress import shown
     from canvod.launch.ingest.job import IngestJob
     from canvod.launch.units import format_bytes
 

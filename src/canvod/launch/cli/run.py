@@ -51,9 +51,9 @@ def run(
     $ canvod-launch run --backend process -- python -c 'import distributed; distributed.Client()'
     """
     from canvod.launch.child import find_program, python_of, run_child
+    from canvod.launch.cli.build_progress import shown
     from canvod.launch.cli.console import messages, say
     from canvod.launch.cli.session import read_settings, resource_fields
-    from canvod.launch.images.build_progress import shown
     from canvod.launch.manager import DaskClusterManager
 
     program = find_program(command[0])

@@ -40,13 +40,13 @@ def up(
     $ canvod-launch up --workers 2 --memory 8 --idle-timeout 3600
     $ canvod-launch connect; canvod-launch status; canvod-launch down
     """
+    from canvod.launch.cli.build_progress import shown
     from canvod.launch.cli.console import messages, print_json, results, say
     from canvod.launch.cli.session import engine, read_settings, resource_fields
     from canvod.launch.cli.status_view import draw_clusters
     from canvod.launch.cluster.host_paths import make_mounts
     from canvod.launch.detached.lifecycle import start_detached
     from canvod.launch.detached.status import cluster_status
-    from canvod.launch.images.build_progress import shown
 
     settings = read_settings(config, resource_fields(workers, memory))
     with engine() as client:

@@ -9,7 +9,7 @@ from canvod.launch.cluster.host_paths import describe_mounts, make_mounts, show_
 from canvod.launch.host.detect import read_inventory
 from canvod.launch.host.owner import owner_labels
 from canvod.launch.host.python_version import installed_version, own_python
-from canvod.launch.images.selection import image_namer
+from canvod.launch.images.context import image_namer
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.host_access import container_groups, container_user
 from canvod.launch.plan.model import Note

@@ -16,7 +16,8 @@ from canvod.launch.docker.engine import require_engine
 from canvod.launch.docker.removal import cluster_label, list_objects, remedy, remove_objects
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, ConfigError
 from canvod.launch.host.python_version import own_python
-from canvod.launch.images.selection import require_same_versions, use_images
+from canvod.launch.images.build import use_images
+from canvod.launch.images.versions import require_same_versions
 from canvod.launch.termination import exit_on_signals, shielded
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from canvod.launch.config import Settings
     from canvod.launch.docker.discovery import ClusterInfo
     from canvod.launch.docker.engine import Client
-    from canvod.launch.images.build_events import BuildEvent
+    from canvod.launch.images.build_log import BuildEvent
     from canvod.launch.plan.model import ClusterPlan, Mount
 
 

@@ -21,7 +21,7 @@ import docker.errors
 import requests.exceptions
 import urllib3.exceptions
 from docker.context import ContextAPI
-from docker.utils import kwargs_from_env
+from docker.utils import kwargs_from_env, parse_host
 
 from canvod.launch.errors import EngineError
 from canvod.launch.host.inventory import EngineInventory
@@ -34,9 +34,6 @@ type Client = docker.DockerClient
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 """Where an engine listens unless somebody says otherwise."""
-
-SCHEMES: Final = ("unix", "tcp", "http", "https")
-"""How an engine may be reached from Linux."""
 
 DEFAULT_TIMEOUT_S = 60.0
 """How long one request may take; the engine answers slowly while it writes layers."""
@@ -127,25 +124,21 @@ def engine_address() -> str:
 
 def _require_address(address: str) -> None:
     """Refuse what is no address of an engine, in words that say where it comes from."""
-    scheme, separator, rest = address.partition("://")
-    try:
-        port = urlsplit(address).port
-    except ValueError:
-        port = -1
-    if separator and rest and scheme in SCHEMES and port != -1 and (scheme != "tcp" or port is not None):
-        return
     source = "DOCKER_HOST" if os.environ.get("DOCKER_HOST") else "the Docker context"
-    if scheme == "ssh":
+    if address.startswith("ssh://"):
         raise EngineError(
             f"Could not reach the Docker engine: {address}, from {source}, is on another host: "
             "this one can reach neither addresses nor paths of containers there.",
             hint="unset DOCKER_HOST and DOCKER_CONTEXT to use this host's own engine (docker context use "
             "default), or set launch.backend: process",
         )
-    raise EngineError(
-        f"Could not reach the Docker engine: {address!r}, from {source}, is no address of one.",
-        hint=f"unset DOCKER_HOST, or write {DEFAULT_ADDRESS} or tcp://HOST:2376",
-    )
+    try:
+        parse_host(address)
+    except (docker.errors.DockerException, ValueError) as exc:
+        raise EngineError(
+            f"Could not reach the Docker engine: {address!r}, from {source}, is no address of one.",
+            hint=f"unset DOCKER_HOST, or write {DEFAULT_ADDRESS} or tcp://127.0.0.1:2376",
+        ) from exc
 
 
 def connect(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> Client:
@@ -342,11 +335,8 @@ def translate(action: str) -> Iterator[None]:
         message = (
             f"Could not {action}: the Docker engine answered {exc.status_code}: {exc.explanation or exc}."
         )
-        if exc.status_code == 409:
-            raise EngineConflictError(message) from exc
-        if lost_interface(message):
-            raise EngineNetworkError(message) from exc
-        raise EngineError(message) from exc
+        kind = EngineConflictError if exc.status_code == 409 else EngineError
+        raise (EngineNetworkError if lost_interface(message) else kind)(message) from exc
     except (
         docker.errors.DockerException,
         requests.exceptions.RequestException,
@@ -355,6 +345,29 @@ def translate(action: str) -> Iterator[None]:
         TimeoutError,
     ) as exc:
         raise _connection_error(action, exc) from exc
+
+
+def inspect_image(client: Client, name: str) -> dict[str, Any] | None:
+    """Ask the engine what it knows of an image.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    name : str
+        Name and tag, or ID.
+
+    Returns
+    -------
+    dict or None
+        The engine's answer, or None where it has no such image.
+    """
+    try:
+        with translate(f"look at the image {name}"):
+            answer: dict[str, Any] = client.api.inspect_image(name)
+    except EngineNotFoundError:
+        return None
+    return answer
 
 
 def attach_output(client: Client, container: str) -> Iterator[bytes]:
@@ -472,56 +485,45 @@ def _connection_error(action: str, exc: BaseException) -> EngineError:
     """Say why the engine could not be reached, and what to do about it."""
     address = engine_address()
     causes = list(_causes(exc))
-    timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     codes = {cause.errno for cause in causes if isinstance(cause, OSError)}
+    timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     start = "start it: sudo systemctl start docker"
     elsewhere = "see that the engine runs and listens there, or unset DOCKER_HOST to use this host's own"
-    local = address.startswith("unix://")
-    if errno.EACCES in codes or errno.EPERM in codes:
-        return EngineError(
-            f"Could not {action}: permission denied at {address}.",
-            hint="join the group that owns the socket (sudo usermod -aG docker $USER, then log in again), "
-            "or set launch.backend: process",
-        )
-    if errno.ENOENT in codes:
-        return EngineAbsentError(
-            f"Could not {action}: there is no socket at {address}.",
-            hint=f"install Docker and {start}; set DOCKER_HOST where it listens elsewhere; "
-            "or set launch.backend: process, which needs no engine",
-        )
-    if errno.ECONNREFUSED in codes:
-        return EngineError(
-            f"Could not {action}: nothing answers at {address} (connection refused).",
-            hint=f"{start if local else elsewhere}; or set launch.backend: process, which needs no engine",
-        )
-    if unreachable := next((cause for cause in causes if isinstance(cause, socket.gaierror)), None) or next(
-        (cause for cause in causes if getattr(cause, "errno", None) in _UNREACHABLE), None
-    ):
-        reason = getattr(unreachable, "strerror", None) or unreachable
-        return EngineError(
-            f"Could not {action}: there is no way to {address} ({reason}).",
-            hint=f"{elsewhere}; or set launch.backend: process, which needs no engine",
-        )
-    if any(isinstance(cause, timeouts) for cause in causes):
-        return EngineTimeoutError(
-            f"Could not {action}: the Docker engine at {address} did not answer in time.",
-            hint="look at its log (journalctl -u docker), restart it, or set launch.backend: process",
-        )
-    return EngineError(
-        f"Could not {action}: the Docker engine at {address} cannot be used: {exc}.",
-        hint="check DOCKER_HOST, DOCKER_CONTEXT and DOCKER_CERT_PATH, and that 'docker version' works",
-    )
+    process = "or set launch.backend: process"
+    kind = EngineError
+    if codes & {errno.EACCES, errno.EPERM}:
+        reason = f"permission denied at {address}"
+        hint = "join the group that owns the socket (sudo usermod -aG docker $USER, then log in again), "
+        hint += process
+    elif errno.ENOENT in codes:
+        kind, reason = EngineAbsentError, f"there is no socket at {address}"
+        hint = f"install Docker and {start}; set DOCKER_HOST where it listens elsewhere; {process}"
+    elif errno.ECONNREFUSED in codes:
+        reason = f"nothing answers at {address} (connection refused)"
+        hint = f"{start if address.startswith('unix://') else elsewhere}; {process}"
+    elif unreachable := next(filter(_is_unreachable, causes), None):
+        reason = f"there is no way to {address} ({getattr(unreachable, 'strerror', None) or unreachable})"
+        hint = f"{elsewhere}; {process}"
+    elif any(isinstance(cause, timeouts) for cause in causes):
+        kind, reason = EngineTimeoutError, f"the Docker engine at {address} did not answer in time"
+        hint = f"look at its log (journalctl -u docker), restart it, {process}"
+    else:
+        reason = f"the Docker engine at {address} cannot be used: {exc}"
+        hint = "check DOCKER_HOST, DOCKER_CONTEXT and DOCKER_CERT_PATH, and that 'docker version' works"
+    return kind(f"Could not {action}: {reason}.", hint=hint)
+
+
+def _is_unreachable(cause: BaseException) -> bool:
+    return isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in _UNREACHABLE
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
     """Yield an exception and all that it wraps: requests and urllib3 hide the cause among the arguments."""
-    pending: list[BaseException] = [exc]
-    seen: set[int] = set()
+    pending, seen = [exc], set[int]()
     while pending:
         current = pending.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        linked = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
-        pending += [other for other in linked if isinstance(other, BaseException)]
+        if id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            linked = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+            pending += [other for other in linked if isinstance(other, BaseException)]

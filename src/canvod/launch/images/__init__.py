@@ -1,1 +1,7 @@
-"""Images: what they are called, what goes into them, and how they come to be."""
+"""The images of the containers: what they are built from, how they are named, and how the engine gets them.
+
+`context` reads what an image is built from, and `identity` names it. `build` makes sure that the engine
+has it, starting from a `base_image` that is pulled, or made from `debian` packages. Below it: `docker` (the
+engine), `plan` and `config`. Above it: `cluster`, `detached` and `manager`, which start containers from the
+images, and `cli`, which draws the progress of a build.
+"""

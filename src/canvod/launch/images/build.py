@@ -1,4 +1,4 @@
-"""Make sure that the images are there and up to date."""
+"""Make sure that the engine has the images, and that they are up to date."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import filelock
+from tenacity import Retrying, retry_if_result, stop_after_attempt
 
-from canvod.launch.docker.engine import NETWORK_ATTEMPTS, Client, lost_interface, translate
+from canvod.launch.docker.engine import NETWORK_ATTEMPTS, Client, inspect_image, lost_interface, translate
 from canvod.launch.errors import ImageError
 from canvod.launch.host.python_version import own_python
-from canvod.launch.images.base import base_name, make_base
-from canvod.launch.images.base_choice import base_is_near, choose_base, nearest_pythons
-from canvod.launch.images.build_events import BuildEvent, Progress, ignore
-from canvod.launch.images.build_log import LOOK, BuildLog, installer_error, remedy
-from canvod.launch.images.build_network import Site, read_site, system_bundle
-from canvod.launch.images.cleanup import (
-    kept_until_built,
-    remove_builders,
-    remove_nameless,
-    remove_replaced,
-    remove_superseded,
+from canvod.launch.images.base_image import base_is_near, choose_base, nearest_pythons
+from canvod.launch.images.build_log import (
+    LOOK,
+    BuildEvent,
+    BuildLog,
+    Progress,
+    ignore,
+    installer_error,
+    remedy,
 )
+from canvod.launch.images.build_network import BuildNetwork, read_build_network, system_bundle
+from canvod.launch.images.cleanup import remove_builders, remove_image, remove_replaced, remove_superseded
 from canvod.launch.images.context import BuildContext, read_context
+from canvod.launch.images.debian import base_name, make_base
 from canvod.launch.images.identity import ROLES, ImageIdentity
-from canvod.launch.images.pull import has_image, inspect_image
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from canvod.launch.config import Settings
-    from canvod.launch.plan.model import Role
+    from canvod.launch.plan.model import ClusterPlan, Role
 
 PACKAGES_STEP = "install-packages.sh"
 """Script of the step that installs `launch.packages`."""
@@ -64,6 +64,59 @@ class BuiltImage:
     """Whether it was built now, rather than up to date."""
     seconds: float
     """How long that took, including whatever had to be waited for."""
+
+
+def use_images(
+    client: Client,
+    plan: ClusterPlan,
+    settings: Settings,
+    *,
+    own_tasks_only: bool = False,
+    progress: Callable[[str], None],
+    build_progress: Progress,
+) -> ClusterPlan:
+    """Build what a plan's images lack, and let its containers be made by the images' IDs.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    plan : ClusterPlan
+        What is to be started.
+    settings : Settings
+        Their section ``launch`` says what the images are.
+    own_tasks_only : bool, default: False
+        Whether images of another Python will do, where none of the plan's can be had.
+    progress : callable
+        Called with a line of text for what should be known.
+    build_progress : callable
+        Called with what happens while an image is being made.
+
+    Returns
+    -------
+    ClusterPlan
+        The plan with the IDs of the images, and their Python.
+
+    Raises
+    ------
+    ImageError
+        If an image cannot be had.
+    EngineError
+        If the engine fails.
+    """
+    images = build_images(
+        client, settings, python=plan.python, any_python=own_tasks_only, progress=build_progress
+    )
+    python = images[0].python
+    if python != plan.python:
+        progress(
+            f"workers of Python {python}: no base image of Python {plan.python} can be had, and the tasks of "
+            "canvod-launch run on either"
+        )
+    ids = {image.role: image.id for image in images}
+    scheduler = plan.scheduler.model_copy(update={"image": ids["scheduler"]})
+    workers = tuple(worker.model_copy(update={"image": ids["worker"]}) for worker in plan.workers)
+    return plan.model_copy(update={"python": python, "scheduler": scheduler, "workers": workers})
 
 
 def build_images(
@@ -124,26 +177,20 @@ def build_images(
             found = [_up_to_date(client, identity, started) for identity in identities(candidate)]
             if all(found):
                 return tuple(image for image in found if image is not None)
-    site = read_site(launch.build)
+    network = read_build_network(launch.build)
     images: list[BuiltImage] = []
-    with _one_builder(progress, identities(python)[0].name), kept_until_built(client, site) as caches:
-        base = choose_base(client, launch, python, site, any_python=any_python, progress=progress)
-        for number, identity in enumerate(identities(base.python)):
-            started = time.monotonic()
+    with (
+        _one_builder(progress, identities(python)[0].name),
+        ImageBuilder(client, context, network, progress) as builder,
+    ):
+        base = choose_base(
+            client, launch, python, mirror=network.debian_mirror, any_python=any_python, progress=progress
+        )
+        for identity in identities(base.python):
             # Another launcher may have built it while this one waited.
-            image = None if force else _up_to_date(client, identity, started)
+            image = None if force else _up_to_date(client, identity, time.monotonic())
             # Both images share their layers, so that only the first one is built anew.
-            image = image or _build(
-                client,
-                context,
-                identity,
-                base.name,
-                site,
-                caches,
-                progress,
-                no_cache=force and number == 0,
-            )
-            images.append(image)
+            images.append(image or builder.build(identity, base.name, no_cache=force and not images))
     return tuple(images)
 
 
@@ -171,18 +218,17 @@ def build_base(
     Raises
     ------
     ImageError
-        If it cannot be made; see `canvod.launch.images.base.make_base`.
+        If it cannot be made; see `canvod.launch.images.debian.make_base`.
     """
     python = settings.launch.python or own_python()
     name = base_name(python)
     started = time.monotonic()
     with _one_builder(progress, name):
-        built = force or not has_image(client, name)
+        previous = inspect_image(client, name)
+        built = force or previous is None
         if built:
-            previous = inspect_image(client, name)
-            make_base(
-                client, python, mirror=read_site(settings.launch.build).debian_mirror, progress=progress
-            )
+            mirror = read_build_network(settings.launch.build).debian_mirror
+            make_base(client, python, mirror=mirror, progress=progress)
             remove_replaced(client, previous)
     image = inspect_image(client, name) or {}
     return _built(None, name, python, image, started, built=built)
@@ -203,89 +249,122 @@ def _built(
     return BuiltImage(role, name, str(image.get("Id", "")), python, int(image.get("Size", 0)), built, seconds)
 
 
-def _build(
-    client: Client,
-    context: BuildContext,
-    identity: ImageIdentity,
-    base: str,
-    site: Site,
-    caches: list[str],
-    progress: Progress,
-    *,
-    no_cache: bool,
-) -> BuiltImage:
-    """Build one image, clear away what it replaces, and add its builder stage to `caches`."""
-    started = time.monotonic()
-    build = partial(_run_build, client, context, identity, base, site, caches, progress)
-    log = build(no_cache=no_cache)
-    for _ in range(NETWORK_ATTEMPTS - 1):
-        if log.error is None or not lost_interface(log.error):
-            break
-        progress(BuildEvent(identity.name, "the engine lost sight of its network; once more"))
-        log = build(no_cache=False)
-    if log.error is not None:
-        raise _failure(log, site)
-    image = inspect_image(client, identity.name) or {}
-    remove_nameless(client)
-    remove_superseded(client, identity)
-    if log.builder_id is not None and not site.has_credentials:
-        remove_builders(client, keep=log.builder_id, like=image)
-    result = _built(identity.role, identity.name, identity.python, image, started, built=True)
-    progress(BuildEvent(result.name, f"built: {format_bytes(result.size_bytes)} in {result.seconds:.0f} s"))
-    return result
+class ImageBuilder:
+    """Builds images of one context; at the end no credentials of the network are left on the engine.
 
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    context : BuildContext
+        What the images are built from.
+    network : BuildNetwork
+        What a build needs of the network.
+    progress : callable
+        Called with what is happening.
+    """
 
-def _run_build(
-    client: Client,
-    context: BuildContext,
-    identity: ImageIdentity,
-    base: str,
-    site: Site,
-    caches: list[str],
-    progress: Progress,
-    *,
-    no_cache: bool,
-) -> BuildLog:
-    """Let the engine build one image, and follow what it says."""
-    log = BuildLog(identity.name)
-    with translate(f"build {identity.name}"):
-        stream = client.api.build(
-            fileobj=io.BytesIO(context.tar(site.files())),
-            custom_context=True,
-            dockerfile=f"Dockerfile.{identity.role}",
-            tag=identity.name,
-            buildargs=identity.build_args(base) | dict(site.proxies),
-            rm=True,
-            forcerm=True,
-            nocache=no_cache,
-            decode=True,
+    def __init__(
+        self, client: Client, context: BuildContext, network: BuildNetwork, progress: Progress = ignore
+    ) -> None:
+        self._client = client
+        self._context = context
+        self._network = network
+        self._progress = progress
+        self.caches: set[str] = set()
+        """IDs of the builder stages that the builds have left on the engine."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Without them the next build takes longer, and no password stays on the engine.
+        for image in self.caches if self._network.has_credentials else ():
+            remove_image(self._client, image)
+
+    def build(self, identity: ImageIdentity, base: str, *, no_cache: bool = False) -> BuiltImage:
+        """Build one image, and remove what it replaces.
+
+        Parameters
+        ----------
+        identity : ImageIdentity
+            What it will be.
+        base : str
+            Name of its base image.
+        no_cache : bool, default: False
+            Whether to build every step anew.
+
+        Returns
+        -------
+        BuiltImage
+            The image.
+
+        Raises
+        ------
+        ImageError
+            If a step fails.
+        EngineError
+            If the engine fails.
+        """
+        started = time.monotonic()
+        again = BuildEvent(identity.name, "the engine lost sight of its network; once more")
+        attempts = Retrying(
+            retry=retry_if_result(lambda log: log.error is not None and lost_interface(log.error)),
+            stop=stop_after_attempt(NETWORK_ATTEMPTS),
+            before_sleep=lambda _: self._progress(again),
+            retry_error_callback=lambda last: last.outcome and last.outcome.result(),
         )
-        try:
-            for event in stream:
-                for news in log.feed(event):
-                    progress(news)
-        finally:
-            # Ends the build on the engine as well, if this end is interrupted.
-            stream.close()
-            if log.builder_id is not None:
-                caches.append(log.builder_id)
-    return log
+        log: BuildLog = attempts(self._run, identity, base, no_cache=no_cache)
+        if log.error is not None:
+            raise self._failure(log)
+        image = inspect_image(self._client, identity.name) or {}
+        remove_superseded(self._client, identity)
+        if log.builder_id is not None and not self._network.has_credentials:
+            remove_builders(self._client, keep=log.builder_id, like=image)
+        result = _built(identity.role, identity.name, identity.python, image, started, built=True)
+        text = f"built: {format_bytes(result.size_bytes)} in {result.seconds:.0f} s"
+        self._progress(BuildEvent(result.name, text))
+        return result
 
+    def _run(self, identity: ImageIdentity, base: str, *, no_cache: bool) -> BuildLog:
+        """Let the engine build one image, and follow its output."""
+        log = BuildLog(identity.name)
+        with translate(f"build {identity.name}"):
+            stream = self._client.api.build(
+                fileobj=io.BytesIO(self._context.tar(self._network.files())),
+                custom_context=True,
+                dockerfile=f"Dockerfile.{identity.role}",
+                tag=identity.name,
+                buildargs=identity.build_args(base) | dict(self._network.proxies),
+                rm=True,
+                forcerm=True,
+                nocache=no_cache,
+                decode=True,
+            )
+            try:
+                for answer in stream:
+                    for event in log.feed(answer):
+                        self._progress(event)
+            finally:
+                # Ends the build on the engine as well, if this end is interrupted.
+                stream.close()
+                self.caches |= {log.builder_id} if log.builder_id is not None else set()
+        return log
 
-def _failure(log: BuildLog, site: Site) -> ImageError:
-    """Say which step of a build failed, and with which words."""
-    lines = "\n  ".join(log.last)
-    where = f"step {log.step} of {log.steps}, {log.instruction}" if log.step else "the start"
-    text = f"Building {log.image} failed at {where}:\n  {lines}\n  {log.error}"
-    system = str(system_bundle() or "")
-    hint = remedy(f"{lines}\n{log.error}", site.ca_origin, system if system != site.ca_origin else None)
-    if PACKAGES_STEP in log.instruction:
-        reason = "\n  ".join(installer_error(log.last))
-        text = f"launch.packages cannot be installed into {log.image}:\n  {reason}"
-        hint = (
-            hint or "correct launch.packages: what it names has to go with the versions of requirements.lock"
-        )
-    return ImageError(text, hint=hint or LOOK)
+    def _failure(self, log: BuildLog) -> ImageError:
+        """Say which step of a build failed, and with which words."""
+        lines = "\n  ".join(log.last)
+        where = f"step {log.step} of {log.steps}, {log.instruction}" if log.step else "the start"
+        text = f"Building {log.image} failed at {where}:\n  {lines}\n  {log.error}"
+        system, trusted = str(system_bundle() or ""), self._network.ca_origin
+        hint = remedy(f"{lines}\n{log.error}", trusted, system if system != trusted else None)
+        if PACKAGES_STEP in log.instruction:
+            reason = "\n  ".join(installer_error(log.last))
+            text = f"launch.packages cannot be installed into {log.image}:\n  {reason}"
+            hint = hint or (
+                "correct launch.packages: what it names has to go with the versions of requirements.lock"
+            )
+        return ImageError(text, hint=hint or LOOK)
 
 
 @contextmanager

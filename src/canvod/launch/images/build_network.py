@@ -1,6 +1,7 @@
-"""What a site's network needs for a build: certificates, a package index, a Debian mirror.
+"""What a build needs of the network it runs in: certificates, a package index, a Debian mirror, proxies.
 
-They travel in a folder that only the builder stage copies, so that they stay in no layer of an image.
+They travel in a folder that only the builder stage copies, so that they stay in no layer of an image. Only
+the standard library is imported here: a script asks for the mirror before there is an environment.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import configparser
 import netrc
 import os
+import re
 from dataclasses import dataclass, field
+from email import message_from_string
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from canvod.launch.errors import ImageError
-from canvod.launch.images.debian import read_mirror
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,10 +39,16 @@ INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 """Arguments that every Docker build knows and keeps out of the image's history."""
 
+DEFAULT_MIRROR = "http://deb.debian.org/debian"
+"""Debian's own mirror network; plain http, since packages are signed."""
+
+APT_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
+"""Where apt keeps its settings."""
+
 
 @dataclass(frozen=True)
-class Site:
-    """What a site's network needs; `repr` shows no secret."""
+class BuildNetwork:
+    """What a build needs of its network; `repr` shows no secret."""
 
     ca_bundle: bytes | None = field(default=None, repr=False)
     """Certificates in PEM format."""
@@ -65,9 +73,7 @@ class Site:
         """
         texts = {"index-url": self.index_url, "netrc": self.credentials, "debian-mirror": self.debian_mirror}
         files = {name: f"{text}\n".encode() for name, text in texts.items() if text}
-        if self.ca_bundle:
-            files["ca-bundle.pem"] = self.ca_bundle
-        return files
+        return files | ({"ca-bundle.pem": self.ca_bundle} if self.ca_bundle else {})
 
     @property
     def has_credentials(self) -> bool:
@@ -76,13 +82,8 @@ class Site:
         return self.credentials is not None or any("@" in urlsplit(url).netloc for url in urls if url)
 
 
-def system_bundle() -> Path | None:
-    """Find the file of the authorities that the system trusts; None where there is none to read."""
-    return next((file for file in SYSTEM_BUNDLES if os.access(file, os.R_OK)), None)
-
-
-def read_site(settings: BuildSettings, environ: Mapping[str, str] = os.environ) -> Site:
-    """Collect what the site's network needs: from our settings, else from what pip and apt are told.
+def read_build_network(settings: BuildSettings, environ: Mapping[str, str] = os.environ) -> BuildNetwork:
+    """Collect what a build needs: from our settings, else from what pip and apt are told.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def read_site(settings: BuildSettings, environ: Mapping[str, str] = os.environ) 
 
     Returns
     -------
-    Site
+    BuildNetwork
         What reaches the build.
 
     Raises
@@ -101,11 +102,11 @@ def read_site(settings: BuildSettings, environ: Mapping[str, str] = os.environ) 
     ImageError
         If a CA bundle is named and cannot be read, or holds no certificate.
     """
-    pip = _pip_settings(_pip_files(environ))
-    index = settings.index_url or _first(environ, INDEX_VARIABLES) or pip.get("index-url")
+    pip = _pip_settings(environ)
+    index = settings.index_url or _first(environ, INDEX_VARIABLES)[1] or pip.get("index-url")
     plain, credentials = _split_credentials(index, environ) if index else (None, None)
     bundle, origin = _read_bundle(settings, environ, pip.get("cert"))
-    return Site(
+    return BuildNetwork(
         ca_bundle=bundle,
         ca_origin=origin,
         index_url=plain,
@@ -115,66 +116,97 @@ def read_site(settings: BuildSettings, environ: Mapping[str, str] = os.environ) 
     )
 
 
-def _first(environ: Mapping[str, str], names: Iterable[str]) -> str | None:
-    return next((environ[name] for name in names if environ.get(name)), None)
+def system_bundle() -> Path | None:
+    """Find the file of the authorities that the system trusts; None where there is none to read."""
+    return next((file for file in SYSTEM_BUNDLES if os.access(file, os.R_OK)), None)
+
+
+def read_mirror(sources: Iterable[Path] = APT_SOURCES) -> str | None:
+    """Read the Debian mirror from apt's settings.
+
+    Parameters
+    ----------
+    sources : iterable of pathlib.Path
+        Files, and folders of files, in the order in which apt reads them.
+
+    Returns
+    -------
+    str or None
+        The first address whose last part is ``debian``, so neither the security archive nor another
+        distribution; None where there is none.
+    """
+    for path in sources:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            for address in _apt_addresses(file):
+                if re.fullmatch(r"https?://.+/debian/?", address):
+                    return address.rstrip("/")
+    return None
+
+
+def _apt_addresses(file: Path) -> list[str]:
+    """List the addresses of binary packages in a file of one of apt's two formats."""
+    if file.suffix not in {".list", ".sources"} or not file.is_file():
+        return []
+    text = re.sub(r"(?m)^\s*#.*\n?", "", file.read_text(errors="replace"))
+    if file.suffix == ".list":
+        return re.findall(r"(?m)^\s*deb\s.*?(\w+://\S+)", text)
+    # Fields as those of an e-mail, in stanzas with a blank line between them.
+    stanzas = [message_from_string(stanza) for stanza in re.split(r"\n\s*\n", text.strip())]
+    used = (stanza for stanza in stanzas if str(stanza.get("Enabled")).strip().lower() not in {"no", "false"})
+    return [address for stanza in used for address in str(stanza.get("URIs", "")).split()]
+
+
+def _first(environ: Mapping[str, str], names: Iterable[str]) -> tuple[str | None, str | None]:
+    """Find the first variable that is set, and its value."""
+    return next(((name, environ[name]) for name in names if environ.get(name)), (None, None))
 
 
 def _read_bundle(
     settings: BuildSettings, environ: Mapping[str, str], pip_cert: str | None
 ) -> tuple[bytes | None, str | None]:
     """Read the CA bundle, wherever it is named, else the system's, and tell the file."""
+    named, path = _first(environ, CA_VARIABLES)
     if settings.ca_bundle is not None:
-        origin, path = "launch.build.ca_bundle", str(settings.ca_bundle)
-    else:
-        origin = next((name for name in CA_VARIABLES if environ.get(name)), "pip's setting cert")
-        path = environ.get(origin) or pip_cert or ""
+        named, path = "launch.build.ca_bundle", str(settings.ca_bundle)
+    named, path = named or "pip's setting cert", path or pip_cert
     if not path:
         system = system_bundle()
         return (None, None) if system is None else (system.read_bytes(), str(system))
-    hint = f"correct {origin}, or give another with --ca-bundle"
+    hint = f"correct {named}, or give another with --ca-bundle"
     try:
         content = Path(path).read_bytes()
     except OSError as exc:
         raise ImageError(
-            f"The CA bundle {path} ({origin}) cannot be read: {exc.strerror}.", hint=hint
+            f"The CA bundle {path} ({named}) cannot be read: {exc.strerror}.", hint=hint
         ) from exc
-    if (
-        b"-----BEGIN CERTIFICATE-----" not in content
-        and b"-----BEGIN TRUSTED CERTIFICATE-----" not in content
-    ):
-        raise ImageError(f"The CA bundle {path} ({origin}) holds no certificate in PEM format.", hint=hint)
+    if not re.search(rb"-----BEGIN (TRUSTED )?CERTIFICATE-----", content):
+        raise ImageError(f"The CA bundle {path} ({named}) holds no certificate in PEM format.", hint=hint)
     return content, path
 
 
-def _pip_files(environ: Mapping[str, str]) -> list[Path]:
-    """List pip's settings files, the strongest last; https://pip.pypa.io/en/stable/topics/configuration/."""
+def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Read ``index-url`` and ``cert`` of pip; https://pip.pypa.io/en/stable/topics/configuration/."""
     named = environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:
-        return []
+        return {}
     home = Path(environ.get("HOME") or "/")
     user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    system = [
-        Path(folder) / "pip/pip.conf" for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-    ]
-    files = [*system, Path("/etc/pip.conf"), home / ".pip/pip.conf", user / "pip/pip.conf"]
-    return [*files, Path(named)] if named else files
-
-
-def _pip_settings(files: Iterable[Path]) -> dict[str, str]:
-    """Read the settings that a build needs; ``[install]`` wins over ``[global]``."""
+    folders = [Path(name) / "pip" for name in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
+    folders += [Path("/etc"), home / ".pip", user / "pip"]
     parser = configparser.RawConfigParser()
     try:
-        parser.read(files)
+        # The last file that has a value wins, and in it [install] over [global].
+        parser.read([*(folder / "pip.conf" for folder in folders), *([named] if named else [])])
     except (configparser.Error, UnicodeDecodeError) as exc:
         raise ImageError(
             f"pip's settings cannot be read: {exc}", hint="correct the file, or set PIP_CONFIG_FILE=/dev/null"
         ) from exc
-    found: dict[str, str] = {}
-    for section in ("global", "install"):
-        for key in ("index-url", "cert"):
-            if parser.has_option(section, key) and (value := parser.get(section, key).strip()):
-                found[key] = value
-    return found
+    return {
+        key: value
+        for section in ("global", "install")
+        for key in ("index-url", "cert")
+        if (value := parser.get(section, key, fallback="").strip())
+    }
 
 
 def _split_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, str | None]:

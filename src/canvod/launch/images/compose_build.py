@@ -7,17 +7,17 @@ network needs, and a ``compose.override.yaml`` that names the base. Git ignores 
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import yaml
 
 from canvod.launch.errors import ImageError
 from canvod.launch.host.python_version import own_python
-from canvod.launch.images.base_choice import choose_base
-from canvod.launch.images.build_events import Progress, ignore
-from canvod.launch.images.build_network import read_site
-from canvod.launch.images.context import PACKAGES_FILE, SITE_FOLDER
-from canvod.launch.images.packages import packages_text
+from canvod.launch.images.base_image import choose_base
+from canvod.launch.images.build_log import Progress, ignore
+from canvod.launch.images.build_network import read_build_network
+from canvod.launch.images.context import NETWORK_FOLDER, PACKAGES_FILE, packages_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,9 +63,9 @@ def prepare_compose(
         If the engine fails.
     """
     override = top / OVERRIDE
-    if not (top / "compose.yaml").is_file() or not (top / SITE_FOLDER).is_dir():
+    if not (top / "compose.yaml").is_file() or not (top / NETWORK_FOLDER).is_dir():
         raise ImageError(
-            f"There is no compose.yaml with {SITE_FOLDER}/ beside it in {top}.",
+            f"There is no compose.yaml with {NETWORK_FOLDER}/ beside it in {top}.",
             hint="run this at the top of a checkout of canvod-launch",
         )
     if override.exists() and not override.read_text().startswith(HEADING):
@@ -73,28 +73,27 @@ def prepare_compose(
             f"{override} is there already, and not from this command.",
             hint="move it away, or write build.args.PYTHON_IMAGE into it yourself",
         )
-    site = read_site(settings.launch.build)
     launch = settings.launch
+    network = read_build_network(launch.build)
     base = choose_base(
         client,
         launch,
         launch.python or own_python(),
-        site,
+        mirror=network.debian_mirror,
         # An ingest runs in a container of the same image.
         any_python=launch.python is None,
         progress=progress,
     )
-    files = {top / SITE_FOLDER / name: content for name, content in site.files().items()}
+    files = {top / NETWORK_FOLDER / name: content for name, content in network.files().items()}
     files[top / PACKAGES_FILE] = packages_text(launch.packages).encode()
-    files[override] = override_text(base.name, base.python, tuple(site.proxies)).encode()
+    files[override] = override_text(base.name, base.python, tuple(network.proxies)).encode()
     owner = top.stat()
     for path, content in files.items():
         # Credentials of an index may be among them.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        if os.geteuid() == 0:
-            # Behind root may be somebody who will call Compose without.
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        with os.fdopen(descriptor, "wb") as file:
+        with open(path, "wb", opener=partial(os.open, mode=0o600)) as file:
+            if os.geteuid() == 0:
+                # Root may prepare this for somebody who will call Compose without.
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(content)
     return base.name, list(files)
 
@@ -117,7 +116,6 @@ def override_text(base: str, python: str, proxies: Sequence[str] = ()) -> str:
     >>> print(override_text("canvod-launch-base:3.14-forky", "3.14").splitlines()[1])
     services:
     """
-    arguments: dict[str, str | None] = {"PYTHON_IMAGE": base, "PYTHON": python}
-    arguments |= dict.fromkeys(proxies)
+    arguments = {"PYTHON_IMAGE": base, "PYTHON": python} | dict.fromkeys(proxies)
     services = {role: {"build": {"args": dict(arguments)}} for role in ("scheduler", "worker")}
     return f"{HEADING}\n{yaml.safe_dump({'services': services}, sort_keys=False)}"

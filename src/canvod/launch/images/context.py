@@ -1,9 +1,13 @@
-"""The build context: the same files, in the same places, from a checkout and from an installed wheel."""
+"""The build context: the same files, in the same places, from a checkout and from an installed wheel.
+
+What an image is built from decides its name, so the names for a plan come from here, too.
+"""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import tarfile
 import tomllib
@@ -12,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import canvod.launch
-from canvod.launch.errors import ImageError
+from canvod.launch.config.redact import without_password
+from canvod.launch.errors import ConfigError, ImageError
 from canvod.launch.images.identity import LOCK_FILE, ImageIdentity, digest
-from canvod.launch.images.packages import packages_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from canvod.launch.config import Settings
     from canvod.launch.plan.model import Role
 
 TOP_FILES = (
@@ -49,8 +54,8 @@ UNHASHED = frozenset(
 )
 """Files that what runs in a container never reads: an edit of them makes no image out of date."""
 
-SITE_FOLDER = "docker/site"
-"""Where what a site's network needs goes; what a checkout has there is neither read nor hashed."""
+NETWORK_FOLDER = "docker/site"
+"""Where what the build's network needs goes; what a checkout has there is neither read nor hashed."""
 
 PACKAGES_FILE = "docker/packages/requirements.txt"
 """Where `launch.packages` goes; what a checkout has there is neither read nor hashed."""
@@ -103,12 +108,12 @@ class BuildContext:
             base=base,
         )
 
-    def tar(self, site: Mapping[str, bytes] | None = None) -> bytes:
+    def tar(self, network: Mapping[str, bytes] | None = None) -> bytes:
         """Pack the context, the same bytes for the same files.
 
         Parameters
         ----------
-        site : mapping of str to bytes, optional
+        network : mapping of str to bytes, optional
             Files for ``docker/site``, by name.
 
         Returns
@@ -116,7 +121,7 @@ class BuildContext:
         bytes
             An uncompressed tar archive.
         """
-        extra = {f"{SITE_FOLDER}/{name}": content for name, content in (site or {}).items()}
+        extra = {f"{NETWORK_FOLDER}/{name}": content for name, content in (network or {}).items()}
         if self.packages:
             extra[PACKAGES_FILE] = self.packages.encode()
         buffer = io.BytesIO()
@@ -152,33 +157,29 @@ def read_context(package: Path | None = None, *, packages: Sequence[str] = ()) -
     package = package or Path(next(iter(canvod.launch.__path__)))
     carried = package / CARRIED
     top = carried if carried.is_dir() else package.parents[2]
-    files: dict[str, bytes] = {}
     missing = [name for name in TOP_FILES if not (top / name).is_file()]
     if missing:
         raise ImageError(
             f"The images cannot be built from {top}: {', '.join(missing)} missing.",
             hint="install canvod-launch anew from its wheel, or run it from a complete checkout",
         )
-    for name in TOP_FILES:
-        files[name] = (top / name).read_bytes()
-    for path in sorted((top / "docker").glob("*.sh")):
-        files[f"docker/{path.name}"] = path.read_bytes()
-    for path in sorted(package.rglob("*")):
+    paths = {name: top / name for name in TOP_FILES}
+    paths |= {f"docker/{path.name}": path for path in (top / "docker").glob("*.sh")}
+    for path in package.rglob("*"):
         relative = path.relative_to(package)
-        if path.is_file() and _belongs(relative):
-            files[f"src/canvod/launch/{relative.as_posix()}"] = path.read_bytes()
-    version = str(tomllib.loads(files["pyproject.toml"].decode())["project"]["version"])
-    checkout = digest({"path": os.fsencode(top.resolve())})
+        if path.is_file() and _is_source(relative):
+            paths[f"src/canvod/launch/{relative.as_posix()}"] = path
+    files = {name: path.read_bytes() for name, path in sorted(paths.items())}
     return BuildContext(
         files=files,
-        version=version,
+        version=str(tomllib.loads(files["pyproject.toml"].decode())["project"]["version"]),
         revision=_revision(top),
-        checkout=checkout,
+        checkout=digest({"path": os.fsencode(top.resolve())}),
         packages=packages_text(packages),
     )
 
 
-def _belongs(relative: Path) -> bool:
+def _is_source(relative: Path) -> bool:
     """Tell whether a file of the package is a source, and not something that was made from one."""
     return relative.parts[0] != CARRIED and "__pycache__" not in relative.parts and relative.suffix != ".pyc"
 
@@ -193,3 +194,89 @@ def _revision(top: Path) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return answer.stdout.strip() or "unknown"
+
+
+def image_namer(settings: Settings) -> Callable[[Role, str], str]:
+    """Give the names of the images that the settings ask for.
+
+    Parameters
+    ----------
+    settings : Settings
+        Their section ``launch`` counts.
+
+    Returns
+    -------
+    callable
+        As `canvod.launch.plan.planner.make_plan` takes it: a name for a role and a Python.
+
+    Raises
+    ------
+    ImageError
+        If files are missing that the images are built from.
+    """
+    context = read_context(packages=settings.launch.packages)
+    base = settings.launch.python_image
+    return lambda role, python: context.identity(role, python, base).name
+
+
+def packages_text(packages: Sequence[str]) -> str:
+    r"""Write `launch.packages` as one file of requirements.
+
+    Parameters
+    ----------
+    packages : sequence of str
+        Requirements of pip, and absolute paths of files of requirements.
+
+    Returns
+    -------
+    str
+        A line for each requirement, sorted; empty where there is none.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read, or has a line that holds on this host only.
+
+    Examples
+    --------
+    >>> packages_text(["pandas==3.1.1", "numba>=0.60"])
+    'numba>=0.60\npandas==3.1.1\n'
+    """
+    found: set[str] = set()
+    for entry in packages:
+        found.update(_requirements(Path(entry)) if entry.startswith("/") else [entry])
+    return "".join(f"{line}\n" for line in sorted(found))
+
+
+_LOGICAL_LINE = re.compile(r"(?:(?![ \t]*#)[^\n]*\\\n)*[^\n]*")
+_COMMENT = re.compile(r"(^|\s)#[^\n]*")
+
+
+def _requirements(path: Path) -> list[str]:
+    """Read the requirements of a file as pip does: without comments, lines joined that a backslash ends."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
+        raise ConfigError(
+            f"launch.packages: the file {path} cannot be read: {reason}.",
+            hint="name packages as pip takes them from an index (numba==0.63.1), or a requirements file",
+        ) from exc
+    found: list[str] = []
+    for match in _LOGICAL_LINE.finditer(text):
+        line = " ".join(_COMMENT.sub("", match[0].replace("\\\n", " ")).split())
+        place = f"{path}:{text.count('\n', 0, match.start()) + 1}"
+        if without_password(line) != line:
+            raise ConfigError(
+                f"{place}: {without_password(line)} has a password in an address, which would stay "
+                "in the cache of builds.",
+                hint="name the package alone, and its index in launch.build.index_url or pip's settings",
+            )
+        if line.startswith(("-", ".", "/")):
+            raise ConfigError(
+                f"{place}: {line} names an option or a file, and an image build sees neither.",
+                hint="write names of packages with their versions and hashes; an index goes into "
+                "launch.build.index_url, another file of requirements into launch.packages",
+            )
+        found += [line] if line else []
+    return found

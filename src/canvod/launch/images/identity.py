@@ -80,17 +80,7 @@ class ImageIdentity(Frozen):
         dict of str to str
             Labels with canvod-launch's prefix.
         """
-        values = {
-            "role": self.role,
-            "version": self.version,
-            "python": self.python,
-            "lock": self.lock,
-            "packages": self.packages,
-            "digest": self.digest,
-            "revision": self.revision,
-            "checkout": self.checkout,
-        }
-        return {f"{LABEL_PREFIX}.{key}": value for key, value in values.items()}
+        return {f"{LABEL_PREFIX}.{key}": value for key, value in self._values().items()}
 
     def is_in(self, labels: Mapping[str, str]) -> bool:
         """Tell by its labels whether an image is this one.
@@ -121,14 +111,9 @@ class ImageIdentity(Frozen):
         dict of str to str
             Values of the Dockerfile's ``ARG`` lines.
         """
-        return {
-            "PYTHON_IMAGE": base,
-            "VERSION": self.version,
-            "REVISION": self.revision,
-            "CHECKOUT": self.checkout,
-            "PYTHON": self.python,
-            "BASE": base,
-            "LOCK": self.lock,
-            "PACKAGES": self.packages,
-            "DIGEST": self.digest,
-        }
+        arguments = {key.upper(): value for key, value in self._values().items() if key != "role"}
+        return arguments | {"PYTHON_IMAGE": base, "BASE": base}
+
+    def _values(self) -> dict[str, str]:
+        keys = ("role", "version", "python", "lock", "packages", "digest", "revision", "checkout")
+        return {key: getattr(self, key) for key in keys}

@@ -1,4 +1,4 @@
-"""Versions that must be alike on both sides of a connection."""
+"""Versions that must be the same on both sides of a connection: of Python, and of packages."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from packaging.markers import Marker
 
-from canvod.launch.errors import install_command
+from canvod.launch.errors import VersionMismatchError, install_command
+from canvod.launch.images.context import read_context
+from canvod.launch.images.identity import LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from canvod.launch.config import Settings
+    from canvod.launch.plan.model import ClusterPlan
 
 OWN: Final = "canvod.launch"
 """This package, whose functions are sent by their names."""
@@ -32,6 +37,45 @@ CLIENT_PACKAGES: Final = (
     "xarray",
 )
 """What a user's own functions and data depend on besides."""
+
+
+def require_same_versions(
+    plan: ClusterPlan, settings: Settings, *, python: str, own_tasks_only: bool
+) -> None:
+    """Refuse a cluster whose images are known not to go with who will use it, before anything is made.
+
+    Parameters
+    ----------
+    plan : ClusterPlan
+        What is to be started.
+    settings : Settings
+        They may name the images' Python.
+    python : str
+        Minor version of Python of who will use the cluster.
+    own_tasks_only : bool
+        Compare only what the tasks of canvod-launch need.
+
+    Raises
+    ------
+    VersionMismatchError
+        If Python or a package differs; names each, and what to do.
+    """
+    if plan.python != python and not own_tasks_only:
+        raise VersionMismatchError(
+            f"{settings.cite('launch.python')}, and whoever gets a client of this cluster has Python "
+            f"{python}: workers could not run its functions. Nothing was started.",
+            hint=f"leave launch.python out, use Python {plan.python} for the program too, or set "
+            "launch.backend: process, which programs and run can",
+        )
+    locked = locked_versions(read_context().files[LOCK_FILE].decode(), plan.python)
+    found = installed_differences(locked, own_tasks_only=own_tasks_only)
+    if found:
+        raise VersionMismatchError(
+            "This environment and the images of scheduler and workers differ; nothing was started:\n"
+            + "\n".join(f"    {name}: here {own}, images {theirs}" for name, own, theirs in found),
+            hint=f"install the images' versions here: {install_versions({name: v for name, _, v in found})}; "
+            "or set launch.backend: process",
+        )
 
 
 def version_differences(answer: Mapping[str, Any], *, own_tasks_only: bool) -> list[str]:

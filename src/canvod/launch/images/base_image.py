@@ -1,26 +1,32 @@
-"""Which image the images of scheduler and worker start from, and which Python they have then."""
+"""The base image: which one the images of scheduler and worker start from, and how the engine gets it."""
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
 
-from canvod.launch.docker.engine import Client, translate
+from canvod.launch.docker.engine import Client, connect, inspect_image, translate
 from canvod.launch.errors import EngineError, ImageError
 from canvod.launch.host.labels import LABEL_PREFIX
 from canvod.launch.host.python_version import own_python
-from canvod.launch.images.base import base_name, can_make_base, make_base
-from canvod.launch.images.build_events import BuildEvent, Progress, ignore
-from canvod.launch.images.debian import SUITES
-from canvod.launch.images.pull import has_image, pull
+from canvod.launch.images.build_log import BuildEvent, Progress, ignore
+from canvod.launch.images.debian import SUITES, base_name, can_make_base, make_base
 
 if TYPE_CHECKING:
     from canvod.launch.config import LaunchSettings
-    from canvod.launch.images.build_network import Site
+
+ANSWER_TIMEOUT_S = 10.0
+"""How long the registry may take for its first answer; a network that drops packets would take minutes."""
+
+STALL_TIMEOUT_S = 120.0
+"""How long a pull may go without an event once it is under way."""
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseImage:
     """A base image that the engine has."""
 
     name: str
@@ -33,11 +39,11 @@ def choose_base(
     client: Client,
     launch: LaunchSettings,
     python: str,
-    site: Site,
     *,
+    mirror: str | None = None,
     any_python: bool = False,
     progress: Progress = ignore,
-) -> Base:
+) -> BaseImage:
     """Find a base image: one that is there, else from the registry, else from Debian's packages.
 
     What is there comes first, so that a host without a registry does not wait for it with every build.
@@ -50,8 +56,8 @@ def choose_base(
         They may name the image.
     python : str
         Minor version of its Python.
-    site : Site
-        Knows the Debian mirror.
+    mirror : str, optional
+        Debian mirror.
     any_python : bool, default: False
         Where no base image of that Python can be had, take the nearest one of which there is one.
     progress : callable, optional
@@ -59,7 +65,7 @@ def choose_base(
 
     Returns
     -------
-    Base
+    BaseImage
         An image that the engine has.
 
     Raises
@@ -72,16 +78,16 @@ def choose_base(
     if launch.python_image is not None:
         return _named(client, launch.python_image, python, any_python=any_python, progress=progress)
     try:
-        return _of_python(client, python, site, progress, is_named=launch.python is not None)
+        return _of_python(client, launch, python, mirror, progress)
     except ImageError as exc:
         refusal = exc
     others = nearest_pythons(python) if any_python else ()
     for other in others:
         if (name := _at_hand(client, other)) is not None:
-            return Base(name, other)
+            return BaseImage(name, other)
     for other in others:
         try:
-            return Base(make_base(client, other, mirror=site.debian_mirror, progress=progress), other)
+            return BaseImage(make_base(client, other, mirror=mirror, progress=progress), other)
         except ImageError as exc:
             # Of the nearest one, which says how it can be had after all.
             refusal = exc if other == others[0] and python not in SUITES else refusal
@@ -96,11 +102,10 @@ def nearest_pythons(python: str) -> tuple[str, ...]:
     >>> nearest_pythons("3.12")
     ('3.13', '3.14')
     """
-
-    def distance(other: str) -> int:
-        return abs(int(other.split(".")[1]) - int(python.split(".")[1]))
-
-    return tuple(sorted(SUITES.keys() - {python}, key=lambda other: (distance(other), other)))
+    minor = int(python.split(".")[1])
+    return tuple(
+        sorted(SUITES.keys() - {python}, key=lambda other: (abs(int(other.split(".")[1]) - minor), other))
+    )
 
 
 def base_is_near(client: Client, python: str) -> bool:
@@ -108,29 +113,30 @@ def base_is_near(client: Client, python: str) -> bool:
     return _at_hand(client, python) is not None or can_make_base(python)
 
 
-def _of_python(client: Client, python: str, site: Site, progress: Progress, *, is_named: bool) -> Base:
+def _of_python(
+    client: Client, launch: LaunchSettings, python: str, mirror: str | None, progress: Progress
+) -> BaseImage:
     if (name := _at_hand(client, python)) is not None:
-        return Base(name, python)
+        return BaseImage(name, python)
     name = _official(python)
     try:
         pull(name, progress=progress)
     except ImageError as exc:
         if python not in SUITES:
-            having = " and ".join(SUITES)
-            way = f"use Python {having.replace(' and ', ' or ')} for this program too"
-            if is_named and own_python() != python:
+            way = f"use Python {' or '.join(SUITES)} for this program too"
+            if launch.python is not None and own_python() != python:
                 way = (
                     f"leave launch.python out, so that images have the Python of this program, {own_python()}"
                 )
             raise ImageError(
                 f"No base image of Python {python} can be had: {exc.message} Debian's packages, from which "
-                f"one could be made instead, have Python {having}.",
+                f"one could be made instead, have Python {' and '.join(SUITES)}.",
                 hint=f"{way}; or load an image of Python {python} into the engine (docker load) and name it "
                 "in launch.python_image; or set launch.backend: process, which programs, run and ingest can",
             ) from exc
         progress(BuildEvent(name, f"{exc.message} Making a base image from Debian's packages instead."))
-        return Base(make_base(client, python, mirror=site.debian_mirror, progress=progress), python)
-    return Base(name, python)
+        name = make_base(client, python, mirror=mirror, progress=progress)
+    return BaseImage(name, python)
 
 
 def _official(python: str) -> str:
@@ -140,12 +146,12 @@ def _official(python: str) -> str:
 def _at_hand(client: Client, python: str) -> str | None:
     """Name a base image that the engine has: the official one, else our own."""
     names = [_official(python), *([base_name(python)] if python in SUITES else [])]
-    return next((name for name in names if has_image(client, name)), None)
+    return next((name for name in names if inspect_image(client, name) is not None), None)
 
 
-def _named(client: Client, name: str, python: str, *, any_python: bool, progress: Progress) -> Base:
+def _named(client: Client, name: str, python: str, *, any_python: bool, progress: Progress) -> BaseImage:
     """Take the base image that the settings name."""
-    if not has_image(client, name):
+    if inspect_image(client, name) is None:
         try:
             pull(name, progress=progress)
         except ImageError as exc:
@@ -163,14 +169,12 @@ def _named(client: Client, name: str, python: str, *, any_python: bool, progress
             hint=f"name an image of Python {python} in launch.python_image, or use Python {found} for this "
             "program too",
         )
-    return Base(name, found)
+    return BaseImage(name, found)
 
 
 def _python_of(client: Client, name: str) -> str:
     """Ask a base image for its Python."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    unusable = f"The base image {name} has no Python that starts"
-    hint = "name an image with python3 on its PATH in launch.python_image"
     try:
         with translate(f"run Python in {name}"):
             container = client.containers.create(
@@ -179,12 +183,62 @@ def _python_of(client: Client, name: str) -> str:
             try:
                 container.start()
                 status = container.wait()["StatusCode"]
-                output = container.logs(stderr=status != 0)
+                output = container.logs(stderr=status != 0).decode(errors="replace").strip()
             finally:
                 # With the volumes that somebody's image may declare.
                 container.remove(v=True, force=True)
     except EngineError as exc:
-        raise ImageError(f"{unusable}: {exc.message}", hint=hint) from exc
+        status, output = None, exc.message
     if status != 0:
-        raise ImageError(f"{unusable}: {output.decode(errors='replace').strip()}", hint=hint)
-    return str(output.decode().strip())
+        raise ImageError(
+            f"The base image {name} has no Python that starts: {output}",
+            hint="name an image with python3 on its PATH in launch.python_image",
+        )
+    return str(output)
+
+
+def pull(name: str, *, progress: Progress = ignore, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    """Pull an image into the engine, and give up soon where no registry answers.
+
+    Parameters
+    ----------
+    name : str
+        Name and tag of the image.
+    progress : callable, optional
+        Called with what is happening.
+    answer_timeout_s : float, default: 10
+        How long the registry may take for its first answer, in seconds.
+
+    Raises
+    ------
+    ImageError
+        If the registry does not answer in time, stops sending, or has no such image.
+    """
+    events: SimpleQueue[dict[str, Any] | ImageError | None] = SimpleQueue()
+
+    def receive() -> None:
+        try:
+            with closing(connect()) as client, translate(f"pull {name}"):
+                for event in client.api.pull(name, stream=True, decode=True):
+                    events.put(event)
+        except EngineError as exc:
+            events.put(ImageError(exc.message))
+        else:
+            events.put(None)
+
+    # A thread of its own, because the engine sends nothing, not even headers, until the registry answers, and
+    # the SDK pulls without a time limit. What is given up here ends when the engine gives up, too.
+    threading.Thread(target=receive, name=f"pull {name}", daemon=True).start()
+    progress(BuildEvent(name, "asking the registry"))
+    timeout_s = answer_timeout_s
+    try:
+        while (event := events.get(timeout=timeout_s)) is not None:
+            if isinstance(event, ImageError):
+                raise event
+            if "error" in event:
+                raise ImageError(f"Could not pull {name}: {event['error']}")
+            timeout_s = STALL_TIMEOUT_S
+            words = (str(event.get(key, "")) for key in ("id", "status", "progress"))
+            progress(BuildEvent(name, " ".join(words).strip()))
+    except Empty:
+        raise ImageError(f"Could not pull {name}: the registry sent nothing for {timeout_s:.0f} s.") from None

@@ -1,4 +1,4 @@
-"""What a site's network needs: found where pip and apt have it, and never shown."""
+"""What a build needs of its network: found where pip and apt have it, and never shown."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 
 from canvod.launch.config import BuildSettings
 from canvod.launch.errors import ImageError
-from canvod.launch.images import build_network as site_module
-from canvod.launch.images.build_network import read_site
-from canvod.launch.images.debian import read_mirror, suite_for
+from canvod.launch.images import build_network
+from canvod.launch.images.build_network import read_build_network, read_mirror
+from canvod.launch.images.debian import suite_for
 
 PEM = b"-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
 
@@ -30,9 +30,9 @@ def test_variables_are_asked_in_order(environ, tmp_path):
     """SSL_CERT_FILE goes before REQUESTS_CA_BUNDLE, that before PIP_CERT, and the setting before all."""
     for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         environ[name] = str(write(tmp_path / name, PEM + name.encode()))
-        assert read_site(BuildSettings(), environ).ca_bundle == PEM + name.encode()
+        assert read_build_network(BuildSettings(), environ).ca_bundle == PEM + name.encode()
     own = write(tmp_path / "own.pem", PEM)
-    assert read_site(BuildSettings(ca_bundle=own), environ).ca_bundle == PEM
+    assert read_build_network(BuildSettings(ca_bundle=own), environ).ca_bundle == PEM
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_bundle_that_cannot_be_used_is_refused(environ, tmp_path, content, mes
         write(path, content)
     environ["SSL_CERT_FILE"] = str(path)
     with pytest.raises(ImageError, match=message) as caught:
-        read_site(BuildSettings(), environ)
+        read_build_network(BuildSettings(), environ)
     assert str(path) in str(caught.value)
     assert "SSL_CERT_FILE" in str(caught.value)
     assert "--ca-bundle" in str(caught.value)
@@ -60,23 +60,23 @@ def test_pips_settings_give_index_and_certificates(environ, tmp_path):
         f"[global]\nindex-url = https://old.example/simple\ncert = {bundle}\n"
         "[install]\nindex-url = https://pypi.example/simple\n",
     )
-    site = read_site(BuildSettings(), environ)
-    assert site.index_url == "https://pypi.example/simple"
-    assert site.ca_bundle == PEM
+    network = read_build_network(BuildSettings(), environ)
+    assert network.index_url == "https://pypi.example/simple"
+    assert network.ca_bundle == PEM
     environ["PIP_INDEX_URL"] = "https://variable.example/simple"
-    assert read_site(BuildSettings(), environ).index_url == "https://variable.example/simple"
+    assert read_build_network(BuildSettings(), environ).index_url == "https://variable.example/simple"
     settings = BuildSettings(index_url="https://setting.example/simple")
-    assert read_site(settings, environ).index_url == "https://setting.example/simple"
+    assert read_build_network(settings, environ).index_url == "https://setting.example/simple"
 
 
 def test_credentials_leave_the_address(environ):
     """A password in the index's address goes into a netrc file, and into no repr."""
     environ["PIP_INDEX_URL"] = "https://me:s%3Acret@pypi.example:8443/simple"
-    site = read_site(BuildSettings(), environ)
-    assert site.files()["index-url"] == b"https://pypi.example:8443/simple\n"
-    assert site.files()["netrc"] == b"machine pypi.example login me password s:cret\n"
-    assert site.has_credentials
-    assert "cret" not in repr(site)
+    network = read_build_network(BuildSettings(), environ)
+    assert network.files()["index-url"] == b"https://pypi.example:8443/simple\n"
+    assert network.files()["netrc"] == b"machine pypi.example login me password s:cret\n"
+    assert network.has_credentials
+    assert "cret" not in repr(network)
 
 
 def test_credentials_come_from_netrc(environ, tmp_path):
@@ -86,27 +86,30 @@ def test_credentials_come_from_netrc(environ, tmp_path):
     )
     (tmp_path / ".netrc").chmod(0o600)
     environ["PIP_INDEX_URL"] = "https://pypi.example/simple"
-    assert read_site(BuildSettings(), environ).credentials == "machine pypi.example login me password word"
+    assert (
+        read_build_network(BuildSettings(), environ).credentials
+        == "machine pypi.example login me password word"
+    )
 
 
 def test_nothing_set_gives_nothing(environ, monkeypatch):
     """On a machine without any setting the build takes the usual addresses."""
-    monkeypatch.setattr(site_module, "read_mirror", lambda: None)
-    monkeypatch.setattr(site_module, "SYSTEM_BUNDLES", ())
-    site = read_site(BuildSettings(), environ)
-    assert site.files() == {}
-    assert not site.has_credentials
+    monkeypatch.setattr(build_network, "read_mirror", lambda: None)
+    monkeypatch.setattr(build_network, "SYSTEM_BUNDLES", ())
+    network = read_build_network(BuildSettings(), environ)
+    assert network.files() == {}
+    assert not network.has_credentials
 
 
 def test_what_the_system_trusts_is_the_last_resort(environ, tmp_path, monkeypatch):
     """An authority that only the system's store knows serves pip on the host, so it serves the build too."""
     system = write(tmp_path / "etc/ca-certificates.crt", PEM + b"system")
-    monkeypatch.setattr(site_module, "SYSTEM_BUNDLES", (tmp_path / "absent", system))
-    site = read_site(BuildSettings(), environ)
-    assert (site.ca_bundle, site.ca_origin) == (PEM + b"system", str(system))
-    assert site.files()["ca-bundle.pem"] == PEM + b"system"
+    monkeypatch.setattr(build_network, "SYSTEM_BUNDLES", (tmp_path / "absent", system))
+    network = read_build_network(BuildSettings(), environ)
+    assert (network.ca_bundle, network.ca_origin) == (PEM + b"system", str(system))
+    assert network.files()["ca-bundle.pem"] == PEM + b"system"
     environ["PIP_CERT"] = str(write(tmp_path / "own.pem", PEM))
-    assert read_site(BuildSettings(), environ).ca_origin == environ["PIP_CERT"]
+    assert read_build_network(BuildSettings(), environ).ca_origin == environ["PIP_CERT"]
 
 
 @pytest.mark.parametrize(
