@@ -279,7 +279,7 @@ def _finish(root: Path, python: str) -> None:
     (root / "etc/apt/sources.list").write_text(sources)
     for path in (root / "usr/share/doc").rglob("*"):
         # Licences oblige whoever passes the image on to pass these on as well.
-        if path.name != "copyright" and (path.is_symlink() or not path.is_dir()):
+        if path.name != "copyright" and not path.is_dir():
             path.unlink()
 
 
