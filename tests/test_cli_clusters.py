@@ -21,7 +21,7 @@ from rich.console import Console
 from canvod.launch.cli import main
 from canvod.launch.cli.connect import other_python
 from canvod.launch.cli.status_view import draw_clusters, format_uptime
-from canvod.launch.detached.status import ClusterStatus, ContainerStatus
+from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
 from canvod.launch.host.labels import CLUSTER_LABEL, LABEL_PREFIX, ROLE_LABEL
 from canvod.launch.host.python_version import own_python
 
@@ -121,27 +121,32 @@ def test_a_status_that_is_watched_shows_something_at_once(tmp_path: Path) -> Non
 
 def test_clusters_are_drawn_with_their_limits() -> None:
     """A heading, where to reach it, its tasks and containers, and what brings workers back."""
-    worker = ContainerStatus(
-        "worker-0", "c", "running", "0-3", 2**30, 2**28, 2**29, tasks=1, uptime_s=3 * 3600 + 60
+    worker = ContainerInfo(
+        "worker-0",
+        "worker",
+        "running",
+        labels={f"{LABEL_PREFIX}.detached": "true", f"{LABEL_PREFIX}.uid": "0"},
+        created_s=time.time() - 3 * 3600 - 60,
+        cores="0-3",
+        memory_limit_bytes=2**30,
+        memory_bytes=2**28,
+        peak_bytes=2**29,
+        tasks=1,
     )
-    cluster = ClusterStatus(
+    cluster = ClusterInfo(
         name="lab",
-        kind="detached",
-        user="ada",
-        state="degraded",
-        workers=1,
-        workers_wanted=2,
+        containers=(worker, ContainerInfo("worker-1", "worker")),
         scheduler_address="tls://172.17.0.2:8786",
-        dashboard_link="",
-        uptime_s=5,
+        registered=("worker-0",),
+        target=2,
         tasks={"processing": 1, "memory": 3},
-        containers=(worker, ContainerStatus("worker-1")),
+        state="degraded",
     )
     out = io.StringIO()
     Console(file=out, width=100).print(draw_clusters([cluster, cluster]))
     lines = out.getvalue().splitlines()
     assert lines[:3] == [
-        "lab  degraded  1 of 2 workers, canvod-launch up of ada",
+        "lab  degraded  1 of 2 workers, canvod-launch up of root",
         "scheduler tls://172.17.0.2:8786, dashboard -",
         "tasks: 3 memory, 1 processing",
     ]

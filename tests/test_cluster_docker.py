@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,16 @@ import cloudpickle
 import pytest
 from distributed import Client, Event
 
-from canvod.launch.cluster.docker import DockerCluster
-from canvod.launch.cluster.tls import KeyFolder, make_keys
+from canvod.launch.cluster.base import PlannedCluster
+from canvod.launch.cluster.cluster_state import ClusterState
+from canvod.launch.cluster.docker import DockerBackend
+from canvod.launch.cluster.lifecycle import StartedCluster
+from canvod.launch.cluster.tls import make_keys
 from canvod.launch.config import load_settings
-from canvod.launch.docker.containers import ContainerSet
 from canvod.launch.docker.engine import connect, probe_engine, translate
 from canvod.launch.errors import ClusterExistsError, ContainerFailedError, EngineError, PlanError
 from canvod.launch.host.detect import read_inventory
+from canvod.launch.host.labels import CLUSTER_LABEL
 from canvod.launch.host.python_version import installed_version
 from canvod.launch.images.context import image_namer
 from canvod.launch.plan.model import Mount
@@ -90,16 +93,12 @@ def plan_of(name: str, **processing: Any) -> ClusterPlan:
     )
 
 
-@contextmanager
-def started(plan: ClusterPlan, engine: docker.DockerClient) -> Iterator[DockerCluster]:
-    """Start a cluster with keys of its own, and remove both."""
-    keys = make_keys(plan.name)
-    folder = KeyFolder(plan.name, keys)
-    try:
-        with DockerCluster(plan, ContainerSet(engine, plan, keys), folder.security()) as cluster:
-            yield cluster
-    finally:
-        folder.remove()
+def started(plan: ClusterPlan) -> PlannedCluster:
+    """Start a cluster."""
+    started = StartedCluster(plan, connect())
+    for _ in started.start():
+        pass
+    return PlannedCluster(started)
 
 
 def eventually[T](question: Callable[[], T], *, timeout_s: float = 60.0) -> T:
@@ -116,18 +115,18 @@ def worker_names(client: Client) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(engine: docker.DockerClient, own_images: object) -> Iterator[DockerCluster]:
+def cluster(engine: docker.DockerClient, own_images: object) -> Iterator[PlannedCluster]:
     """A cluster of two workers that several tests look at."""
     del own_images
     before = volumes(engine)
-    with started(plan_of("shared-test"), engine) as cluster:
+    with started(plan_of("shared-test")) as cluster:
         yield cluster
     assert_nothing_left(cluster.name, engine)
     assert volumes(engine) <= before
 
 
 @pytest.fixture
-def client(cluster: DockerCluster) -> Iterator[Client]:
+def client(cluster: PlannedCluster) -> Iterator[Client]:
     """A client of the shared cluster, with both workers up."""
     cluster.scale(2)
     with Client(cluster) as client:
@@ -163,11 +162,11 @@ def by_name(client: Client, function: Callable[[], Any]) -> dict[str, Any]:
 
 
 def test_engine_and_kernel_hold_the_containers_to_their_plan(
-    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+    cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """Limits, cores and priority of every thread, user, hardening, mounts and ports are the plan's."""
     del client
-    plan = cluster.container_plan
+    plan = cluster.cluster_plan
     assert_containers_match_plan(engine, plan)
     assert plan.worker_memory_bytes <= 2 * 1024**3
     assert {container.nice for container in (plan.scheduler, *plan.workers)} == {7}
@@ -190,7 +189,7 @@ OTHERWISE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("change", "names"), OTHERWISE, ids=lambda each: next(iter(each)))
 def test_a_container_that_is_not_as_planned_is_told(
-    cluster: DockerCluster,
+    cluster: PlannedCluster,
     client: Client,
     engine: docker.DockerClient,
     change: dict[str, Any],
@@ -198,7 +197,7 @@ def test_a_container_that_is_not_as_planned_is_told(
 ) -> None:
     """Each difference is a line of its own, with what was found and planned; and there are no others."""
     del client
-    plan = cluster.container_plan
+    plan = cluster.cluster_plan
     first, second = plan.workers
     found = plan_differences(
         engine, plan.model_copy(update={"workers": (first.model_copy(update=change), second)})
@@ -210,11 +209,11 @@ def test_a_container_that_is_not_as_planned_is_told(
 
 
 def test_containers_that_are_missing_or_too_many_are_told(
-    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+    cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """As is a network that is not as planned."""
     del client
-    plan = cluster.container_plan
+    plan = cluster.cluster_plan
     renamed = plan.workers[1].model_copy(update={"name": "other"})
     network = plan.network.model_copy(update={"internal": True})
     other = plan.model_copy(update={"workers": (plan.workers[0], renamed), "network": network})
@@ -228,9 +227,9 @@ def test_containers_that_are_missing_or_too_many_are_told(
         assert_containers_match_plan(engine, other)
 
 
-def test_tasks_run_as_nobody_special(cluster: DockerCluster, client: Client) -> None:
+def test_tasks_run_as_nobody_special(cluster: PlannedCluster, client: Client) -> None:
     """A task is not root, is in the caller's groups, and cannot write to its root."""
-    for worker in cluster.container_plan.workers:
+    for worker in cluster.cluster_plan.workers:
         found = by_name(client, read_identity)[worker.dask_name]
         assert found["user"] == worker.user
         assert not worker.user.startswith("0:")
@@ -239,7 +238,7 @@ def test_tasks_run_as_nobody_special(cluster: DockerCluster, client: Client) -> 
         assert found["environment"] == {"OMP_NUM_THREADS": "1", "GREETING": "hello"}
 
 
-def test_the_dashboard_answers_on_loopback(cluster: DockerCluster, client: Client) -> None:
+def test_the_dashboard_answers_on_loopback(cluster: PlannedCluster, client: Client) -> None:
     """At the port that was published for it."""
     del client
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/status", cluster.dashboard_link)
@@ -253,16 +252,16 @@ def kill_this_process() -> None:
 
 
 def test_a_killed_worker_process_comes_back_pinned_and_nice(
-    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+    cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """The nanny restarts the process in the same container, and the plugin is applied again."""
     before = by_name(client, os.getpid)
-    victim = cluster.container_plan.workers[0]
+    victim = cluster.cluster_plan.workers[0]
     client.run(kill_this_process, workers=[address_of(client, victim.dask_name)], on_error="ignore")
     eventually(lambda: len(worker_names(client)) < 2, timeout_s=10)
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
     assert by_name(client, os.getpid)[victim.dask_name] != before[victim.dask_name]
-    assert_containers_match_plan(engine, cluster.container_plan)
+    assert_containers_match_plan(engine, cluster.cluster_plan)
 
 
 def square_slowly(number: int) -> int:
@@ -272,20 +271,20 @@ def square_slowly(number: int) -> int:
 
 
 def test_a_killed_container_is_replaced_and_no_task_is_lost(
-    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+    cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """Tasks of a container that vanishes run elsewhere, and the plan's number of workers is restored."""
     futures = client.map(by_value(square_slowly), range(40))
-    engine.api.kill(cluster.container_plan.workers[1].name)
+    engine.api.kill(cluster.cluster_plan.workers[1].name)
     assert client.gather(futures) == [number**2 for number in range(40)]
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
 
 
 def test_a_replacement_that_dies_is_replaced_too(
-    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+    cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """A container that ends before its worker has come costs one more attempt, and not the worker."""
-    name = cluster.container_plan.workers[0].name
+    name = cluster.cluster_plan.workers[0].name
 
     def kill_unless(known: list[str]) -> bool:
         """Kill the container of this name, once there is another one than those that are known."""
@@ -311,15 +310,17 @@ def test_a_replacement_that_dies_is_replaced_too(
 
 
 def test_a_name_that_is_taken_costs_its_cluster_nothing(
-    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+    cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """A second start under the same name is refused by the engine, and removes nothing of the first."""
-    second = ContainerSet(engine, cluster.container_plan, make_keys(cluster.name))
-    second.begin()
-    for plan in (cluster.container_plan.scheduler, *cluster.container_plan.workers):
-        with pytest.raises(ClusterExistsError, match=f"There is a cluster {cluster.name} already"):
-            second.start(plan).result(30)
-        second.remove(plan.dask_name)
+    second = DockerBackend(engine, ClusterState(make_keys(cluster.name), cluster.cluster_plan))
+    names = ["scheduler", "worker-0", "worker-1"]
+    second.start(names)
+    for name in names:
+        problem = eventually(lambda name=name: second.problem(name), timeout_s=30)
+        assert isinstance(problem, ClusterExistsError)
+        assert f"There is a cluster {cluster.name} already" in problem.message
+    second.stop(names)
     second.release()
     assert worker_names(client) == ["worker-0", "worker-1"]
     assert client.submit(sum, [1, 2]).result(30) == 3
@@ -336,24 +337,24 @@ def allocate_in_a_child(size: int) -> int:
 
 
 def test_what_the_nanny_does_not_see_the_kernel_stops_at_the_cap(
-    cluster: DockerCluster, client: Client
+    cluster: PlannedCluster, client: Client
 ) -> None:
     """A process that a task starts counts too; at the cap the kernel ends it, and the cap is named."""
-    worker = cluster.container_plan.workers[1]
+    worker = cluster.cluster_plan.workers[1]
     size = 2 * worker.memory_bytes
     future = client.submit(by_value(allocate_in_a_child), size, workers=[worker.dask_name])
     assert future.result(timeout=60) == -9
     explained = eventually(lambda: cluster.explain_death(worker.dask_name))
     assert explained is not None
-    assert "the kernel killed it at its memory cap of 1 GiB" in explained
+    assert "the kernel killed it at its memory limit of 1 GiB" in explained
     assert "max_memory_gb" in explained
 
 
 def test_a_worker_that_outgrows_its_memory_is_ended_and_explained(
-    cluster: DockerCluster, client: Client
+    cluster: PlannedCluster, client: Client
 ) -> None:
     """Whoever is first, the nanny or the kernel, ends the worker; it comes back, and its limit is named."""
-    victim = cluster.container_plan.workers[0]
+    victim = cluster.cluster_plan.workers[0]
     future = client.submit(by_value(allocate), 2 * victim.memory_bytes, workers=[victim.dask_name])
     explained = eventually(lambda: cluster.explain_death(victim.dask_name))
     assert explained is not None
@@ -367,12 +368,12 @@ def test_a_worker_that_outgrows_its_memory_is_ended_and_explained(
 
 
 def test_scaling_stays_within_the_plan(
-    cluster: DockerCluster, client: Client, engine: docker.DockerClient
+    cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """Workers go and come back in their own slots; more than the plan has are refused."""
     cluster.scale(1)
     assert eventually(lambda: len(worker_names(client)) == 1)
-    label = {"label": cluster.fleet.label}
+    label = {"label": f"{CLUSTER_LABEL}={cluster.name}"}
     assert eventually(lambda: len(engine.api.containers(all=True, filters=label)) == 2)
     cluster.scale(2)
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
@@ -388,7 +389,7 @@ def square_when_both_are_there(number: int) -> int:
     return number**2
 
 
-def test_adapting_stays_within_the_plan(cluster: DockerCluster, client: Client) -> None:
+def test_adapting_stays_within_the_plan(cluster: PlannedCluster, client: Client) -> None:
     """`adapt` without a maximum goes up to the plan's workers, and down when there is nothing to do."""
     adaptive = cluster.adapt(minimum=1, interval="100ms", wait_count=2)
     try:
@@ -400,7 +401,7 @@ def test_adapting_stays_within_the_plan(cluster: DockerCluster, client: Client) 
         assert client.gather(futures)[-1] == 159**2
         del futures
         # Stopped while a worker retires, it would take that worker away later.
-        assert eventually(lambda: len(cluster.fleet.containers) == 2)
+        assert eventually(lambda: len(cluster.backend.describe().containers) == 2)
     finally:
         adaptive.stop()
 
@@ -419,13 +420,13 @@ def test_a_container_that_dies_while_starting_is_explained_and_nothing_is_left(
     else:
         workers = (plan.workers[0], plan.workers[1].model_copy(update=broken))
         plan = plan.model_copy(update={"workers": workers})
-    with pytest.raises(ContainerFailedError) as caught, started(plan, engine):
+    with pytest.raises(ContainerFailedError) as caught, started(plan):
         pytest.fail("the cluster was started")
     message = str(caught.value)
     assert re.search("ended (while the cluster was starting|as soon as it was started)", message)
     assert "exited with code 1" in message
     assert "the reason is this" in message
-    assert "memory cap of 1 GiB: no" in message
+    assert "memory limit of 1 GiB: no" in message
     assert_nothing_left(plan.name, engine)
 
 
@@ -438,10 +439,10 @@ def test_a_container_too_small_to_start_is_reported_as_out_of_memory(
     greedy = ("python", "-c", "print('starting'); bytearray(500_000_000)")
     small = plan.workers[1].model_copy(update={"memory_bytes": 64 * 1024**2, "command": greedy})
     plan = plan.model_copy(update={"workers": (plan.workers[0], small)})
-    with pytest.raises(ContainerFailedError) as caught, started(plan, engine):
+    with pytest.raises(ContainerFailedError) as caught, started(plan):
         pytest.fail("the cluster was started")
     message = str(caught.value)
-    assert "killed by the kernel at its memory cap of 64 MiB: yes" in message
+    assert "killed by the kernel at its memory limit of 64 MiB: yes" in message
     assert "raise processing.max_memory_gb" in message
     assert_nothing_left(plan.name, engine)
 
@@ -456,7 +457,7 @@ def test_a_scheduler_that_never_listens_is_given_up_at_the_deadline(
     plan = plan.model_copy(update={"scheduler": asleep, "start_timeout_s": 15.0})
     with (
         pytest.raises(ContainerFailedError, match=r"within 15 s \(launch.start_timeout_s\)"),
-        started(plan, engine),
+        started(plan),
     ):
         pytest.fail("the cluster was started")
     assert_nothing_left(plan.name, engine)
@@ -475,19 +476,20 @@ def test_slow_workers_do_not_cost_the_lease(engine: docker.DockerClient, own_ima
     plan = plan.model_copy(
         update={"scheduler": plan.scheduler.model_copy(update={"command": command}), "workers": tuple(slow)}
     )
-    with started(plan, engine) as cluster, Client(cluster) as client:
+    with started(plan) as cluster, Client(cluster) as client:
         assert worker_names(client) == ["worker-0", "worker-1"]
     assert_nothing_left(plan.name, engine)
 
 
 def test_no_container_of_the_shared_cluster_runs_anything_twice(
-    engine: docker.DockerClient, cluster: DockerCluster, client: Client
+    engine: docker.DockerClient, cluster: PlannedCluster, client: Client
 ) -> None:
     """One scheduler, and one nanny for each worker, whatever happened to them above."""
     assert worker_names(client) == ["worker-0", "worker-1"]
-    assert len(cluster.fleet.containers) == 3
-    for name, container in cluster.fleet.containers.items():
-        module = "runtime.scheduler" if name == "scheduler" else "runtime.worker"
+    containers = cluster.backend.describe().containers
+    assert len(containers) == 3
+    for container in containers:
+        module = "runtime.scheduler" if container.name == "scheduler" else "runtime.worker"
         running = engine.api.top(container.id)["Processes"]
         assert len([process for process in running if "docker-init" in process[-1]]) == 1
         assert any(module in process[-1] for process in running)
@@ -512,7 +514,7 @@ def test_an_engine_that_overlooks_an_interface_is_asked_again(
         monkeypatch.setenv("DOCKER_HOST", proxy.address)
         through_proxy = connect()
         try:
-            with started(plan, through_proxy) as cluster, Client(cluster) as client:
+            with started(plan) as cluster, Client(cluster) as client:
                 assert worker_names(client) == ["worker-0", "worker-1"]
         finally:
             through_proxy.close()

@@ -18,11 +18,10 @@ import cloudpickle
 import pytest
 from distributed import Client
 
-from canvod.launch.cluster.docker import DockerCluster
-from canvod.launch.cluster.tls import ClusterKeys, KeyFolder, make_keys
+from canvod.launch.cluster.base import PlannedCluster
+from canvod.launch.cluster.lifecycle import StartedCluster
 from canvod.launch.config import load_settings
-from canvod.launch.docker.containers import ContainerSet
-from canvod.launch.docker.engine import probe_engine
+from canvod.launch.docker.engine import connect, probe_engine
 from canvod.launch.host.detect import read_inventory
 from canvod.launch.host.python_version import installed_version
 from canvod.launch.images.context import image_namer
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import docker
+
+    from canvod.launch.cluster.tls import ClusterKeys, KeyFolder
 
 pytestmark = pytest.mark.docker
 
@@ -72,10 +73,12 @@ class Running:
             ],
         )
         self.engine = engine
-        self.keys: ClusterKeys = make_keys(name)
-        self.folder = KeyFolder(name, self.keys)
-        fleet = ContainerSet(engine, self.plan, self.keys)
-        self.cluster = DockerCluster(self.plan, fleet, self.folder.security())
+        self.started = StartedCluster(self.plan, connect())
+        for _ in self.started.start():
+            pass
+        self.keys: ClusterKeys = self.started.state.keys
+        self.folder = self.started.keys
+        self.cluster = PlannedCluster(self.started)
         self.client = Client(self.cluster)
 
     def ask[R](self, function: Callable[..., R], *arguments: Any) -> R:
@@ -85,13 +88,12 @@ class Running:
 
     def containers(self) -> list[dict[str, Any]]:
         """What the engine says of each container."""
-        return [self.engine.api.inspect_container(c.id) for c in self.cluster.fleet.containers.values()]
+        return [self.engine.api.inspect_container(c.id) for c in self.cluster.backend.describe().containers]
 
     def close(self) -> None:
         """Remove it."""
         self.client.close()
         self.cluster.close()
-        self.folder.remove()
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +259,7 @@ def test_an_internal_network_leads_nowhere(running: Running, isolated: Running, 
     """No way out, where an ordinary network has one; the host reaches scheduler and dashboard."""
     assert running.ask(connect_to, outside, 8080) == "connected"
     assert isolated.ask(connect_to, outside, 8080) != "connected"
-    other = running.cluster.fleet.containers["scheduler"].address
+    other = running.cluster.scheduler_address.rpartition("/")[2].partition(":")[0]
     assert isolated.ask(connect_to, other, 8786) != "connected"
     link = isolated.cluster.dashboard_link
     host, port = re.fullmatch(r"http://([\d.]+):(\d+)/status", link).groups()
@@ -299,8 +301,9 @@ def test_strangers_at_every_open_port_get_nothing(running: Running, isolated: Ru
     tried = 0
     scheduler = running.client.run_on_scheduler(lambda: listening_ports())  # noqa: PLW0108 - by value
     worker = running.ask(listening_ports)
-    for name, ports in (("scheduler", scheduler), ("worker-0", worker)):
-        state = running.engine.api.inspect_container(running.cluster.fleet.containers[name].id)
+    names = (running.plan.scheduler.name, running.plan.workers[0].name)
+    for name, ports in zip(names, (scheduler, worker), strict=True):
+        state = running.engine.api.inspect_container(name)
         address = state["NetworkSettings"]["Networks"][running.plan.network.name]["IPAddress"]
         for port in ports:
             plain = answers(address, port, None, "plain")
@@ -317,7 +320,7 @@ def test_no_key_is_anywhere_but_in_the_containers_memory(running: Running) -> No
     texts = [str(found) for found in running.containers()]
     texts += [
         running.engine.api.logs(c.id).decode(errors="replace")
-        for c in running.cluster.fleet.containers.values()
+        for c in running.cluster.backend.describe().containers
     ]
     for plan in (running.plan.scheduler, *running.plan.workers):
         texts += [

@@ -430,7 +430,11 @@ RECEIVE = (
 def test_keys_come_on_standard_input_once(tmp_path):
     """A container that has no keys reads one line, and stores it in files of its own."""
     subprocess.run(
-        [sys.executable, "-c", RECEIVE, tmp_path], input=KEYS.line("worker", {"a": 1}), check=True, timeout=30
+        [sys.executable, "-c", RECEIVE, tmp_path],
+        input=json.dumps(KEYS.files("worker") | {"state.json": '{"a": 1}'}) + "\n",
+        text=True,
+        check=True,
+        timeout=30,
     )
     assert (tmp_path / "key.pem").read_text() == KEYS.worker.key
     assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600

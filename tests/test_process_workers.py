@@ -223,7 +223,8 @@ def test_a_worker_whose_nanny_dies_is_replaced(tmp_path: Path) -> None:
         backend="process",
     ) as manager:
         first = manager.client.submit(os.getppid).result()
-        nanny = manager.cluster.workers["worker-0"].process.pid
+        members = {member.name: member for member in manager.cluster.backend.describe().containers}
+        nanny = int(members["worker-0"].id)
         assert first != os.getpid()
         os.kill(nanny, signal.SIGKILL)
         deadline = time.monotonic() + 30

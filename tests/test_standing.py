@@ -130,8 +130,8 @@ def test_status_tells_limits_memory_and_tasks(folder: Path) -> None:
     assert scheduler["name"] == "scheduler"
     assert [worker["name"] for worker in workers] == ["worker-0", "worker-1"]
     for worker in workers:
-        assert worker["cap_bytes"] == 1024**3
-        assert 10 * 1024**2 < worker["memory_bytes"] <= worker["peak_bytes"] < worker["cap_bytes"]
+        assert worker["memory_limit_bytes"] == 1024**3
+        assert 10 * 1024**2 < worker["memory_bytes"] <= worker["peak_bytes"] < worker["memory_limit_bytes"]
         assert worker["tasks"] == 0
         assert worker["cores"] != ""
     table = call(folder, "status", "--name", NAME).stdout

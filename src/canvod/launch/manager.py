@@ -7,27 +7,22 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from canvod.launch.cluster.choice import choose_backend
 from canvod.launch.cluster.client import check_versions, close_client, open_client
 from canvod.launch.cluster.dask_settings import DaskDefaults
-from canvod.launch.cluster.host_paths import describe_mounts, make_mounts, require_mounts
+from canvod.launch.cluster.host_paths import make_mounts
 from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
-from canvod.launch.cluster.planning import log_warnings, plan_here
-from canvod.launch.cluster.prune import prune_host, prune_quietly
-from canvod.launch.cluster.tls import ROLES, KeyFolder, keys_folder, make_keys
-from canvod.launch.config import Settings, load_settings
-from canvod.launch.docker.removal import remedy
-from canvod.launch.docker.watchdog import Watchdog
-from canvod.launch.errors import ClusterError, ImageError
+from canvod.launch.cluster.preparation import StartRequest, announced_plan, ignore, prepare
+from canvod.launch.config import SettingsLike, load_settings
+from canvod.launch.errors import ClusterError, LaunchError
 from canvod.launch.host.memory_monitor import MemoryMonitor
-from canvod.launch.host.owner import owner_mark
 from canvod.launch.host.python_version import own_python
 from canvod.launch.logs import get_logger, quiet_dask
-from canvod.launch.plan.model import Backend, ClusterPlan
 from canvod.launch.termination import exit_on_signals, shielded
 from canvod.launch.units import GIB
 
@@ -37,35 +32,91 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from canvod.launch.cluster.base import PlannedCluster
+    from canvod.launch.cluster.lifecycle import StartedCluster
     from canvod.launch.detached.attach import Attachment
-    from canvod.launch.docker.containers import ContainerSet
-    from canvod.launch.host.inventory import EngineInventory
     from canvod.launch.images.build_log import BuildEvent
-
-type Source = Settings | Mapping[str, Any] | str | Path | None
-"""Where settings come from: settings, a mapping with their sections, a YAML file, or the defaults."""
-
-type Progress = Callable[[str], None]
-"""Called with one line for each step that takes time."""
+    from canvod.launch.plan.model import ClusterPlan
 
 type BuildProgress = Callable[[BuildEvent], None]
 """Called with what happens while an image is being made."""
 
-type BeforeStart = Callable[[ClusterPlan], None]
-"""Called with the plan before anything is started; what it raises refuses the start."""
-
-REQUEST_TIMEOUT_S = 30.0
-"""How long the engine may take for one request of a cluster's start or end."""
-
 log = get_logger("canvod.launch")
+
+_open: Final[weakref.WeakSet[DaskClusterManager]] = weakref.WeakSet()
+"""Managers of this process that have started a cluster and are not closed."""
+
+
+class _Session:
+    """What a manager has opened, and the one way in which it ends.
+
+    It does not refer to the manager, so that one that nobody refers to is closed as well.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.closed = False
+        self.client: Client | None = None
+        self.cluster: PlannedCluster | None = None
+        self.started: StartedCluster | None = None
+        self._stack = ExitStack()
+        self._stack.callback(exit_on_signals().restore)
+        self._process = os.getpid()
+        self.end_with_program()
+
+    def end_with_program(self) -> None:
+        """End when the program does; who says so last is ended first, before Dask itself."""
+        atexit.unregister(self.close)
+        atexit.register(self.close)
+
+    def use_dask(self, *, certificates: bool) -> None:
+        """Use Dask's own settings until the end; before anything of Dask but its settings is imported."""
+        self._stack.callback(DaskDefaults(certificates=certificates).end)
+
+    def close(self) -> None:
+        """Close the client and remove the cluster; calling it again, or in a fork, does nothing."""
+        if os.getpid() != self._process:
+            return
+        with self.lock, shielded(), quiet_dask():
+            if self.closed:
+                return
+            self.closed = True
+            atexit.unregister(self.close)
+            started = time.monotonic()
+            name = None if self.started is None else self.started.plan.name
+            if name is not None:
+                log.info("dask_cluster_shutting_down", cluster=name)
+            try:
+                # Whatever one of these steps raises, the next ones are done.
+                with self._stack as stack:
+                    if self.started is not None:
+                        stack.callback(self.started.stop)
+                    if self.cluster is not None:
+                        stack.callback(self.cluster.close)
+                    if self.client is not None:
+                        stack.callback(close_client, self.client)
+            finally:
+                if name is not None:
+                    log.info(
+                        "dask_cluster_stopped", cluster=name, seconds=round(time.monotonic() - started, 2)
+                    )
+
+
+def _close_unreferenced(session: _Session) -> None:
+    """End the session of a manager that nobody refers to, in a thread that nobody else waits in."""
+    if not session.closed:
+        thread = threading.Thread(target=session.close)
+        thread.start()
+        if threading.current_thread() is threading.main_thread():
+            thread.join()
 
 
 class DaskClusterManager:
     """Start a pinned, capped and contained Dask cluster, and remove it whatever happens.
 
     The cluster is up when the constructor returns. It is removed by `close`, at the end of a ``with`` block,
-    at the end of the program, and when SIGINT, SIGTERM or SIGHUP arrives. With `name`, or the address of a
-    scheduler, a cluster that stands already is used instead, and left as it is.
+    when nothing refers to the manager any more, at the end of the program, and when SIGINT, SIGTERM or SIGHUP
+    arrives. With `name`, or the address of a scheduler, a cluster that is up already is used instead, and
+    left as it is.
 
     Parameters
     ----------
@@ -93,8 +144,8 @@ class DaskClusterManager:
     current_folder : bool, optional
         Whether workers see the current folder too, read only; never where it is, or holds, a home.
     name : str, optional
-        Use the cluster of this name, which ``canvod-launch up`` has started; nothing is started, and nothing
-        is stopped at the end.
+        Use the cluster of this name, which another process has started; nothing is started, and nothing is
+        stopped at the end.
     cluster_name : str, optional
         Name of the cluster that is started; a random one by default.
     progress : callable, optional
@@ -137,7 +188,7 @@ class DaskClusterManager:
 
     def __init__(  # noqa: PLR0913 - canVODpy's own signature, and what a start may be told besides
         self,
-        config: Source = None,
+        config: SettingsLike = None,
         *,
         n_workers: int | None = None,
         memory_limit_per_worker: str | float | None = None,
@@ -151,9 +202,9 @@ class DaskClusterManager:
         current_folder: bool = True,
         name: str | None = None,
         cluster_name: str | None = None,
-        progress: Progress | None = None,
+        progress: Callable[[str], None] | None = None,
         build_progress: BuildProgress | bool = True,
-        before_start: BeforeStart | None = None,
+        before_start: Callable[[ClusterPlan], None] | None = None,
         client_python: str | None = None,
         own_tasks_only: bool = False,
     ) -> None:
@@ -170,143 +221,82 @@ class DaskClusterManager:
         if name is not None:
             require_alone(name, cluster_name, read_only, writable, keywords)
         self.settings = load_settings(config, overrides=keywords, overridden_by="DaskClusterManager(…)")
-        self.cluster: PlannedCluster | None = None
         self.memory = MemoryMonitor(self.settings.processing.max_memory_gb)
-        self._client: Client | None = None
-        self._engine: Any = None
-        self._fleet: ContainerSet | None = None
-        self._keys: KeyFolder | None = None
         self._attached: Attachment | None = None
-        self._attach_to = name
-        self._reaper: Watchdog | None = None
-        self._dask: DaskDefaults | None = None
         self._checked: set[bool] = set()
-        self._lock = threading.RLock()
-        self._closed = False
-        started = time.monotonic()
-        self._name = cluster_name or secrets.token_hex(3)
-        self._may_be_taken = cluster_name is not None
-        self._process = os.getpid()
-        self._mounts = make_mounts(read_only, writable)
-        self._current_folder = current_folder
-        self._progress = progress or _ignore
-        self._build_progress = build_progress
-        self._python = client_python or own_python()
-        self._own_tasks_only = own_tasks_only
-        self._before_start = before_start or _ignore
-        exit_on_signals()
-        atexit.register(self.close)
+        from canvod.launch.images.build_log import StepLines
+
+        begun = time.monotonic()
+        request = StartRequest(
+            settings=self.settings,
+            name=cluster_name or secrets.token_hex(3),
+            mounts=make_mounts(read_only, writable),
+            current_folder=current_folder,
+            python=client_python or own_python(),
+            own_tasks_only=own_tasks_only,
+            before_start=before_start or ignore,
+            progress=progress or ignore,
+            build_progress=StepLines() if build_progress is True else build_progress or ignore,
+        )
+        self._session = _Session()
         try:
-            self.plan = self._start()
+            self.plan = self._start(request, name)
         except BaseException as error:
-            try:
-                self.close()
-            except ClusterError as incomplete:
-                error.add_note(str(incomplete))
+            self._close_after(error)
             raise
-        # Before Dask's own end, which another Ctrl-C can interrupt: what is registered last is called first.
-        atexit.unregister(self.close)
-        atexit.register(self.close)
-        starts = self.plan.backend != "remote" and not self.plan.detached
+        self._session.end_with_program()
+        weakref.finalize(self, _close_unreferenced, self._session).atexit = False
         log.info(
-            "dask_cluster_started" if starts else "dask_cluster_attached",
+            "dask_cluster_attached" if self._session.started is None else "dask_cluster_started",
             cluster=self.plan.name,
             backend=self.plan.backend,
             scheduler_address=self.scheduler_address,
             dashboard_link=self.dashboard_link,
             **_workers_of(self.plan),
-            seconds=round(time.monotonic() - started, 2),
+            seconds=round(time.monotonic() - begun, 2),
         )
         self.memory.log_memory_stats("cluster start")
 
-    def _start(self) -> ClusterPlan:
+    def _start(self, request: StartRequest, name: str | None) -> ClusterPlan:
         address = self.settings.processing.scheduler_address
-        # Before anything of Dask but its settings is imported.
-        self._dask = DaskDefaults(certificates=address is not None)
-        from canvod.launch.detached.attach import attach_by_address, attach_by_name
+        self._session.use_dask(certificates=address is not None)
+        if name is not None or address is not None:
+            from canvod.launch.detached.attach import attach_by_address, attach_by_name
 
-        if self._attach_to is not None:
-            self._attached = attach_by_name(self._attach_to)
-        elif address is not None:
-            self._attached = attach_by_address(address)
-        if self._attached is not None and self._attached.plan is not None:
-            self._progress(f"using the cluster {self._attached.name}; nothing is started")
-            self._before_start(self._attached.plan)
-            return self._attached.plan
-        return self._start_own()
+            self._attached = attach_by_address(address) if name is None and address else attach_by_name(name)
+            if self._attached is None:
+                request.progress(f"using the scheduler at {address}; nothing is started")
+                return announced_plan(request, "remote")
+            plan = self._attached.plan
+            request.progress(f"using the cluster {plan.name}; nothing is started")
+            request.before_start(plan)
+            return plan
+        for other in list(_open):
+            log.warning(
+                "another_cluster_is_open",
+                cluster=other.plan.name,
+                hint="close() it where it is not needed: it holds its cores and memory until then",
+            )
+        started = self._session.started = prepare(request)
+        for info in started.start():
+            request.report(info)
+        from canvod.launch.cluster.base import PlannedCluster
 
-    def _start_own(self) -> ClusterPlan:
-        choice = choose_backend(self.settings)
-        self._progress(choice.reason)
-        if choice.backend == "docker":
-            try:
-                return self._start_containers(choice.engine)
-            except ImageError as error:
-                if self.settings.launch.backend == "docker":
-                    raise
-                way = f"\n  To have containers: {error.hint}" if error.hint else ""
-                self._progress(f"worker processes: the images cannot be had. {error.message}{way}")
-                log.warning("docker_backend_not_used", reason=error.message, hint=error.hint)
-        plan = self._make_plan("remote" if choice.backend == "remote" else "process")
-        if plan.backend == "process":
-            from canvod.launch.cluster.local import ProcessCluster
+        self._session.cluster = PlannedCluster(started)
+        _open.add(self)
+        return started.plan
 
-            prune_host(plan.workers[0].spill_path)
-            self._progress(f"starting {len(plan.workers)} worker processes")
-            self._keys = KeyFolder(plan.name, make_keys(plan.name), ROLES)
-            self.cluster = ProcessCluster(plan, self._keys)
-        return plan
+    def _close_after(self, error: BaseException) -> None:
+        """Close after an error, which is what the user should read: what closing raises is a note of it."""
+        try:
+            self.close()
+        except LaunchError as incomplete:
+            error.add_note(str(incomplete))
 
-    def _start_containers(self, engine: EngineInventory | None) -> ClusterPlan:
-        from canvod.launch.docker.containers import ContainerSet
-        from canvod.launch.docker.discovery import refuse_second
-        from canvod.launch.docker.engine import connect
-        from canvod.launch.images.build import use_images
-        from canvod.launch.images.build_log import StepLines
-        from canvod.launch.images.versions import require_same_versions
-
-        plan = self._make_plan("docker", engine)
-        require_same_versions(plan, self.settings, python=self._python, own_tasks_only=self._own_tasks_only)
-        self._engine = connect(timeout_s=REQUEST_TIMEOUT_S)
-        prune_quietly(self._engine)
-        if self._may_be_taken:
-            refuse_second(self._engine, plan.name)
-        plan = use_images(
-            self._engine,
-            plan,
-            self.settings,
-            own_tasks_only=self._own_tasks_only,
-            progress=self._progress,
-            build_progress=StepLines() if self._build_progress is True else self._build_progress or _ignore,
-        )
-        count = "1 worker" if len(plan.workers) == 1 else f"{len(plan.workers)} workers"
-        self._progress(f"starting {count} in containers, which see {describe_mounts(plan)}")
-        self._reaper = Watchdog(plan.name, keys_folder(plan.name, owner_mark()))
-        keys = make_keys(plan.name)
-        self._keys = KeyFolder(plan.name, keys)
-        self._fleet = ContainerSet(self._engine, plan, keys)
-        self._fleet.begin()
-        # The import takes about as long as the containers' start, and both go on at the same time.
-        from canvod.launch.cluster.docker import DockerCluster
-
-        self.cluster = DockerCluster(plan, self._fleet, self._keys.security())
-        return plan
-
-    def _make_plan(self, backend: Backend, engine: EngineInventory | None = None) -> ClusterPlan:
-        plan = plan_here(
-            self.settings,
-            self._name,
-            backend=backend,
-            engine=engine,
-            mounts=self._mounts,
-            current_folder=self._current_folder,
-            python=self._python,
-        )
-        log_warnings(plan)
-        self._before_start(plan)
-        if backend == "docker":
-            require_mounts(plan)
-        return plan
+    @property
+    def cluster(self) -> PlannedCluster | None:
+        """The cluster that was started, a `distributed.SpecCluster`; None where another one is used."""
+        return self._session.cluster
 
     @property
     def client(self) -> Client:
@@ -338,24 +328,24 @@ class DaskClusterManager:
         return self._connect(own_tasks_only=True)
 
     def _connect(self, *, own_tasks_only: bool) -> Client:
-        with self._lock:
-            if self._closed:
+        session = self._session
+        with session.lock:
+            if session.closed:
                 raise ClusterError("This cluster has been closed; make a new DaskClusterManager.")
-            if self._client is None:
-                security = None if self._attached is None else self._attached.keys.security()
+            attached = self._attached
+            if session.client is None:
+                security = None if attached is None else attached.keys.security()
                 address = self.scheduler_address
-                self._client = open_client(self.cluster or address, address, security)
+                session.client = open_client(session.cluster or address, address, security)
             # Worker processes of this host are of this environment.
             if self.plan.backend != "process" and own_tasks_only not in self._checked:
-                attached = self._attached
                 check_versions(
-                    self._client,
+                    session.client,
                     own_tasks_only=own_tasks_only,
-                    detached=None if attached is None else attached.name,
-                    compose=attached is not None and attached.plan is None,
+                    detached=None if attached is None else attached.cluster.name,
                 )
                 self._checked.add(own_tasks_only)
-            return self._client
+            return session.client
 
     @property
     def scheduler_address(self) -> str:
@@ -363,17 +353,18 @@ class DaskClusterManager:
         if self.cluster is not None:
             return str(self.cluster.scheduler_address)
         if self._attached is not None:
-            return self._attached.scheduler_address
+            return self._attached.cluster.scheduler_address
         return self.settings.processing.scheduler_address or ""
 
     @property
     def dashboard_link(self) -> str:
         """Address of Dask's dashboard; that of a cluster of ours can be reached from this host only."""
         if self.cluster is not None:
-            return str(self.cluster.dashboard_link)
+            return self.cluster.dashboard_link
         if self._attached is not None:
-            return self._attached.dashboard_link
-        return str(self._client.dashboard_link) if self._client is not None else ""
+            return self._attached.cluster.dashboard_link
+        client = self._session.client
+        return str(client.dashboard_link) if client is not None else ""
 
     def environment(self) -> dict[str, str]:
         """Environment variables with which a bare ``distributed.Client()`` of another program connects.
@@ -385,60 +376,23 @@ class DaskClusterManager:
         """
         if self._attached is not None:
             return self._attached.environment()
-        keys = {} if self._keys is None else self._keys.environment()
+        started = self._session.started
+        keys = {} if started is None or started.keys is None else started.keys.environment()
         return {"DASK_SCHEDULER_ADDRESS": self.scheduler_address, **keys}
 
     def close(self) -> None:
         """Close the client and remove the cluster; calling it again does nothing.
 
-        A cluster that somebody else has started is left as it is, by a fork of this process too.
-
-        SIGINT, SIGTERM and SIGHUP that come meanwhile take effect afterwards.
+        A cluster that another process has started is left as it is, by a fork of this process too. SIGINT,
+        SIGTERM and SIGHUP that come meanwhile take effect afterwards.
 
         Raises
         ------
         ClusterError
             If something could not be removed; the message names it, and the command that removes it.
         """
-        if os.getpid() != self._process:
-            return
-        with self._lock, shielded(), quiet_dask():
-            if self._closed:
-                return
-            self._closed = True
-            atexit.unregister(self.close)
-            started = time.monotonic()
-            name = self.cluster.name if self.cluster is not None else None
-            if name is not None:
-                log.info("dask_cluster_shutting_down", cluster=name)
-            try:
-                if self._client is not None:
-                    close_client(self._client)
-                if self.cluster is not None:
-                    self.cluster.close()
-            finally:
-                if self._dask is not None:
-                    self._dask.end()
-                self._remove_the_rest()
-            if name is not None:
-                log.info("dask_cluster_stopped", cluster=name, seconds=round(time.monotonic() - started, 2))
-
-    def _remove_the_rest(self) -> None:
-        """Remove what outlives the cluster object, or was there before it."""
-        left: list[str] = []
-        if self._fleet is not None:
-            left = self._fleet.close() if self._fleet.left is None else self._fleet.left
-        if self._engine is not None:
-            self._engine.close()
-        if self._keys is not None:
-            self._keys.remove()
-        if left:
-            # The reaper is kept: it goes on when this process ends.
-            raise ClusterError(
-                f"Cluster {self._name} is not gone entirely: {'; '.join(left)}.", hint=remedy(self._name)
-            )
-        if self._reaper is not None:
-            self._reaper.dismiss()
+        _open.discard(self)
+        self._session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -446,10 +400,13 @@ class DaskClusterManager:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self._close_after(error)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self.plan.workers)} workers, {self.plan.backend}"
+        state = "closed" if self._session.closed else f"{len(self.plan.workers)} workers, {self.plan.backend}"
         return f"<DaskClusterManager {self.scheduler_address}: {state}>"
 
 
@@ -465,7 +422,3 @@ def _workers_of(plan: ClusterPlan) -> dict[str, Any]:
         "cpu_affinity": sorted({cpu for worker in plan.workers for cpu in worker.cpuset_cpus}),
         "nice_priority": first.nice,
     }
-
-
-def _ignore(_what: object) -> None:
-    """Take no notice."""

@@ -38,15 +38,15 @@ def connect(
     with engine() as client:
         attachment = attach_by_name(name, client)
     environment = attachment.environment()
-    python = None if attachment.plan is None else attachment.plan.python
-    if hint := other_python(attachment.name, python):
+    python = attachment.plan.python
+    if hint := other_python(attachment.cluster.name, python):
         warn(hint)
     if json_output:
         print_json(
             {
-                "name": attachment.name,
-                "scheduler_address": attachment.scheduler_address,
-                "dashboard_link": attachment.dashboard_link,
+                "name": attachment.cluster.name,
+                "scheduler_address": attachment.cluster.scheduler_address,
+                "dashboard_link": attachment.cluster.dashboard_link,
                 "python": python,
                 "environment": environment,
             }
@@ -100,7 +100,7 @@ def notebook_lines(attachment: Attachment) -> str:
     from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY
 
     keys, plan = attachment.keys, attachment.plan
-    python = [] if plan is None else [f"# workers have Python {plan.python}: your own functions need it too"]
+    python = [f"# workers have Python {plan.python}: your own functions need it too"]
     return "\n".join(
         (
             "from distributed import Client",
@@ -112,11 +112,11 @@ def notebook_lines(attachment: Attachment) -> str:
             f"    tls_client_cert={keys.file('client', CERTIFICATE)!r},",
             f"    tls_client_key={keys.file('client', KEY)!r},",
             ")",
-            f"client = Client({attachment.scheduler_address!r}, security=security)",
-            f"# dashboard: {attachment.dashboard_link}",
+            f"client = Client({attachment.cluster.scheduler_address!r}, security=security)",
+            f"# dashboard: {attachment.cluster.dashboard_link}",
             *python,
             "# with canvod-launch here as well, which compares the versions:",
             "#   from canvod.launch import DaskClusterManager",
-            f"#   client = DaskClusterManager(name={attachment.name!r}).client",
+            f"#   client = DaskClusterManager(name={attachment.cluster.name!r}).client",
         )
     )

@@ -34,7 +34,7 @@ def logs(
 
     with engine() as client:
         cluster = choose_cluster(find_clusters(client), name)
-        width = max(len(container.dask_name) for container in cluster.containers)
+        width = max(len(container.name) for container in cluster.containers)
 
         def write(who: str, line: str) -> None:
             typer.echo(f"{who:<{width}} | {line}")

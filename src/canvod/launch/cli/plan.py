@@ -70,10 +70,18 @@ def plan(  # noqa: PLR0917 - typer gives them by name
     settings = load_settings(choose_file(config), overrides=resource_fields(workers, memory))
     mounts = make_mounts(read_only or (), writable or ())
     if detached:
+        from canvod.launch.cluster.preparation import StartRequest
         from canvod.launch.detached.lifecycle import plan_detached
 
         reason = "containers that run until canvod-launch down"
-        result = plan_detached(settings, name or DEFAULT_NAME, idle_timeout_s=idle_timeout, mounts=mounts)
+        request = StartRequest(
+            settings=settings,
+            name=name or DEFAULT_NAME,
+            detached=True,
+            idle_timeout_s=idle_timeout,
+            mounts=mounts,
+        )
+        result = plan_detached(request)
     elif idle_timeout is not None:
         raise typer.BadParameter(
             "only a detached cluster has it; add --detached", param_hint="--idle-timeout"

@@ -13,7 +13,7 @@ import typer
 from canvod.launch.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from canvod.launch.detached.status import ClusterStatus
+    from canvod.launch.host.clusters import ClusterInfo
 
 INTERVAL_S = 2.0
 """How long ``--watch`` waits between two looks."""
@@ -54,7 +54,7 @@ def status(
 
 
 @contextmanager
-def _display(*, watch: bool, as_json: bool) -> Iterator[Callable[[list[ClusterStatus]], None]]:
+def _display(*, watch: bool, as_json: bool) -> Iterator[Callable[[list[ClusterInfo]], None]]:
     """Give what shows clusters; on a terminal that is watched something is there before the first answer."""
     if as_json:
         # While watching, one line for each look.

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from canvod.launch.detached.status import ClusterStatus
+    from canvod.launch.host.clusters import ClusterInfo
 
 _STYLES = {"up": "bold green", "starting": "bold cyan", "degraded": "bold yellow"}
 _KINDS = {"detached": "canvod-launch up", "ephemeral": "one job", "compose": "docker compose"}
 _NOTHING = "-"
 
 
-def draw_clusters(clusters: Sequence[ClusterStatus]) -> RenderableType:
+def draw_clusters(clusters: Sequence[ClusterInfo]) -> RenderableType:
     """Draw clusters: for each a heading, and a table of its containers.
 
     Parameters
     ----------
-    clusters : sequence of ClusterStatus
+    clusters : sequence of ClusterInfo
         The clusters; there may be none.
 
     Returns
@@ -41,15 +41,15 @@ def draw_clusters(clusters: Sequence[ClusterStatus]) -> RenderableType:
     return Group(*(part for cluster in clusters for part in _parts(cluster, first=cluster is clusters[0])))
 
 
-def _parts(cluster: ClusterStatus, *, first: bool) -> Iterator[RenderableType]:
+def _parts(cluster: ClusterInfo, *, first: bool) -> Iterator[RenderableType]:
     if not first:
         yield Text()
     owner = f" of {cluster.user}" if cluster.user else ""
     yield Text.assemble(
         (cluster.name, "bold"),
         "  ",
-        (cluster.state, _STYLES.get(cluster.state, "bold red")),
-        f"  {cluster.workers} of {cluster.workers_wanted} workers, {_KINDS[cluster.kind]}{owner}",
+        (cluster.state or "", _STYLES.get(cluster.state or "", "bold red")),
+        f"  {len(cluster.registered)} of {cluster.target} workers, {_KINDS[cluster.kind]}{owner}",
     )
     scheduler, dashboard = cluster.scheduler_address or _NOTHING, cluster.dashboard_link or _NOTHING
     yield Text(f"scheduler {scheduler}, dashboard {dashboard}")
@@ -57,18 +57,18 @@ def _parts(cluster: ClusterStatus, *, first: bool) -> Iterator[RenderableType]:
     yield Text(f"tasks: {tasks or 'none'}\n")
     yield _containers(cluster)
     if cluster.state == "degraded" and cluster.kind == "detached":
-        command = f"canvod-launch scale {cluster.workers_wanted} --name {cluster.name}"
+        command = f"canvod-launch scale {cluster.target} --name {cluster.name}"
         yield Text(f"To bring the workers back: {command}")
 
 
-def _containers(cluster: ClusterStatus) -> Table:
+def _containers(cluster: ClusterInfo) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("container", "state", "cores"):
         table.add_column(heading, overflow="fold")
     for heading in ("limit", "memory", "peak", "tasks", "uptime"):
         table.add_column(heading, justify="right", no_wrap=True)
     for container in cluster.containers:
-        sizes = (container.cap_bytes, container.memory_bytes, container.peak_bytes)
+        sizes = (container.memory_limit_bytes, container.memory_bytes, container.peak_bytes)
         table.add_row(
             container.name,
             container.state,

@@ -45,21 +45,23 @@ def up(
     from canvod.launch.cli.session import engine, read_settings, resource_fields
     from canvod.launch.cli.status_view import draw_clusters
     from canvod.launch.cluster.host_paths import make_mounts
+    from canvod.launch.cluster.preparation import StartRequest
     from canvod.launch.detached.lifecycle import start_detached
     from canvod.launch.detached.status import cluster_status
 
     settings = read_settings(config, resource_fields(workers, memory))
+    with shown(messages()) as build_progress:
+        request = StartRequest(
+            settings=settings,
+            name=name,
+            detached=True,
+            idle_timeout_s=idle_timeout,
+            mounts=make_mounts(read_only or (), writable or ()),
+            progress=say,
+            build_progress=build_progress,
+        )
+        cluster = start_detached(request)
     with engine() as client:
-        with shown(messages()) as build_progress:
-            cluster = start_detached(
-                client,
-                settings,
-                name,
-                idle_timeout_s=idle_timeout,
-                mounts=make_mounts(read_only or (), writable or ()),
-                progress=say,
-                build_progress=build_progress,
-            )
         status = cluster_status(client, cluster)
     if json_output:
         print_json(status.as_json())

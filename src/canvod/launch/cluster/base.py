@@ -1,82 +1,136 @@
-"""Scaling within a plan: the plan's workers are slots, which are filled or free."""
+"""A cluster of ours as Dask sees it: `PlannedCluster`, which scales within its plan."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import threading
-from contextlib import suppress
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
 
 from distributed.core import Status
 from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.cluster import Cluster
-from distributed.deploy.spec import SpecCluster
+from distributed.deploy.spec import ProcessInterface, SpecCluster
 
-from canvod.launch.errors import EngineError, PlanError
+from canvod.launch.cluster.lifecycle import POLL_S, require_member
+from canvod.launch.errors import PlanError
 from canvod.launch.logs import get_logger
+from canvod.launch.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from canvod.launch.cluster.backend import Backend
+    from canvod.launch.cluster.lifecycle import StartedCluster
+    from canvod.launch.host.clusters import ContainerInfo
     from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
+MAX_RESTARTS: Final = 5
+"""How often a worker is started again within `RESTART_WINDOW_S` after it has ended by itself."""
 
-RESTARTS = 5
-"""How often a worker is started again after its container or process has ended by itself."""
+RESTART_WINDOW_S: Final = 600.0
+"""A worker that ends once in a while is always started again; one that ends at once each time is not."""
 
 log = get_logger("canvod.launch")
 
 
-async def in_thread[T](function: Callable[[], T]) -> T:
-    """Run a blocking function in a plain thread, which also works while the interpreter is going down."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+class RunningScheduler(ProcessInterface):
+    """The scheduler of a cluster, which listens already."""
 
-    def settle(setter: Callable[[Any], None], value: object) -> None:
-        if not future.done():
-            setter(value)
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self.address = address
 
-    def run() -> None:
-        try:
-            result = function()
-        except BaseException as error:  # noqa: BLE001 - handed to the one who awaits
-            loop.call_soon_threadsafe(settle, future.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(settle, future.set_result, result)
 
-    threading.Thread(target=run, daemon=True).start()
-    return await future
+class PlannedWorker(ProcessInterface):
+    """One worker of the plan: its container or process."""
+
+    def __init__(self, scheduler_address: str, *, name: str, cluster: PlannedCluster) -> None:
+        super().__init__()
+        self.name = name
+        self.scheduler_address = scheduler_address
+        self._planned_cluster = cluster
+
+    async def start(self) -> None:
+        """Start it, unless it runs already, and wait until it has registered with the scheduler."""
+        cluster, backend = self._planned_cluster, self._planned_cluster.backend
+        deadline = time.monotonic() + backend.plan.start_timeout_s
+        backend.start([self.name])
+        while not cluster.has_worker(self.name):
+            await in_thread(
+                lambda: require_member(backend, self.name, deadline, "did not register with the scheduler")
+            )
+            await asyncio.sleep(POLL_S)
+        await super().start()
+
+    async def close(self) -> None:
+        """End it."""
+        self.status = Status.closing
+        await in_thread(lambda: self._planned_cluster.backend.stop([self.name]))
+        await super().close()
 
 
 class PlannedCluster(SpecCluster):
-    """Base of clusters that never have more workers than their plan.
+    """A cluster that has been started from a plan, and never has more workers than the plan.
+
+    It is a `distributed.SpecCluster`: ``scale``, ``adapt``, ``get_logs``, ``Client(cluster)`` and the
+    notebook widget work as they do with `distributed.LocalCluster`. Workers that end by themselves are
+    started again.
+
+    Parameters
+    ----------
+    started : StartedCluster
+        A cluster whose start is complete. It is stopped when this is closed.
 
     Attributes
     ----------
-    container_plan : ClusterPlan
-        The plan.
+    backend : Backend
+        Starts and stops the workers.
     """
 
-    container_plan: ClusterPlan
-
-    @cached_property
-    def restarts(self) -> dict[str, int]:
-        """How often each worker has been started again after it had ended by itself."""
-        return {}
+    def __init__(self, started: StartedCluster) -> None:
+        if started.backend is None or started.connection is None or started.keys is None:
+            raise ValueError("the cluster has not been started")
+        self.backend: Backend = started.backend
+        self._started_cluster = started
+        self._restarts: dict[str, deque[float]] = {}
+        self._ended: dict[str, ContainerInfo] = {}
+        self._process = os.getpid()
+        super().__init__(
+            scheduler={"cls": RunningScheduler, "options": {"address": started.connection.address}},
+            workers={name: self._worker_spec(name) for name in self._slots},
+            worker={"cls": PlannedWorker},
+            security=started.keys.security(),
+            loop=started.connection.loop,
+            name=started.plan.name,
+            shutdown_scheduler=False,
+        )
+        self.backend.on_end = self._member_ended
 
     @property
-    def slots(self) -> dict[str, ContainerPlan]:
-        """The plan's workers by their names in Dask."""
-        return {worker.dask_name: worker for worker in self.container_plan.workers}
+    def cluster_plan(self) -> ClusterPlan:
+        """The plan that it was started from."""
+        return self.backend.plan
 
-    def slot_spec(self, name: str) -> dict[str, Any]:
-        """Return the specification of one worker, as `distributed.SpecCluster` wants it."""
-        raise NotImplementedError
+    @property
+    def _slots(self) -> dict[str, ContainerPlan]:
+        """The plan's workers by their names in Dask."""
+        return {worker.dask_name: worker for worker in self.backend.plan.workers}
+
+    def _worker_spec(self, name: str) -> dict[str, Any]:
+        return {"cls": PlannedWorker, "options": {"name": name, "cluster": self}}
+
+    @property
+    def dashboard_link(self) -> str:
+        """Address of the dashboard; it can be reached from this host only."""
+        return self.backend.describe().dashboard_link
+
+    def has_worker(self, name: str) -> bool:
+        """Whether a worker of this name is registered with the scheduler."""
+        return any(worker["name"] == name for worker in self.scheduler_info["workers"].values())
 
     def explain_death(self, name: str) -> str | None:
-        """Say why a worker may have died.
+        """Say why a worker may have died: what engine, kernel and nanny told.
 
         Parameters
         ----------
@@ -88,8 +142,9 @@ class PlannedCluster(SpecCluster):
         str or None
             A clause for a message, or None where nothing is known.
         """
-        del name
-        return None
+        members = {member.name: member for member in self.backend.describe().containers}
+        member = members.get(name) or self._ended.get(name)
+        return None if member is None else member.cause_of_death()
 
     def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
         """Start or stop workers until there are `n`, at most as many as the plan has.
@@ -113,12 +168,7 @@ class PlannedCluster(SpecCluster):
             wanted = max(wanted, math.ceil(parse_bytes(memory) / self._memory_per_worker()))
         if cores is not None:
             wanted = max(wanted, math.ceil(cores / self._threads_per_worker()))
-        if wanted > len(self.slots):
-            raise PlanError(
-                f"Cannot scale to {wanted} workers: the plan of cluster {self.container_plan.name} has "
-                f"{len(self.slots)}, whose cores and memory are all that it may use.",
-                hint="raise processing.n_max_threads and processing.max_memory_gb, and start again",
-            )
+        self._require_slots(wanted)
         return super().scale(wanted)
 
     def adapt(  # type: ignore[override] # what is left out goes through `options`
@@ -128,77 +178,134 @@ class PlannedCluster(SpecCluster):
         maximum: float = math.inf,
         **options: Any,
     ) -> Adaptive:
-        """Let Dask scale the cluster between `minimum` and `maximum`, which is at most what the plan has.
+        """Let Dask scale the cluster between `minimum` and `maximum`.
 
         Parameters
         ----------
         Adaptive : type, optional
             The policy.
         minimum, maximum : int
-            Number of workers.
+            Number of workers; without a maximum, as many as the plan has.
         **options
             As in `distributed.SpecCluster.adapt`.
+
+        Raises
+        ------
+        PlanError
+            If the plan has fewer workers than asked for.
         """
-        limit = len(self.slots)
-        return super().adapt(Adaptive, minimum=min(minimum, limit), maximum=min(maximum, limit), **options)
+        limit = len(self._slots)
+        for wanted in (minimum, limit if math.isinf(maximum) else maximum):
+            self._require_slots(wanted)
+        return super().adapt(Adaptive, minimum=minimum, maximum=min(maximum, limit), **options)
+
+    def _require_slots(self, wanted: float) -> None:
+        if wanted > len(self._slots):
+            raise PlanError(
+                f"Cannot scale to {wanted:g} workers: the plan of cluster {self.name} has "
+                f"{len(self._slots)}, whose cores and memory are all that it may use.",
+                hint="raise processing.n_max_threads and processing.max_memory_gb, and start again",
+            )
 
     def new_worker_spec(self) -> dict[str, dict[str, Any]]:
         """Return the first worker of the plan that does not run."""
-        name = next(name for name in self.slots if name not in self.worker_spec)
-        return {name: self.slot_spec(name)}
+        name = next(name for name in self._slots if name not in self.worker_spec)
+        return {name: self._worker_spec(name)}
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         # SpecCluster gives up a worker that is gone for 15 s. A nanny on a busy machine may need longer to
-        # restart it, and who ends for good is told otherwise: by the engine, or by the nanny.
+        # restart it, and that one has ended for good is told by the backend.
         Cluster._update_worker_status(self, op, msg)  # noqa: SLF001
 
-    async def replace(self, name: str) -> None:
-        """Start a worker anew whose container or process has ended by itself.
+    def _member_ended(self, member: ContainerInfo) -> None:
+        """Act on a member that has ended by itself; called from a thread of the backend."""
+        self._ended[member.name] = member
+        if member.role == "worker" and self.status == Status.running and self.loop is not None:
+            self.loop.add_callback(self._replace, member)
 
-        Parameters
-        ----------
-        name : str
-            Its name in Dask.
-        """
-        if self.status != Status.running:
-            return
+    async def _replace(self, member: ContainerInfo) -> None:
+        """Start a worker again that has ended, unless it has left because it was told to."""
+        name = member.name
         async with self._lock:
             pass  # a start that is under way takes this one for a worker that is there
         worker = self.workers.get(name)
         # Of one that never came, the one who waits for it raises the error.
         if worker is None or worker.status != Status.running or not self._wanted(name):
             return
-        await self.workers.pop(name).close()
-        restarts = self.restarts
+        await self._close_worker(name)
+        if member.exit_code == 0:
+            # It was retired: `scale` starts it again.
+            self.worker_spec.pop(name, None)
+            return
+        restarts = self._restarts.setdefault(name, deque(maxlen=MAX_RESTARTS))
         while self._wanted(name):
-            restarts[name] = restarts.get(name, 0) + 1
-            if restarts[name] > RESTARTS:
-                log.error("worker_given_up", worker=name, restarts=RESTARTS)
+            now = time.monotonic()
+            if len(restarts) == MAX_RESTARTS and now - restarts[0] < RESTART_WINDOW_S:
+                log.error("worker_given_up", worker=name, restarts=MAX_RESTARTS, within_s=RESTART_WINDOW_S)
                 self.worker_spec.pop(name, None)
                 return
+            restarts.append(now)
             try:
                 await self._correct_state()
             except Exception as error:  # noqa: BLE001 - of whichever worker, and maybe of another one
                 log.warning("worker_restart_failed", worker=name, reason=str(error))
             if name in self.workers:
-                log.info("worker_restarted", worker=name, restarts=restarts[name])
+                log.info("worker_restarted", worker=name, restarts=len(restarts))
                 return
 
     def _wanted(self, name: str) -> bool:
         return self.status == Status.running and name in self.worker_spec
 
+    async def _close_worker(self, name: str) -> None:
+        """End a worker; where that fails its place is free all the same."""
+        worker = self.workers.pop(name)
+        try:
+            await worker.close()
+        except Exception as error:  # noqa: BLE001 - whatever the backend says
+            log.warning("worker_not_removed", worker=name, reason=str(error))
+
     async def _correct_state_internal(self) -> None:
-        """Start and stop workers; one that does not come leaves its place to the next attempt."""
+        """Start and stop workers; those that go hand their results over first."""
+        leaving = [name for name in set(self.workers) - set(self.worker_spec) if self.has_worker(name)]
+        if leaving and self.status == Status.running and self.scheduler_comm is not None:
+            # Dask's own request names workers where the scheduler expects addresses.
+            await self.scheduler_comm.retire_workers(names=leaving)
         try:
             await super()._correct_state_internal()
         except Exception:
             for name in [name for name, worker in self.workers.items() if worker.status != Status.running]:
-                with suppress(EngineError):
-                    await self.workers.pop(name).close()
+                await self._close_worker(name)
             raise
 
+    def close(self, timeout: float | None = None) -> Any:
+        """Stop the cluster and remove all that belongs to it; calling it again, or in a fork, does nothing.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for the end.
+        """
+        if os.getpid() != self._process:
+            return None
+        result = super().close(timeout)
+        if not self.asynchronous:
+            # Dask gives up silently where its event loop is gone; the members must go all the same.
+            self._started_cluster.stop()
+        return result
+
+    async def _close(self) -> None:
+        # All members are stopped together, by who started them: nothing is retired.
+        self.worker_spec.clear()
+        self.workers.clear()
+        for worker in self._created:
+            worker.status = Status.closed
+        try:
+            await super()._close()
+        finally:
+            await in_thread(self._started_cluster.stop)
+
     def _threads_per_worker(self) -> int:
-        return self.container_plan.workers[0].nthreads
+        return self.backend.plan.workers[0].nthreads
 
     def _memory_per_worker(self) -> int:
-        return self.container_plan.workers[0].dask_memory_limit_bytes or 0
+        return self.backend.plan.workers[0].dask_memory_limit_bytes or 0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from canvod.launch.errors import ClusterError, ConfigError, VersionMismatchError
-from canvod.launch.host.python_version import own_python
 from canvod.launch.images.versions import CLIENT_PACKAGES, install_versions, version_differences
 
 if TYPE_CHECKING:
@@ -111,9 +110,7 @@ def _require_keys(known: Security, address: str) -> None:
         )
 
 
-def check_versions(
-    client: Client, *, own_tasks_only: bool, detached: str | None = None, compose: bool = False
-) -> None:
+def check_versions(client: Client, *, own_tasks_only: bool, detached: str | None = None) -> None:
     """Refuse a client whose environment differs from the cluster's.
 
     Parameters
@@ -123,9 +120,7 @@ def check_versions(
     own_tasks_only : bool
         Compare only what the tasks of canvod-launch need.
     detached : str, optional
-        Name of the cluster, where it is one of this host that stands.
-    compose : bool, default: False
-        Whether ``docker compose`` has started it.
+        Name of the cluster, where another process of this host has started it.
 
     Raises
     ------
@@ -143,12 +138,7 @@ def check_versions(
     if versions:
         steps.append(install_versions(versions))
     hint = f"to go with the cluster: {'; '.join(steps)}"
-    if compose:
-        hint += (
-            f"; or make its images anew: CANVOD_PYTHON={own_python()} in .env, docker compose build, "
-            "docker compose up --detach"
-        )
-    elif detached is not None:
+    if detached is not None:
         hint += (
             "; or start it anew from this environment: "
             f"canvod-launch down {detached} && canvod-launch up --name {detached}"

@@ -1,59 +1,225 @@
-"""The same plan on processes of this host, for machines without a Docker engine."""
+"""The backend whose members are processes of this host, for machines without a Docker engine."""
 
 from __future__ import annotations
 
-import asyncio
+import json
 import multiprocessing.process
 import os
 import signal
 import subprocess
 import sys
 import threading
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-from distributed import LocalCluster
-from distributed.core import Status
-from distributed.deploy.spec import ProcessInterface
-
-from canvod.launch.cluster.base import PlannedCluster, in_thread
-from canvod.launch.errors import ClusterError
+from canvod.launch.cluster.backend import SCHEDULER
+from canvod.launch.errors import ClusterError, LaunchError
+from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
+from canvod.launch.host.cpulist import format_cpulist
 from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, semaphore_name
 from canvod.launch.host.ports import free_port
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.container_plans import PROCESS_VARIABLES
 from canvod.launch.runtime.host import remove_semaphores
+from canvod.launch.threads import in_threads
 
 if TYPE_CHECKING:
-    from canvod.launch.cluster.tls import KeyFolder
-    from canvod.launch.plan.model import ClusterPlan
+    from collections.abc import Callable, Iterable
 
-STOP_TIMEOUT_S = 15.0
-"""How long a worker that is told to end may take before it is killed."""
+    from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
-_POLL_S = 0.02
+STOP_TIMEOUT_S: Final = 15.0
+"""How long a process that is told to end may take before it is killed."""
+
+SCHEDULER_FILE: Final = "scheduler.json"
+"""Where Dask's scheduler writes its address, for its workers and for this process."""
 
 log = get_logger("canvod.launch")
 
 
-def search_path(without: str) -> list[str]:
-    """Give the folders in which this program finds its modules, for its workers to find them too.
+class ProcessBackend:
+    """A scheduler, and workers with a nanny each, as processes of this host in sessions of their own.
+
+    They begin as new programs and not as copies of this one: they import neither the user's script nor what
+    happens to lie in the current folder, and have no part in this program's terminal and standard output.
+    Affinity and nice are set on every thread, and the nanny restarts a worker that outgrows its memory limit.
+    There is no kernel limit, no cpuset and no CPU weight: a task may leave its cores, and may outgrow its
+    memory for as long as the nanny takes to notice.
 
     Parameters
     ----------
-    without : str
-        Leave out what lies below this folder: Dask adds one for the scheduler.
+    plan : ClusterPlan
+        What to start.
+    keys : pathlib.Path
+        Holds a folder of keys for each role.
     """
+
+    def __init__(self, plan: ClusterPlan, keys: Path) -> None:
+        self.plan = plan
+        self.on_end: Callable[[ContainerInfo], None] | None = None
+        self._keys = keys
+        self._lock = threading.Lock()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopping: set[str] = set()
+        self._scratch = TemporaryDirectory(
+            prefix=f"{SCRATCH_PREFIX}{plan.name}-", dir=plan.workers[0].spill_path, ignore_cleanup_errors=True
+        )
+        Path(self._scratch.name, OWNER_FILE).write_text(owner_mark())
+
+    def start(self, names: Iterable[str]) -> None:
+        """Begin to start processes; workers wait for the scheduler's address by themselves."""
+        plans = {each.dask_name: each for each in (self.plan.scheduler, *self.plan.workers)}
+        for name in names:
+            with self._lock:
+                if name not in self._processes:
+                    self._stopping.discard(name)
+                    process = self._processes[name] = self._launch(plans[name])
+                    threading.Thread(target=self._watch, args=(name, process), daemon=True).start()
+
+    def _launch(self, plan: ContainerPlan) -> subprocess.Popen[bytes]:
+        scratch = Path(self._scratch.name, plan.dask_name)
+        scratch.mkdir(exist_ok=True)
+        scheduler_file = Path(self._scratch.name, SCHEDULER_FILE)
+        options: dict[str, object] = {
+            "keys": self._keys / plan.role,
+            "nice": plan.nice,
+            "scheduler-file": scheduler_file,
+            "launcher": os.getpid(),
+        }
+        if plan.role == "worker":
+            options |= {
+                "name": plan.dask_name,
+                "nthreads": plan.nthreads,
+                "memory-limit": plan.dask_memory_limit_bytes,
+                "cpu-affinity": ",".join(map(str, plan.cpuset_cpus)),
+                "spill-path": scratch,
+                "max-spill": plan.spill_bytes or 0,
+                "start-timeout": self.plan.start_timeout_s,
+                "host": "127.0.0.1",
+                "semaphores": self._semaphores(plan.dask_name),
+            }
+        else:
+            options |= {
+                "host": "127.0.0.1",
+                "port": 0,
+                "local-directory": scratch,
+                "dashboard-port": free_port(self.plan.dashboard_port),
+            }
+        # With -P and a search path of its own it finds the modules that this program would.
+        code = (
+            f"import sys; sys.path[:] = {search_path()!r}; "
+            f"from canvod.launch.runtime.{plan.role} import main; sys.exit(main())"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", code, *(f"--{key}={value}" for key, value in options.items())],
+            env=process_environment(plan.environment),
+            cwd=_current_folder(),
+            stdin=subprocess.DEVNULL,
+            # What a task prints must not mix with this program's output.
+            stdout=_standard_error(),
+            start_new_session=True,
+        )
+
+    def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        status = process.wait()
+        with self._lock:
+            ended = self._processes.get(name) is process and name not in self._stopping
+        if ended:
+            log.warning("process_ended", process=name, ended_with=_ending(status))
+            if self.on_end is not None:
+                self.on_end(self._info(name, process))
+
+    def stop(self, names: Iterable[str]) -> None:
+        """End processes with all that they have started."""
+        with self._lock:
+            self._stopping |= set(names) & set(self._processes)
+            leaving = [
+                (name, self._processes.pop(name)) for name in self._stopping if name in self._processes
+            ]
+        in_threads(self._end, leaving)
+
+    def _end(self, member: tuple[str, subprocess.Popen[bytes]]) -> None:
+        name, process = member
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            log.warning("process_killed", process=name, after_s=STOP_TIMEOUT_S)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        remove_semaphores(self._semaphores(name))
+
+    def describe(self) -> ClusterInfo:
+        """Tell which processes there are, and where the scheduler listens."""
+        with self._lock:
+            members = dict(self._processes)
+        containers = tuple(self._info(name, process) for name, process in members.items())
+        try:
+            found = json.loads(Path(self._scratch.name, SCHEDULER_FILE).read_text())
+        except (FileNotFoundError, ValueError):  # not there yet, or being written
+            return ClusterInfo(self.plan.name, containers)
+        port = found["services"].get("dashboard")
+        link = f"http://127.0.0.1:{port}/status" if port else ""
+        return ClusterInfo(self.plan.name, containers, found["address"], link)
+
+    def _info(self, name: str, process: subprocess.Popen[bytes]) -> ContainerInfo:
+        plan = next(each for each in (self.plan.scheduler, *self.plan.workers) if each.dask_name == name)
+        status = process.poll()
+        return ContainerInfo(
+            name=name,
+            role=plan.role,
+            state="running" if status is None else "exited",
+            id=str(process.pid),
+            cores=format_cpulist(plan.cpuset_cpus),
+            dask_memory_limit_bytes=plan.dask_memory_limit_bytes,
+            exit_code=status,
+        )
+
+    def problem(self, name: str) -> LaunchError | None:
+        """Say why a process will not come: it has ended."""
+        with self._lock:
+            process = self._processes.get(name)
+        status = None if process is None else process.poll()
+        if process is not None and status is None:
+            return None
+        ending = "was stopped" if status is None else f"ended with {_ending(status)}"
+        return ClusterError(
+            f"{name} {ending} while the cluster was starting; what it wrote is above.",
+            hint="see that there is memory and room for temporary files (launch.spill_dir)",
+        )
+
+    def failure(self, name: str, what: str) -> LaunchError:
+        """Describe a process that is late."""
+        return ClusterError(f"{name} {what}.", hint="raise launch.start_timeout_s, or use fewer workers")
+
+    def close(self) -> list[str]:
+        """End all processes, and remove what they have written for themselves."""
+        with self._lock:
+            names = list(self._processes)
+        # Workers before their scheduler: they would say that they have lost it.
+        self.stop(name for name in names if name != SCHEDULER)
+        self.stop([SCHEDULER])
+        self._scratch.cleanup()
+        return []
+
+    def release(self) -> None:
+        """Do nothing: processes end with the one that started them."""
+
+    def _semaphores(self, name: str) -> str:
+        return semaphore_name(self.plan.name, name)
+
+
+def search_path() -> list[str]:
+    """Give the folders in which this program finds its modules, for its processes to find them too."""
     here = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
-    entries = filter(None, (entry or here for entry in sys.path))
-    return [entry for entry in dict.fromkeys(entries) if not Path(entry).is_relative_to(without)]
+    return list(dict.fromkeys(filter(None, (entry or here for entry in sys.path))))
 
 
-def worker_environment(variables: dict[str, str]) -> dict[str, str]:
-    """Give the environment of a worker: this program's, without what Dask would take as settings.
+def process_environment(variables: dict[str, str]) -> dict[str, str]:
+    """Give the environment of a process: this program's, without what Dask would take as settings.
 
     Parameters
     ----------
@@ -65,205 +231,8 @@ def worker_environment(variables: dict[str, str]) -> dict[str, str]:
     return PROCESS_VARIABLES | {"PYTHONUNBUFFERED": "1"} | own | variables
 
 
-class WorkerProcess(ProcessInterface):
-    """One worker: a process with a nanny, and the worker process that it watches, in a session of their own.
-
-    It begins as a new program and not as a copy of this one: it imports neither the user's script nor what
-    happens to lie in the current folder, and has no part in this program's terminal and standard output.
-    """
-
-    def __init__(self, scheduler_address: str, *, name: str, cluster: ProcessCluster) -> None:
-        super().__init__()
-        self.name = name
-        self.scheduler_address = scheduler_address
-        self.process: subprocess.Popen[bytes] | None = None
-        self._process_cluster = cluster
-
-    async def start(self) -> None:
-        """Start the process, and wait until its worker has registered with the scheduler."""
-        cluster = self._process_cluster
-        timeout_s = cluster.container_plan.start_timeout_s
-        self.process = process = cluster.launch(self.name, self.scheduler_address)
-        loop = asyncio.get_running_loop()
-        threading.Thread(target=self._watch, args=(process, loop), daemon=True).start()
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not cluster.has_worker(self.name):
-                    if process.poll() is not None:
-                        if cluster.status in {Status.closing, Status.closed}:
-                            raise asyncio.CancelledError  # nobody waits for it any more
-                        raise ClusterError(
-                            f"{self.name} ended with {_ending(process.returncode)} while the cluster was "
-                            "starting; what it wrote is above.",
-                            hint="see that there is memory and room for temporary files (launch.spill_dir)",
-                        )
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError:
-            raise ClusterError(
-                f"{self.name} did not register with the scheduler within {timeout_s:g} s "
-                "(launch.start_timeout_s).",
-                hint="raise launch.start_timeout_s, or use fewer workers",
-            ) from None
-        await super().start()
-
-    def _watch(self, process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        process.wait()
-        with suppress(RuntimeError):  # the loop may be gone: so is the cluster
-            loop.call_soon_threadsafe(self._ended, process.returncode)
-
-    def _ended(self, status: int) -> None:
-        if self.status == Status.running:
-            log.warning("worker_process_ended", worker=self.name, ended_with=_ending(status))
-            self._process_cluster.ended(self.name)
-
-    async def close(self) -> None:
-        """End the process with all that it has started."""
-        self.status = Status.closing
-        if self.process is not None:
-            await in_thread(self._end)
-        await super().close()
-
-    def _end(self) -> None:
-        process = self.process
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            log.warning("worker_process_killed", worker=self.name, after_s=STOP_TIMEOUT_S)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        remove_semaphores(self._process_cluster.semaphores(self.name))
-
-
 def _ending(status: int) -> str:
     return signal.Signals(-status).name if -status in set(signal.Signals) else f"exit status {status}"
-
-
-class ProcessCluster(PlannedCluster, LocalCluster):
-    """Worker processes on this host, each with a nanny, affinity and nice.
-
-    Affinity and nice are set on every thread, and the nanny restarts a worker that outgrows its memory limit.
-    There is no kernel cap, no cpuset and no CPU weight: a task may leave its cores, and may outgrow its
-    memory for as long as the nanny takes to notice.
-
-    Parameters
-    ----------
-    plan : ClusterPlan
-        What to start.
-    keys : KeyFolder
-        Keys for scheduler, workers and clients.
-    """
-
-    def __init__(self, plan: ClusterPlan, keys: KeyFolder) -> None:
-        self.container_plan = plan
-        self._keys = keys
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._scratch = TemporaryDirectory(
-            prefix=f"{SCRATCH_PREFIX}{plan.name}-", dir=plan.workers[0].spill_path, ignore_cleanup_errors=True
-        )
-        Path(self._scratch.name, OWNER_FILE).write_text(owner_mark())
-        try:
-            with warnings.catch_warnings():
-                # Whoever has taken the port since it was found free: the dashboard's link has another.
-                warnings.filterwarnings("ignore", message="Port .* is already in use")
-                super().__init__(
-                    n_workers=0,
-                    threads_per_worker=plan.workers[0].nthreads,
-                    processes=True,
-                    host="127.0.0.1",
-                    protocol="tls://",
-                    security=keys.security(),
-                    dashboard_address=f"127.0.0.1:{free_port(plan.dashboard_port)}",
-                    name=plan.name,
-                    scheduler_kwargs={"local_directory": self._scratch.name},
-                )
-            self.worker_spec = {name: self.slot_spec(name) for name in self.slots}
-            self.sync(self._correct_state)
-        except BaseException:
-            # What went wrong first is what its user should read.
-            with suppress(Exception):
-                self.close()
-            raise
-
-    def slot_spec(self, name: str) -> dict[str, Any]:
-        """Return the process of one worker."""
-        return {"cls": WorkerProcess, "options": {"name": name, "cluster": self}}
-
-    def has_worker(self, name: str) -> bool:
-        """Whether a worker of this name is registered with the scheduler."""
-        return any(worker["name"] == name for worker in self.scheduler_info["workers"].values())
-
-    def semaphores(self, name: str) -> str:
-        """Name the semaphores of a worker."""
-        return semaphore_name(self.container_plan.name, name)
-
-    def ended(self, name: str) -> None:
-        """Start a worker anew whose process has ended by itself."""
-        if self.loop is not None:
-            self.loop.add_callback(self.replace, name)
-
-    def launch(self, name: str, scheduler_address: str) -> subprocess.Popen[bytes]:
-        """Start the process of a worker.
-
-        Parameters
-        ----------
-        name : str
-            Its name in Dask.
-        scheduler_address : str
-            Where the scheduler listens.
-        """
-        plan = self.slots[name]
-        scratch = Path(self._scratch.name, name)
-        scratch.mkdir(exist_ok=True)
-        # With -P and a search path of its own it finds the modules that this program would.
-        code = (
-            f"import sys; sys.path[:] = {search_path(self._scratch.name)!r}; "
-            "from canvod.launch.runtime.worker import main; sys.exit(main())"
-        )
-        options = {
-            "scheduler": scheduler_address,
-            "keys": self._keys.path / "worker",
-            "name": name,
-            "nthreads": plan.nthreads,
-            "memory-limit": plan.dask_memory_limit_bytes,
-            "cpu-affinity": ",".join(map(str, plan.cpuset_cpus)),
-            "nice": plan.nice,
-            "spill-path": scratch,
-            "max-spill": plan.spill_bytes or 0,
-            "start-timeout": self.container_plan.start_timeout_s,
-            "host": "127.0.0.1",
-            "launcher": os.getpid(),
-            "semaphores": self.semaphores(name),
-        }
-        self._processes[name] = process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, *(f"--{key}={value}" for key, value in options.items())],
-            env=worker_environment(dict(plan.environment)),
-            cwd=_current_folder(),
-            stdin=subprocess.DEVNULL,
-            # What a task prints must not mix with this program's output.
-            stdout=_standard_error(),
-            start_new_session=True,
-        )
-        return process
-
-    async def _close(self) -> None:
-        try:
-            await super()._close()
-        finally:
-            # A start that was interrupted has not told Dask of the workers that it had begun with.
-            await in_thread(self._end_the_rest)
-            self._scratch.cleanup()
-
-    def _end_the_rest(self) -> None:
-        for name, process in self._processes.items():
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                remove_semaphores(self.semaphores(name))
 
 
 def _standard_error() -> int:

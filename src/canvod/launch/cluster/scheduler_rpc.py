@@ -1,30 +1,164 @@
-"""Asking a scheduler, and waiting for a cluster that is not this process's own."""
+"""One connection to a scheduler: to ask it, to hold its lease, and to wait for its workers."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
-from canvod.launch.cluster.dask_settings import dask_defaults
+from canvod.launch.cluster.dask_settings import DaskDefaults
 from canvod.launch.errors import ClusterError
-from canvod.launch.plan.model import SCHEDULER_PORT
+from canvod.launch.logs import get_logger
 from canvod.launch.runtime.operations import STATUS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Coroutine
+    from concurrent.futures import Future
+    from types import TracebackType
 
     from distributed.security import Security
 
-    from canvod.launch.docker.container import Container
-    from canvod.launch.docker.containers import ContainerSet
-    from canvod.launch.plan.model import ContainerPlan
-
-ANSWER_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S: Final = 5.0
 """How long a scheduler may take to answer; it is busy for moments, not for seconds."""
 
-_POLL_S = 0.05
+RECONNECT_INTERVAL_S: Final = 1.0
+"""How long to wait before the lease is taken again, where its connection broke."""
+
+log = get_logger("canvod.launch")
+
+
+class SchedulerConnection:
+    """A connection to a scheduler, with an event loop in a thread of its own; a context manager.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler. It need not listen yet.
+    security : distributed.security.Security
+        A client's keys.
+    """
+
+    def __init__(self, address: str, security: Security) -> None:
+        self._dask = DaskDefaults()
+        from distributed.utils import LoopRunner
+
+        self.address = address
+        self._security = security
+        self._lease: Future[None] | None = None
+        self._rpc: Any = None
+        self._runner = LoopRunner()
+        self._runner.start()
+
+    @property
+    def loop(self) -> Any:
+        """The event loop of its thread, a `tornado.ioloop.IOLoop`."""
+        return self._runner.loop
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run[T](self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._runner.loop.asyncio_loop).result(timeout_s)
+
+    def ask(self, operation: str = STATUS, *, timeout_s: float = ANSWER_TIMEOUT_S, **arguments: Any) -> Any:
+        """Ask the scheduler one thing.
+
+        Parameters
+        ----------
+        operation : str
+            One of the scheduler's operations.
+        timeout_s : float, default: 5
+            How long it may take.
+        **arguments
+            Of the operation.
+
+        Returns
+        -------
+        object
+            The answer.
+
+        Raises
+        ------
+        ClusterError
+            If there is no answer in time.
+        """
+        try:
+            return self._run(self._ask(operation, timeout_s, arguments))
+        except (OSError, TimeoutError, ValueError) as error:
+            reason = str(error) or f"none within {timeout_s:g} s"
+            raise ClusterError(
+                f"The scheduler at {self.address} gives no answer: {reason}.",
+                hint="look at its log: canvod-launch logs",
+            ) from error
+
+    def listens(self) -> bool:
+        """Tell whether something takes connections at the scheduler's address now.
+
+        Dask's own way waits and tries again by itself, with pauses that double up to seconds.
+        """
+
+        async def connect() -> None:
+            host, _, port = self.address.partition("://")[2].rpartition(":")
+            tls = self._security.get_connection_args("client")["ssl_context"]
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(host, int(port), ssl=tls)
+            writer.close()
+
+        try:
+            self._run(connect())
+        except OSError:
+            return False
+        return True
+
+    async def _ask(self, operation: str, timeout_s: float, arguments: dict[str, Any]) -> Any:
+        from distributed.core import rpc
+
+        if self._rpc is None:
+            connection_args = self._security.get_connection_args("client")
+            self._rpc = rpc(self.address, connection_args=connection_args)
+        async with asyncio.timeout(timeout_s):
+            return await getattr(self._rpc, operation)(**arguments)
+
+    def hold_lease(self) -> None:
+        """Be connected for as long as this process lives: without that the scheduler ends its cluster."""
+        loop = self._runner.loop.asyncio_loop
+        self._lease = asyncio.run_coroutine_threadsafe(self._hold_lease(), loop)
+
+    async def _hold_lease(self) -> None:
+        from distributed.comm.core import connect
+
+        from canvod.launch.runtime.lease import OPERATION
+
+        while True:
+            try:
+                comm = await connect(self.address, **self._security.get_connection_args("client"))
+                await comm.write({"op": OPERATION})
+                while True:
+                    await comm.read()
+            # Whatever it is: without a lease the cluster would end.
+            except Exception as error:  # noqa: BLE001
+                log.debug("lease_interrupted", scheduler_address=self.address, reason=str(error))
+            await asyncio.sleep(RECONNECT_INTERVAL_S)
+
+    def close(self) -> None:
+        """Close the connection, and let the lease go; calling it again does nothing."""
+        if self._runner.is_started():
+            # Where the loop is gone already, so is the connection.
+            with suppress(Exception):
+                self._run(self._close(), ANSWER_TIMEOUT_S)
+            self._runner.stop()
+        self._dask.end()
+
+    async def _close(self) -> None:
+        if self._lease is not None:
+            self._lease.cancel()
+        if self._rpc is not None:
+            await self._rpc.close_rpc()
 
 
 def ask_scheduler(
@@ -35,136 +169,9 @@ def ask_scheduler(
     timeout_s: float = ANSWER_TIMEOUT_S,
     **arguments: Any,
 ) -> Any:
-    """Ask a scheduler one thing.
+    """Ask a scheduler one thing, with a connection for it alone.
 
-    Parameters
-    ----------
-    address : str
-        Of the scheduler.
-    security : distributed.security.Security
-        A client's keys.
-    operation : str
-        One of the scheduler's operations.
-    timeout_s : float, default: 5
-        How long it may take.
-    **arguments
-        Of the operation.
-
-    Returns
-    -------
-    object
-        The answer.
-
-    Raises
-    ------
-    ClusterError
-        If there is no answer in time.
+    Parameters and errors are those of `SchedulerConnection.ask`.
     """
-    try:
-        with dask_defaults():
-            return asyncio.run(_ask(address, security, operation, timeout_s, arguments))
-    except (OSError, TimeoutError, ValueError) as error:
-        reason = str(error) or f"none within {timeout_s:g} s"
-        raise ClusterError(
-            f"The scheduler at {address} gives no answer: {reason}.",
-            hint="look at its log: canvod-launch logs",
-        ) from error
-
-
-async def _ask(
-    address: str, security: Security, operation: str, timeout_s: float, arguments: dict[str, Any]
-) -> Any:
-    from distributed.core import rpc
-
-    async with asyncio.timeout(timeout_s):
-        async with rpc(address, connection_args=security.get_connection_args("client")) as scheduler:
-            return await getattr(scheduler, operation)(**arguments)
-
-
-def wait_until_up(
-    fleet: ContainerSet, workers: Sequence[ContainerPlan], security: Security, scheduler: str | None = None
-) -> str:
-    """Wait until all workers are registered with the scheduler.
-
-    Parameters
-    ----------
-    fleet : ContainerSet
-        Has begun to start them.
-    workers : sequence of ContainerPlan
-        Who is awaited.
-    security : distributed.security.Security
-        A client's keys.
-    scheduler : str, optional
-        Address of the scheduler; by default that of the fleet's own.
-
-    Returns
-    -------
-    str
-        Address of the scheduler.
-
-    Raises
-    ------
-    ContainerFailedError
-        If a container ends meanwhile, or the time is up.
-    EngineError
-        If the engine refuses a request.
-    """
-    with dask_defaults():
-        return asyncio.run(_wait_until_up(fleet, workers, security, scheduler))
-
-
-async def _wait_until_up(
-    fleet: ContainerSet, workers: Sequence[ContainerPlan], security: Security, scheduler: str | None
-) -> str:
-    deadline = asyncio.get_running_loop().time() + fleet.plan.start_timeout_s
-    awaited: list[Container] = []
-    if scheduler is None:
-        awaited.append(await asyncio.wrap_future(fleet.start(fleet.plan.scheduler)))
-        scheduler = f"tls://{awaited[0].address}:{SCHEDULER_PORT}"
-    awaited += [await asyncio.wrap_future(fleet.start(worker)) for worker in workers]
-    names = {worker.dask_name for worker in workers}
-    answered = False
-    while True:
-        registered: set[str] = set()
-        try:
-            status = await _ask(scheduler, security, STATUS, ANSWER_TIMEOUT_S, {})
-            answered, registered = True, set(status["workers"])
-        except (OSError, TimeoutError):
-            pass  # it starts to listen at some moment
-        missing = names - registered
-        if answered and not missing:
-            return scheduler
-        late = asyncio.get_running_loop().time() > deadline
-        for container in awaited:
-            if container.ended.is_set():
-                raise await asyncio.to_thread(container.failure, "ended while the cluster was starting")
-            if late and (container.plan.dask_name in missing or not answered):
-                limit = f"{fleet.plan.start_timeout_s:g} s (launch.start_timeout_s)"
-                what = "did not register with the scheduler" if answered else "did not answer"
-                raise await asyncio.to_thread(container.failure, f"{what} within {limit}")
-        await asyncio.sleep(_POLL_S)
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Ask until a condition holds.
-
-    Parameters
-    ----------
-    condition : callable
-        The question.
-    timeout_s : float
-        How long to ask.
-
-    Returns
-    -------
-    bool
-        Whether it holds.
-    """
-    return bool(
-        Retrying(
-            retry=retry_if_result(lambda holds: not holds),
-            stop=stop_after_delay(timeout_s),
-            wait=wait_fixed(_POLL_S),
-            retry_error_callback=lambda _state: False,
-        )(condition)
-    )
+    with SchedulerConnection(address, security) as connection:
+        return connection.ask(operation, timeout_s=timeout_s, **arguments)

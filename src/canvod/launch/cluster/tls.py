@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from canvod.launch.errors import KeysError
 from canvod.launch.host.owner import OWNER_FILE, owner_mark, owner_of
-from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY, STATE, write_keys
+from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY, write_keys
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -74,21 +73,6 @@ class ClusterKeys:
         """
         pair: KeyPair = getattr(self, role)
         return {CA: self.ca, CERTIFICATE: pair.certificate, KEY: pair.key}
-
-    def line(self, role: KeyRole, state: dict[str, Any] | None = None) -> bytes:
-        """Give what a container of a role is told on standard input.
-
-        Parameters
-        ----------
-        role : {"scheduler", "worker", "client"}
-            Whose.
-        state : dict, optional
-            What a scheduler that stands without its launcher is to keep.
-        """
-        files = self.files(role)
-        if state is not None:
-            files[STATE] = json.dumps(state)
-        return json.dumps(files).encode() + b"\n"
 
     def as_json(self) -> dict[str, Any]:
         """All of it, to be kept where only the cluster itself can read it."""

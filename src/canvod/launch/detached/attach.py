@@ -1,4 +1,4 @@
-"""Joining a cluster that stands already; nothing is started, and nothing is stopped at the end."""
+"""Using a cluster that another process has started; nothing is started, and nothing is stopped at the end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from canvod.launch.errors import EngineError
 if TYPE_CHECKING:
     from canvod.launch.cluster.tls import KeyFolder
     from canvod.launch.docker.engine import Client
+    from canvod.launch.host.clusters import ClusterInfo
     from canvod.launch.plan.model import ClusterPlan
 
 ENGINE_TIMEOUT_S = 30.0
@@ -20,38 +21,34 @@ ENGINE_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, repr=False)
 class Attachment:
-    """How to use a cluster that somebody else has started.
+    """How to use a cluster that another process has started.
 
     Attributes
     ----------
-    name : str
-        Its name.
-    scheduler_address, dashboard_link : str
-        Where it is reached from this host.
+    cluster : ClusterInfo
+        The cluster.
     keys : KeyFolder
         A client's keys; they stay as long as the cluster.
-    plan : ClusterPlan or None
-        What was started; None where that is not to be had.
+    plan : ClusterPlan
+        What was started.
     """
 
-    name: str
-    scheduler_address: str
-    dashboard_link: str
+    cluster: ClusterInfo
     keys: KeyFolder
-    plan: ClusterPlan | None
+    plan: ClusterPlan
 
     def environment(self) -> dict[str, str]:
         """Environment variables with which a bare ``distributed.Client()`` connects."""
-        return {"DASK_SCHEDULER_ADDRESS": self.scheduler_address, **self.keys.environment()}
+        return {"DASK_SCHEDULER_ADDRESS": self.cluster.scheduler_address, **self.keys.environment()}
 
 
 def attach_by_name(name: str | None, client: Client | None = None) -> Attachment:
-    """Find a detached cluster by its name.
+    """Find a cluster by its name.
 
     Parameters
     ----------
     name : str or None
-        Its name; None means the only one of this user's that stands.
+        Its name; None means the only detached one of this user.
     client : docker.DockerClient, optional
         The engine; it is looked for by default.
 
@@ -72,12 +69,10 @@ def attach_by_name(name: str | None, client: Client | None = None) -> Attachment
     engine = client or connect(timeout_s=ENGINE_TIMEOUT_S)
     try:
         cluster = choose_cluster(find_clusters(engine), name)
-        keys = client_keys(engine, cluster)
-        plan = read_state(engine, cluster).plan if cluster.kind == "detached" else None
+        return Attachment(cluster, client_keys(engine, cluster), read_state(engine, cluster).plan)
     finally:
         if client is None:
             engine.close()
-    return Attachment(cluster.name, cluster.scheduler_address, cluster.dashboard_link, keys, plan)
 
 
 def attach_by_address(address: str) -> Attachment | None:
@@ -91,7 +86,7 @@ def attach_by_address(address: str) -> Attachment | None:
     Returns
     -------
     Attachment or None
-        None where it is somebody else's business: Dask's own settings have to have the keys then.
+        None where it is not: Dask's own settings have to have the keys then.
 
     Raises
     ------

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.scheduler_rpc import ask_scheduler, wait_until, wait_until_up
-from canvod.launch.detached.credentials import ClusterState, client_keys, read_state
-from canvod.launch.docker.containers import ContainerSet
-from canvod.launch.docker.engine import EngineNotFoundError, translate
+from canvod.launch.cluster.docker import DockerBackend
+from canvod.launch.cluster.lifecycle import await_workers
+from canvod.launch.cluster.scheduler_rpc import SchedulerConnection
+from canvod.launch.detached.credentials import client_keys, read_state
+from canvod.launch.detached.lifecycle import require_own
 from canvod.launch.docker.removal import remove_container
 from canvod.launch.errors import ClusterNotFoundError, PlanError
-from canvod.launch.runtime.operations import STATUS, TARGET
+from canvod.launch.runtime.operations import TARGET
 from canvod.launch.termination import shielded
 
 if TYPE_CHECKING:
-    from distributed.security import Security
-
-    from canvod.launch.docker.discovery import ClusterInfo
+    from canvod.launch.cluster.cluster_state import ClusterState
     from canvod.launch.docker.engine import Client
-    from canvod.launch.plan.model import ContainerPlan
+    from canvod.launch.host.clusters import ClusterInfo
 
 RETIRE_TIMEOUT_S = 60.0
 """How long workers may take to hand their results over before they are removed."""
-
-LEAVE_TIMEOUT_S = 10.0
-"""How long a worker may take to leave once it has nothing left to do."""
 
 
 def scale_cluster(client: Client, cluster: ClusterInfo, workers: int) -> tuple[int, int]:
@@ -51,86 +48,57 @@ def scale_cluster(client: Client, cluster: ClusterInfo, workers: int) -> tuple[i
     PlanError
         If the cluster's plan has fewer workers.
     ClusterNotFoundError
-        If it is not one of ``canvod-launch up``.
+        If it is not one of ``canvod-launch up``, or another user's.
     ClusterError
         If a worker does not come up; it has been removed, the others are as they were.
     EngineError
         If the engine refuses a request.
     """
-    if not cluster.mine:
+    require_own(cluster)
+    if cluster.kind == "ephemeral":
         raise ClusterNotFoundError(
-            f"Cluster {cluster.name} belongs to the user with uid {cluster.uid}.", hint="ask them"
+            f"Cluster {cluster.name} is scaled by the process that started it.",
+            hint="use manager.cluster.scale there",
         )
     state = read_state(client, cluster)
-    slots = state.plan.workers
-    if not 0 <= workers <= len(slots):
+    planned = [worker.dask_name for worker in state.plan.workers]
+    if not 0 <= workers <= len(planned):
         raise PlanError(
-            f"Cannot scale to {workers} workers: the plan of cluster {cluster.name} has {len(slots)}, whose "
-            "cores and memory are all that it may use.",
-            hint=f"from 0 to {len(slots)}; for more, raise processing.n_max_threads and "
+            f"Cannot scale to {workers} workers: the plan of cluster {cluster.name} has {len(planned)}, "
+            "whose cores and memory are all that it may use.",
+            hint=f"from 0 to {len(planned)}; for more, raise processing.n_max_threads and "
             f"processing.max_memory_gb, then canvod-launch down {cluster.name} and canvod-launch up "
             f"--name {cluster.name}",
         )
     security = client_keys(client, cluster).security()
-    address = cluster.scheduler_address
-    status: dict[str, Any] = ask_scheduler(address, security)
-    before = len(status["workers"])
-    wanted, surplus = slots[:workers], slots[workers:]
-    _retire(client, cluster, [slot.dask_name for slot in surplus], address, security)
-    running = {container.dask_name for container in cluster.workers if container.runs}
-    missing = [slot for slot in wanted if slot.dask_name not in running]
-    if missing:
-        for container in cluster.workers:
-            # One that was created, or has ended, and never went.
-            if not container.runs:
-                remove_container(client, container.id)
-        _start(client, state, missing, address, security)
-    ask_scheduler(address, security, TARGET, workers=workers)
-    status = ask_scheduler(address, security, STATUS)
-    return before, len(status["workers"])
+    wanted = planned[:workers]
+    with SchedulerConnection(cluster.scheduler_address, security) as connection:
+        before = connection.ask()["workers"]
+        surplus = [name for name in before if name not in wanted]
+        if surplus:
+            connection.ask("retire_workers", timeout_s=RETIRE_TIMEOUT_S, names=surplus)
+        # Also those that were created, or have ended, and never went.
+        leaving = [each.id for each in cluster.workers if each.name not in wanted or not each.runs]
+        for identifier in leaving:
+            remove_container(client, identifier)
+        running = {each.name for each in cluster.workers if each.runs}
+        _start(client, state, [name for name in wanted if name not in running], connection)
+        connection.ask(TARGET, workers=workers)
+        return len(before), len(connection.ask()["workers"])
 
 
-def _retire(client: Client, cluster: ClusterInfo, names: list[str], address: str, security: Security) -> None:
-    leaving = [container for container in cluster.workers if container.dask_name in names]
-    if not leaving:
+def _start(client: Client, state: ClusterState, names: list[str], connection: SchedulerConnection) -> None:
+    if not names:
         return
-    ask_scheduler(
-        address,
-        security,
-        "retire_workers",
-        timeout_s=RETIRE_TIMEOUT_S,
-        names=[container.dask_name for container in leaving],
-        close_workers=True,
-    )
-    gone = wait_until(
-        lambda: not any(_exists(client, container.id) for container in leaving), LEAVE_TIMEOUT_S
-    )
-    if not gone:
-        for container in leaving:
-            remove_container(client, container.id)
-
-
-def _exists(client: Client, identifier: str) -> bool:
+    backend = DockerBackend(client, state, joins=True)
+    deadline = time.monotonic() + state.plan.start_timeout_s
     try:
-        with translate(f"look at the container {identifier}"):
-            client.api.inspect_container(identifier)
-    except EngineNotFoundError:
-        return False
-    return True
-
-
-def _start(
-    client: Client, state: ClusterState, slots: list[ContainerPlan], address: str, security: Security
-) -> None:
-    fleet = ContainerSet(client, state.plan, state.keys, joins=True)
-    try:
-        for slot in slots:
-            fleet.start(slot)
-        wait_until_up(fleet, slots, security, address)
+        backend.start(names)
+        for _ in await_workers(backend, connection, names, deadline):
+            pass
     except BaseException:
         with shielded():
-            for slot in slots:
-                fleet.remove(slot.dask_name)
+            backend.stop(names)
         raise
     finally:
-        fleet.release()
+        backend.release()

@@ -1,110 +1,26 @@
-"""The state of a cluster: what the engine sees of its containers, and what its scheduler says."""
+"""How a cluster is: what the engine sees of its containers, and what its scheduler says."""
 
 from __future__ import annotations
 
-import pwd
-import time
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from canvod.launch.cluster.scheduler_rpc import ask_scheduler
 from canvod.launch.detached.credentials import client_keys
 from canvod.launch.docker.engine import read_in_container, translate
-from canvod.launch.docker.removal import in_threads
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, EngineError, KeysError
+from canvod.launch.host.clusters import ContainerInfo
+from canvod.launch.threads import in_threads
 
 if TYPE_CHECKING:
-    from canvod.launch.docker.discovery import ClusterInfo, ContainerInfo
     from canvod.launch.docker.engine import Client
+    from canvod.launch.host.clusters import ClusterInfo, State
 
-type State = Literal["up", "degraded", "starting", "silent", "stopped"]
-"""All workers are there; some are missing; some are on their way; the scheduler does not answer; it does not
-run."""
-
-_PEAK_FILE = "/sys/fs/cgroup/memory.peak"
+_PEAK_FILE: Final = "/sys/fs/cgroup/memory.peak"
 """The most memory that a container ever had, under cgroup v2 and Linux 5.19 or newer."""
 
 
-@dataclass(frozen=True)
-class ContainerStatus:
-    """One container.
-
-    Attributes
-    ----------
-    name : str
-        Name in Dask.
-    container : str
-        Name on the engine; empty where it is gone.
-    state : str
-        The engine's word, such as ``running``; ``gone`` where it is missing, ``not registered`` where it runs
-        and the scheduler does not know it.
-    cores : str
-        Its cpuset, such as ``0-3``.
-    cap_bytes : int or None
-        Kernel cap of its memory.
-    memory_bytes, peak_bytes : int or None
-        Memory now, without files that are only cached, and the most that it ever had, with them.
-    tasks : int or None
-        Tasks that it runs now.
-    uptime_s : int or None
-        Since it was made.
-    """
-
-    name: str
-    container: str = ""
-    state: str = "gone"
-    cores: str = ""
-    cap_bytes: int | None = None
-    memory_bytes: int | None = None
-    peak_bytes: int | None = None
-    tasks: int | None = None
-    uptime_s: int | None = None
-
-
-@dataclass(frozen=True)
-class ClusterStatus:
-    """One cluster.
-
-    Attributes
-    ----------
-    name : str
-        Its name.
-    kind : str
-        ``detached``, ``ephemeral`` or ``compose``.
-    user : str
-        Whose it is; empty where unknown.
-    state : str
-        ``up``, ``degraded``, ``starting``, ``silent`` or ``stopped``.
-    workers, workers_wanted : int
-        Workers that are there, and that should be.
-    scheduler_address, dashboard_link : str
-        Where it is reached from this host.
-    uptime_s : int or None
-        Since its scheduler was made.
-    tasks : dict of str to int
-        Tasks by state, where the scheduler could be asked.
-    containers : tuple of ContainerStatus
-        The scheduler first.
-    """
-
-    name: str
-    kind: str
-    user: str
-    state: State
-    workers: int
-    workers_wanted: int
-    scheduler_address: str
-    dashboard_link: str
-    uptime_s: int | None
-    tasks: dict[str, int]
-    containers: tuple[ContainerStatus, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        return asdict(self)
-
-
-def cluster_status(client: Client, cluster: ClusterInfo) -> ClusterStatus:
+def cluster_status(client: Client, cluster: ClusterInfo) -> ClusterInfo:
     """Look at a cluster.
 
     Parameters
@@ -116,44 +32,39 @@ def cluster_status(client: Client, cluster: ClusterInfo) -> ClusterStatus:
 
     Returns
     -------
-    ClusterStatus
-        What is to be seen from here. Of other people's clusters, and of those of ``docker compose``, that is
-        what the engine says.
+    ClusterInfo
+        The same with its state, and what is to be seen from here. Of other people's clusters, and of those of
+        ``docker compose``, that is what the engine says.
     """
     answer, asked = _ask(client, cluster)
-    known: dict[str, Any] = {} if answer is None else answer["workers"]
-    measured: dict[str, ContainerStatus] = {}
+    measured: dict[str, ContainerInfo] = {}
 
     def measure(container: ContainerInfo) -> None:
         measured[container.id] = _measure(client, container)
 
     in_threads(measure, cluster.containers)
-    found: list[ContainerStatus] = []
-    for container in cluster.containers:
-        status = measured[container.id]
-        if container.role == "worker" and answer is not None:
-            worker = known.get(container.dask_name) or known.get(container.name)
-            status = _with_tasks(status, worker)
-        found.append(status)
-    wanted, there = _workers(cluster, answer)
-    names = {status.name for status in found}
+    containers = [measured[container.id] for container in cluster.containers]
+    if answer is None:
+        registered = tuple(container.name for container in cluster.workers if container.runs)
+        target = len(cluster.workers)
+    else:
+        registered = tuple(answer["workers"])
+        containers = [_with_tasks(container, answer["workers"]) for container in containers]
+        target = answer["target"]
+        if target is None:
+            target = max(len(cluster.workers), len(registered))
     if cluster.kind == "detached":
-        found += [
-            ContainerStatus(f"worker-{index}") for index in range(wanted) if f"worker-{index}" not in names
-        ]
-    scheduler = cluster.scheduler
-    return ClusterStatus(
-        name=cluster.name,
-        kind=cluster.kind,
-        user=_user(cluster.uid),
-        state=_state(cluster, asked=asked, answers=answer is not None, complete=there >= wanted),
-        workers=there,
-        workers_wanted=wanted,
-        scheduler_address=cluster.scheduler_address,
-        dashboard_link=cluster.dashboard_link,
-        uptime_s=None if scheduler is None else _since(scheduler.created_s),
+        names = {container.name for container in containers}
+        planned = (f"worker-{index}" for index in range(target))
+        containers += [ContainerInfo(name, "worker") for name in planned if name not in names]
+    complete = len(registered) >= target
+    return replace(
+        cluster,
+        containers=tuple(containers),
+        registered=registered,
+        target=target,
         tasks={} if answer is None else answer["tasks"],
-        containers=tuple(found),
+        state=_state(cluster, asked=asked, answers=answer is not None, complete=complete),
     )
 
 
@@ -173,15 +84,6 @@ def _ask(client: Client, cluster: ClusterInfo) -> tuple[dict[str, Any] | None, b
         return None, True
 
 
-def _workers(cluster: ClusterInfo, answer: dict[str, Any] | None) -> tuple[int, int]:
-    """Count the workers that should be there, and that are."""
-    if answer is None:
-        return len(cluster.workers), sum(container.runs for container in cluster.workers)
-    target = answer["target"]
-    there = len(answer["workers"])
-    return (max(len(cluster.workers), there) if target is None else int(target)), there
-
-
 def _state(cluster: ClusterInfo, *, asked: bool, answers: bool, complete: bool) -> State:
     if cluster.scheduler is None:
         return "stopped"
@@ -192,36 +94,37 @@ def _state(cluster: ClusterInfo, *, asked: bool, answers: bool, complete: bool) 
     return "up"
 
 
-def _with_tasks(status: ContainerStatus, worker: dict[str, Any] | None) -> ContainerStatus:
+def _with_tasks(container: ContainerInfo, workers: dict[str, Any]) -> ContainerInfo:
+    """Add what the scheduler knows of a worker, which calls a replica of Compose as the engine does."""
+    if container.role != "worker":
+        return container
+    worker = workers.get(container.name) or workers.get(container.container)
     if worker is not None:
-        return replace(status, tasks=worker["tasks"])
-    return replace(status, state="not registered" if status.state == "running" else status.state)
+        return replace(container, tasks=worker["tasks"])
+    return replace(container, state="not registered") if container.runs else container
 
 
-def _measure(client: Client, container: ContainerInfo) -> ContainerStatus:
+def _measure(client: Client, container: ContainerInfo) -> ContainerInfo:
     limits: dict[str, Any] = {}
     memory = peak = None
     try:
-        with translate(f"look at the container {container.name}"):
+        with translate(f"look at the container {container.container}"):
             limits = client.api.inspect_container(container.id)["HostConfig"]
         if container.runs:
             memory, peak = _memory(client, container)
     except EngineError:
         pass  # it has just gone
-    return ContainerStatus(
-        name=container.dask_name,
-        container=container.name,
-        state=container.state,
+    return replace(
+        container,
         cores=limits.get("CpusetCpus", ""),
-        cap_bytes=limits.get("Memory") or None,
+        memory_limit_bytes=limits.get("Memory") or None,
         memory_bytes=memory,
         peak_bytes=peak,
-        uptime_s=_since(container.created_s),
     )
 
 
 def _memory(client: Client, container: ContainerInfo) -> tuple[int | None, int | None]:
-    with translate(f"measure the container {container.name}"):
+    with translate(f"measure the container {container.container}"):
         answer: Any = client.api.stats(container.id, stream=False, one_shot=True)
     memory, peak = read_memory(answer.get("memory_stats") or {})
     if peak is None:
@@ -259,16 +162,3 @@ def read_memory(stats: dict[str, Any]) -> tuple[int | None, int | None]:
     details = stats.get("stats") or {}
     inactive = details.get("total_inactive_file", details.get("inactive_file", 0))
     return max(0, int(usage) - int(inactive)), stats.get("max_usage") or None
-
-
-def _since(created_s: float) -> int:
-    return max(0, int(time.time() - created_s))
-
-
-def _user(uid: int | None) -> str:
-    if uid is None:
-        return ""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -1,14 +1,17 @@
-"""One container of a cluster, and what is known about it."""
+"""One container that this process starts, and what it has learned about it."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from canvod.launch.errors import ContainerFailedError, EngineError
+from canvod.launch.host.clusters import ContainerInfo
+from canvod.launch.host.cpulist import format_cpulist
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
@@ -29,64 +32,96 @@ _STREAM_GRACE_S = 3.0
 _POLL_S = 0.02
 
 
-@dataclass
 class Container:
-    """One container of the fleet, and what is known about it.
+    """One container that this process starts.
+
+    Parameters
+    ----------
+    plan : ContainerPlan
+        What it is to be.
 
     Attributes
     ----------
-    plan : ContainerPlan
-        What was asked for.
-    id : str
-        The engine's identifier; empty before it exists.
-    address : str
-        Its address on the cluster's network; empty before it runs.
+    id, address : str
+        By which the engine knows it, and its address on the cluster's network; empty before they are known.
     dashboard_port : int or None
-        Port of the host's 127.0.0.1 that leads to its dashboard.
-    exit_code : int or None
-        None while it has not ended.
-    oom_kills : int
-        How often the kernel killed a process of it at the memory cap.
-    nanny_kills : int
-        How often the nanny ended the worker process near Dask's memory limit.
-    output : deque of str
-        Its last lines of output.
+        Port of 127.0.0.1 that leads to its dashboard.
+    started : concurrent.futures.Future of None
+        Done when it runs; holds the error if it could not be started.
+    ended : threading.Event
+        Set when it has ended.
     """
 
-    plan: ContainerPlan
-    id: str = ""
-    address: str = ""
-    dashboard_port: int | None = None
-    exit_code: int | None = None
-    oom_kills: int = 0
-    nanny_kills: int = 0
-    output: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
-    output_ended: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, plan: ContainerPlan) -> None:
+        self.plan = plan
+        self.id = ""
+        self.address = ""
+        self.dashboard_port: int | None = None
+        self.started: Future[None] = Future()
+        # Who waits may give up; what is being started goes on.
+        self.started.set_running_or_notify_cancel()
+        self.ended = threading.Event()
+        self._output: deque[str] = deque(maxlen=LOG_LINES)
+        self._output_ended = threading.Event()
+        self._lock = threading.Lock()
+        self._info = ContainerInfo(
+            name=plan.dask_name,
+            role=plan.role,
+            state="created",
+            container=plan.name,
+            labels=plan.labels,
+            cores=format_cpulist(plan.cpuset_cpus),
+            memory_limit_bytes=plan.memory_bytes,
+            dask_memory_limit_bytes=plan.dask_memory_limit_bytes,
+        )
+
+    @property
+    def info(self) -> ContainerInfo:
+        """What is known of it now."""
+        with self._lock:
+            return replace(self._info, id=self.id, output=tuple(self._output))
+
+    def update(self, **changes: Any) -> None:
+        """Note what has been learned: fields of `ContainerInfo`."""
+        with self._lock:
+            self._info = replace(self._info, **changes)
+
+    def count_oom_kill(self) -> None:
+        """Note that the kernel has killed a process of it at its memory limit."""
+        with self._lock:
+            self._info = replace(self._info, oom_kills=self._info.oom_kills + 1)
+
+    def end(self, exit_code: int) -> None:
+        """Note that it has ended."""
+        self.update(exit_code=exit_code, state="exited")
+        self.ended.set()
 
     def failure(self, what: str) -> ContainerFailedError:
-        """Describe the end of this container as an error.
+        """Describe what went wrong with it as an error, with its status and its last lines of output.
 
         Parameters
         ----------
         what : str
-            What went wrong, a clause such as ``"ended while the cluster was starting"``.
+            A clause such as ``"ended while the cluster was starting"``.
         """
-        self.output_ended.wait(_STREAM_GRACE_S)
+        if self.ended.is_set():
+            self._output_ended.wait(_STREAM_GRACE_S)
         deadline = time.monotonic() + _STREAM_GRACE_S
         # The engine may tell of the end before it tells why.
-        while self.exit_code == KILLED and not self.oom_kills and time.monotonic() < deadline:
+        while (info := self.info).exit_code == KILLED and not info.oom_kills and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-        status = "running" if self.exit_code is None else f"exited with code {self.exit_code}"
-        oom = f"yes ({self.oom_kills} times)" if self.oom_kills else "no"
-        cap = format_bytes(self.plan.memory_bytes)
-        lines = "\n".join(f"    {line}" for line in self.output) or "    (no output)"
+        status = info.state if info.exit_code is None else f"exited with code {info.exit_code}"
+        oom = f"yes ({info.oom_kills} times)" if info.oom_kills else "no"
+        limit = format_bytes(self.plan.memory_bytes)
+        lines = "\n".join(f"    {line}" for line in info.output) or "    (no output)"
         hint = None
-        if self.oom_kills:
-            hint = f"give each container more than {cap}: raise processing.max_memory_gb or use fewer workers"
+        if info.oom_kills:
+            hint = (
+                f"give each container more than {limit}: raise processing.max_memory_gb or use fewer workers"
+            )
         return ContainerFailedError(
             f"Container {self.plan.name} {what}.\n"
-            f"  status: {status}; killed by the kernel at its memory cap of {cap}: {oom}\n"
+            f"  status: {status}; killed by the kernel at its memory limit of {limit}: {oom}\n"
             f"  last lines of its output:\n{lines}",
             hint=hint,
         )
@@ -103,13 +138,17 @@ class Container:
         try:
             for piece in output:
                 *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    text = line.decode(errors="replace").rstrip()
-                    self.output.append(text)
-                    self.nanny_kills += NANNY_KILL in text
+                self._keep(lines)
         except EngineError:
             pass
         finally:
-            if rest:
-                self.output.append(rest.decode(errors="replace").rstrip())
-            self.output_ended.set()
+            self._keep([rest] if rest else [])
+            self._output_ended.set()
+
+    def _keep(self, lines: list[bytes]) -> None:
+        with self._lock:
+            for line in lines:
+                text = line.decode(errors="replace").rstrip()
+                self._output.append(text)
+                if NANNY_KILL in text:
+                    self._info = replace(self._info, nanny_kills=self._info.nanny_kills + 1)

@@ -12,8 +12,8 @@ from canvod.launch.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from canvod.launch.docker.discovery import ClusterInfo, ContainerInfo
     from canvod.launch.docker.engine import Client
+    from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
 
 _POLL_S = 0.2
 
@@ -43,13 +43,13 @@ def read_output(client: Client, cluster: ClusterInfo, tail: int | None = None) -
     stamped: list[tuple[str, str, str]] = []
     for container in cluster.containers:
         # One that has gone meanwhile has taken its output along.
-        with suppress(EngineNotFoundError), translate(f"read the output of {container.name}"):
+        with suppress(EngineNotFoundError), translate(f"read the output of {container.container}"):
             output: bytes = client.api.logs(
                 container.id, timestamps=True, tail="all" if tail is None else tail
             )
             for line in output.decode(errors="replace").splitlines():
                 moment, _, text = line.partition(" ")
-                stamped.append((moment, container.dask_name, text))
+                stamped.append((moment, container.name, text))
     stamped.sort(key=lambda line: line[0])
     return [(name, text) for _, name, text in stamped]
 
@@ -84,7 +84,7 @@ def follow_output(
         try:
             for line in _lines(client, container, tail):
                 with lock:
-                    write(container.dask_name, line)
+                    write(container.name, line)
         except (EngineError, OSError) as error:
             if not isinstance(error, EngineNotFoundError):
                 failures.append(error)
@@ -103,7 +103,7 @@ def follow_output(
 
 def _lines(client: Client, container: ContainerInfo, tail: int | None) -> Iterator[str]:
     rest = b""
-    with translate(f"follow the output of {container.name}"):
+    with translate(f"follow the output of {container.container}"):
         stream: Any = client.api.logs(
             container.id, stream=True, follow=True, tail="all" if tail is None else tail
         )

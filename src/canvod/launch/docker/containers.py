@@ -12,7 +12,7 @@ import time
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
@@ -40,14 +40,16 @@ from canvod.launch.host.labels import OWNER_LABEL
 from canvod.launch.host.ports import free_port
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.model import DASHBOARD_PORT
+from canvod.launch.threads import in_threads, settle_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from canvod.launch.cluster.tls import ClusterKeys
-    from canvod.launch.plan.model import ClusterPlan, ContainerPlan
+    from canvod.launch.host.clusters import ContainerInfo
+    from canvod.launch.plan.model import ClusterPlan
 
-_NETWORK_PAUSE_S = 0.2
+_NETWORK_PAUSE_S: Final = 0.2
+_EVENTS_PAUSE_S: Final = 0.5
 
 log = get_logger("canvod.launch")
 
@@ -55,7 +57,7 @@ log = get_logger("canvod.launch")
 class ContainerSet:
     """Create, watch and remove the containers and the network of one cluster.
 
-    All methods block and may be called from any thread.
+    All methods may be called from any thread.
 
     Parameters
     ----------
@@ -63,50 +65,46 @@ class ContainerSet:
         The engine.
     plan : ClusterPlan
         What to create.
-    keys : ClusterKeys
-        What each container is told on its standard input.
-    state : dict, optional
-        What the scheduler keeps of a cluster that stands without its launcher.
-    on_end : callable, optional
-        Called from a thread of the fleet with each container that ends without having been removed by it.
+    keys : callable
+        Gives what a container of a role reads from its standard input, once.
     joins : bool, default: False
         Whether the cluster is there, and containers are added to its network.
+
+    Attributes
+    ----------
+    on_end : callable or None
+        Called from a thread of its own with each container that ends without having been removed by this set.
     """
 
     def __init__(
         self,
         client: Client,
         plan: ClusterPlan,
-        keys: ClusterKeys,
+        keys: Callable[[Literal["scheduler", "worker"]], bytes],
         *,
-        state: dict[str, Any] | None = None,
-        on_end: Callable[[Container], None] | None = None,
         joins: bool = False,
     ) -> None:
         self.plan = plan
-        self.keys = keys
-        self.state = state
-        self.on_end = on_end
-        self.left: list[str] | None = None
-        """What could not be removed when the fleet was last closed; None before."""
+        self.on_end: Callable[[ContainerInfo], None] | None = None
         self._client = client
+        self._keys = keys
+        self._plans = {each.dask_name: each for each in (plan.scheduler, *plan.workers)}
         self._lock = threading.Lock()
         self._containers: dict[str, Container] = {}
-        self._futures: dict[str, Future[Container]] = {}
-        self._late: list[Future[Container]] = []
+        self._leaving: list[Container] = []
         self._process = os.getpid()
         self._network: Future[str] = Future()
         self._joins = joins
         if joins:
             self._network.set_result(plan.network.name)
         self._opened = False
-        self._closing = False
+        self._closing = threading.Event()
         self._silent = False
         self._events: Any = None
 
     @property
     def inherited(self) -> bool:
-        """Whether this process is a fork of the one that has the fleet: it must leave it as it is."""
+        """Whether this process is a fork of the one that made the set: containers are not its to remove."""
         return os.getpid() != self._process
 
     @property
@@ -115,60 +113,33 @@ class ContainerSet:
         with self._lock:
             return dict(self._containers)
 
-    def begin(self) -> None:
-        """Start everything that is planned, all at once, and return without waiting for it.
+    def start(self, names: Iterable[str]) -> None:
+        """Begin to create and start containers, all at once; those that were started already are left alone.
 
-        Workers look for their scheduler by themselves, so nothing has to wait for anything but the network.
-        What fails is raised by the futures that `start` returns.
-        """
-        for plan in (self.plan.scheduler, *self.plan.workers):
-            self.start(plan)
-
-    def start(self, plan: ContainerPlan) -> Future[Container]:
-        """Create and start a container in a thread of its own, unless that was done already.
+        Nothing has to wait for anything but the network: workers look for their scheduler by themselves. What
+        fails is held by the container's future.
 
         Parameters
         ----------
-        plan : ContainerPlan
-            The container.
-
-        Returns
-        -------
-        concurrent.futures.Future of Container
-            Done when the container runs. It holds an `EngineError` if the engine refuses, a `ClusterError` if
-            the fleet is being closed.
+        names : iterable of str
+            Their names in Dask.
         """
-        with self._lock:
-            if plan.dask_name in self._futures:
-                return self._futures[plan.dask_name]
-            future: Future[Container] = Future()
-            # Who waits may give up; what is being started goes on, and close() waits for it.
-            future.set_running_or_notify_cancel()
-            if self._closing:
-                future.set_exception(ClusterError(f"The cluster {self.plan.name} is being closed."))
-                return future
-            container = Container(plan)
-            self._containers[plan.dask_name] = container
-            self._futures[plan.dask_name] = future
-            first, self._opened = not self._opened, True
-        if first:
-            threading.Thread(target=self._watch_events, args=(time.time(),), daemon=True).start()
-            if not self._joins:
-                threading.Thread(
-                    target=self._settle, args=(self._network, self._create_network), daemon=True
-                ).start()
-        create = partial(self._create, container)
-        threading.Thread(target=self._settle, args=(future, create), daemon=True).start()
-        return future
-
-    @staticmethod
-    def _settle[T](future: Future[T], work: Callable[[], T]) -> None:
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the one who waits
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+        for name in names:
+            with self._lock:
+                if name in self._containers:
+                    continue
+                container = self._containers[name] = Container(self._plans[name])
+                if self._closing.is_set():
+                    container.started.set_exception(
+                        ClusterError(f"The cluster {self.plan.name} is being closed.")
+                    )
+                    continue
+                first, self._opened = not self._opened, True
+            if first:
+                threading.Thread(target=self._watch_events, args=(time.time(),), daemon=True).start()
+                if not self._joins:
+                    settle_in_thread(self._network, self._create_network)
+            settle_in_thread(container.started, partial(self._create, container))
 
     def _create_network(self) -> str:
         network = self.plan.network
@@ -190,10 +161,10 @@ class ContainerSet:
             ) from error
         return str(answer["Id"])
 
-    def _create(self, container: Container) -> Container:
+    def _create(self, container: Container) -> None:
         self._network.result(timeout=self.plan.start_timeout_s)
         try:
-            return self._create_as_planned(container)
+            self._create_on_a_free_port(container)
         except EngineError as error:
             # A folder that only its user may look at, on NFS or FUSE, is closed to the engine, which is root.
             plan = container.plan
@@ -202,16 +173,14 @@ class ContainerSet:
                 raise
             log.warning("current_folder_not_shown", container=plan.name, reason=error.message)
             container.plan = plan.model_copy(update={"mounts": mounts})
-            return self._create(container)
+            self._create(container)
 
-    def _create_as_planned(self, container: Container) -> Container:
-        plan = container.plan
-        ports: Iterable[int | None] = [None]
-        if plan.role == "scheduler":
+    def _create_on_a_free_port(self, container: Container) -> None:
+        ports: list[int | None] = [None]
+        if container.plan.role == "scheduler":
             wanted = self.plan.dashboard_port
             # Another program may take the port between our look and the engine's: then any free one will do.
             ports = [wanted, 0] if free_port(wanted) else [0]
-        refusal: EngineError | None = None
         for port in ports:
             try:
                 self._create_patiently(container, port)
@@ -220,14 +189,12 @@ class ContainerSet:
             except EngineTimeoutError:
                 self._silent = True
                 raise
-            except EngineError as error:
-                refusal = error
+            except EngineError:
                 self._discard(container)
-                if not port or self._closing:
+                if not port or self._closing.is_set():
                     raise
             else:
-                return container
-        raise refusal or ClusterError(f"Could not start {plan.name}.")
+                return
 
     def _create_patiently(self, container: Container, dashboard_port: int | None) -> None:
         attempts = Retrying(
@@ -239,18 +206,13 @@ class ContainerSet:
         )
         attempts(self._create_once, container, dashboard_port)
 
-    def _discard(self, container: Container) -> None:
-        """Remove a container that this fleet has created; what only has its name is somebody else's."""
-        if container.id:
-            remove_container(self._client, container.id)
-            container.id = ""
-
     def _create_once(self, container: Container, dashboard_port: int | None) -> None:
         plan = container.plan
         body = create_request(plan, self.plan, dashboard_port=dashboard_port)
         with translate(f"create the container {plan.name}"):
             answer = self._client.api.create_container_from_config(body, plan.name)
             container.id = answer["Id"]
+        container.update(created_s=time.time())
         for warning in answer.get("Warnings") or ():
             log.info("engine_warning", container=plan.name, warning=warning)
         with translate(f"start the container {plan.name}"):
@@ -260,7 +222,9 @@ class ContainerSet:
                 self._client.api.start(container.id)
                 # A container that ends before it has read its keys explains itself.
                 with suppress(EngineError):
-                    send(self.keys.line(plan.role, self.state if plan.role == "scheduler" else None))
+                    send(self._keys(plan.role))
+        if not container.ended.is_set():
+            container.update(state="running")
         if plan.role == "scheduler":
             self._look_up(container)
 
@@ -272,41 +236,52 @@ class ContainerSet:
         except EngineNotFoundError:
             raise container.failure("ended as soon as it was started") from None
         network = state["NetworkSettings"]["Networks"].get(self.plan.network.name) or {}
-        container.address = network.get("IPAddress", "")
         bindings = (state["NetworkSettings"]["Ports"] or {}).get(f"{DASHBOARD_PORT}/tcp")
         if bindings:
             container.dashboard_port = int(bindings[0]["HostPort"])
+        container.address = network.get("IPAddress", "")
 
-    def remove(self, dask_name: str) -> None:
-        """Remove a container; one that does not exist counts as removed.
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove containers, all at once; those that do not exist count as removed.
 
         An engine that has stopped answering is not asked for each one: `close` asks it for all of them, once.
 
         Parameters
         ----------
-        dask_name : str
-            The container's name in Dask.
+        names : iterable of str
+            Their names in Dask.
+
+        Raises
+        ------
+        EngineError
+            If one could not be removed; it is of this set no more, and `close` removes it.
         """
         with self._lock:
-            container = self._containers.pop(dask_name, None)
-            future = self._futures.pop(dask_name, None)
-            if future is not None and not future.done():
-                self._late.append(future)
-        if container is None or self._silent:
-            return
-        if future is not None and not future.done():
-            future.add_done_callback(partial(self._discard_quietly, container))
-            return
-        try:
-            self._discard(container)
-        except EngineTimeoutError:
-            self._silent = True
-            raise
+            leaving = [self._containers.pop(name) for name in names if name in self._containers]
+            # What is being created is removed when that is done.
+            late = [container for container in leaving if not container.started.done()]
+            self._leaving += late
+        errors: list[EngineError] = []
 
-    def _discard_quietly(self, container: Container, _future: Future[Container]) -> None:
-        """Remove a container that nobody waits for any more; what stays is found by its label."""
-        with suppress(EngineError):
-            self._discard(container)
+        def discard(container: Container) -> None:
+            try:
+                self._discard(container)
+            except EngineError as error:
+                self._silent = self._silent or isinstance(error, EngineTimeoutError)
+                errors.append(error)
+
+        for container in late:
+            container.started.add_done_callback(partial(_call_with, discard, container))
+        if not self._silent:
+            in_threads(discard, [container for container in leaving if container not in late])
+        if errors:
+            raise errors[0]
+
+    def _discard(self, container: Container) -> None:
+        """Remove a container that this set has created; what only has its name is somebody else's."""
+        if container.id:
+            remove_container(self._client, container.id)
+            container.id = ""
 
     def close(self) -> list[str]:
         """Remove every container of this cluster, and its network. May be called any number of times.
@@ -322,65 +297,72 @@ class ContainerSet:
         if self.inherited:
             return []
         with self._lock:
-            self._closing = True
-            pending = [*self._futures.values(), *self._late]
+            self._closing.set()
+            pending = [container.started for container in (*self._containers.values(), *self._leaving)]
             if not self._opened:
-                self.left = []
-                return self.left
+                return []
         # What is being created would be missed by a look at what is there.
         wait([self._network], timeout=REMOVAL_TIMEOUT_S)
         unfinished = wait(pending, timeout=REMOVAL_TIMEOUT_S).not_done
-        mark = self.plan.network.labels.get(OWNER_LABEL)
-        own = () if mark is None else (f"{OWNER_LABEL}={mark}",)
-        self.left = remove_objects(self._client, self.plan.name, *own)
-        if not self.left and (unfinished or self._silent or not self._network.done()):
-            self.left = ["what the engine had not finished creating, or did not answer about"]
+        owner = self.plan.network.labels.get(OWNER_LABEL)
+        own = () if owner is None else (f"{OWNER_LABEL}={owner}",)
+        left = remove_objects(self._client, self.plan.name, *own)
+        if not left and (unfinished or self._silent or not self._network.done()):
+            left = ["what the engine had not finished creating, or did not answer about"]
         self.release()
-        return self.left
+        return left
 
     def release(self) -> None:
-        """Forget the containers, and leave them as they are. May be called any number of times."""
+        """Leave the containers as they are, and watch them no more. May be called any number of times."""
         with self._lock:
-            self._closing = True
+            self._closing.set()
             self._containers.clear()
-            self._futures.clear()
-        if self._events is not None:
-            self._events.close()
-            self._events = None
-
-    @property
-    def label(self) -> str:
-        """Filter that matches all objects of this cluster."""
-        return cluster_label(self.plan.name)
+            events, self._events = self._events, None
+        if events is not None:
+            events.close()
 
     def _watch_events(self, since: float) -> None:
-        """Follow the engine's events until the fleet is closed."""
-        filters = {"type": "container", "event": ["die", "oom"], "label": self.label}
-        try:
-            with translate("follow the engine's events"):
-                self._events = self._client.api.events(since=int(since), filters=filters, decode=True)
-                for event in self._events:
-                    self._take(event)
-        except EngineError as error:
-            if not self._closing:
-                log.warning("engine_events_lost", cluster=self.plan.name, reason=error.message)
+        """Follow the engine's events until the set is closed; where the stream breaks, it is opened again."""
+        filters = {"type": "container", "event": ["die", "oom"], "label": cluster_label(self.plan.name)}
+        last_ns = 0
+        while not self._closing.is_set():
+            try:
+                with translate("follow the engine's events"):
+                    events: Any = self._client.api.events(since=int(since), filters=filters, decode=True)
+                    with self._lock:
+                        self._events = events
+                    for event in events:
+                        # Opened again, the stream begins with events that were told already.
+                        if event["timeNano"] > last_ns:
+                            last_ns, since = event["timeNano"], event["time"]
+                            self._take(event)
+            except EngineError as error:
+                if not self._closing.is_set():
+                    log.warning("engine_events_interrupted", cluster=self.plan.name, reason=error.message)
+            self._closing.wait(_EVENTS_PAUSE_S)
 
     def _take(self, event: dict[str, Any]) -> None:
+        """Note an event of a container; one that is no more of this set is nobody's concern."""
         identifier = event["Actor"]["ID"]
         with self._lock:
             container = next((c for c in self._containers.values() if c.id == identifier), None)
-            closing = self._closing
         if container is None:
             return
         if event["Action"] == "oom":
-            container.oom_kills += 1
+            container.count_oom_kill()
             log.warning(
                 "container_out_of_memory",
                 container=container.plan.name,
-                cap_bytes=container.plan.memory_bytes,
+                memory_limit_bytes=container.plan.memory_bytes,
             )
             return
-        container.exit_code = int(event["Actor"]["Attributes"].get("exitCode", -1))
-        container.ended.set()
-        if self.on_end is not None and not closing:
-            self.on_end(container)
+        code = event["Actor"]["Attributes"].get("exitCode", "")
+        container.end(int(code) if code.isdecimal() else -1)
+        if self.on_end is not None and not self._closing.is_set():
+            # What a listener raises must not end this thread, which watches the other containers.
+            threading.Thread(target=self.on_end, args=(container.info,), daemon=True).start()
+
+
+def _call_with(function: Callable[[Container], None], container: Container, _future: Future[None]) -> None:
+    """Call a function with a container, as what is called when its future is done."""
+    function(container)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -18,9 +17,10 @@ from canvod.launch.docker.engine import (
 )
 from canvod.launch.errors import EngineError
 from canvod.launch.host.labels import CLUSTER_LABEL
+from canvod.launch.threads import in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 REMOVAL_TIMEOUT_S: Final = 30.0
 """How long to go on removing what the engine says is still in use."""
@@ -206,20 +206,3 @@ _REMOVE: Final[dict[str, Callable[[Client, str], None]]] = {
     "network": _remove_network,
     "volume": _remove_volume,
 }
-
-
-def in_threads[T](function: Callable[[T], object], arguments: Iterable[T]) -> None:
-    """Call a function for each argument, all at once, and wait for the end of all.
-
-    Parameters
-    ----------
-    function : callable
-        Must not raise.
-    arguments : iterable
-        Its arguments.
-    """
-    threads = [threading.Thread(target=function, args=(argument,)) for argument in arguments]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

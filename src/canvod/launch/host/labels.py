@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LABEL_PREFIX: Final = "org.canvod.launch"
 """Prefix of every label on images, containers, networks and volumes of canvod-launch."""
@@ -21,3 +24,15 @@ UID_LABEL: Final = f"{LABEL_PREFIX}.uid"
 
 DETACHED_LABEL: Final = f"{LABEL_PREFIX}.detached"
 """``true`` where the cluster outlives that process, else ``false``."""
+
+COMPOSE_LABEL: Final = "com.docker.compose.project"
+"""Compose's own: the project that a container belongs to."""
+
+COMPOSE_NUMBER_LABEL: Final = "com.docker.compose.container-number"
+"""Compose's own: the number of a replica."""
+
+
+def uid_of(labels: Mapping[str, str]) -> int | None:
+    """Read the user ID of an object's owner; None where there is none that can be read."""
+    uid = labels.get(UID_LABEL, "")
+    return int(uid) if uid.isascii() and uid.isdecimal() else None

@@ -21,11 +21,11 @@ from canvod.launch.readers import DEFAULT, reader_names
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from canvod.launch.config import Settings
+    from canvod.launch.config import Settings, SettingsLike
     from canvod.launch.ingest.progress import IngestProgress
     from canvod.launch.ingest.report import IngestReport
     from canvod.launch.ingest.runner import TaskRunner
-    from canvod.launch.manager import BuildProgress, DaskClusterManager, Progress, Source
+    from canvod.launch.manager import BuildProgress, DaskClusterManager
     from canvod.launch.plan.model import ClusterPlan
 
 
@@ -33,10 +33,10 @@ def ingest_files(
     inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     store: str | os.PathLike[str],
     group: str,
-    config: Source = None,
+    config: SettingsLike = None,
     *,
     cluster: DaskClusterManager | str | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> IngestReport:
     """Store observation files in a group of a store, on a new cluster or on one that is there.
 
@@ -140,7 +140,7 @@ class IngestJob:
     def run(
         self,
         *,
-        progress: Progress | None = None,
+        progress: Callable[[str], None] | None = None,
         build_progress: BuildProgress | bool = True,
         ingest_progress: Callable[[], IngestProgress] | None = None,
         lock_timeout_s: float | None = None,
@@ -182,7 +182,7 @@ class IngestJob:
     @contextmanager
     def _runner(
         self,
-        progress: Progress,
+        progress: Callable[[str], None],
         build_progress: BuildProgress | bool,  # noqa: FBT001 - or a callable
     ) -> Iterator[TaskRunner]:
         if find_spec("distributed") is None or find_spec("dask") is None:
@@ -211,7 +211,7 @@ class IngestJob:
             yield _dask_runner(manager)
 
     @contextmanager
-    def _pool(self, progress: Progress) -> Iterator[TaskRunner]:
+    def _pool(self, progress: Callable[[str], None]) -> Iterator[TaskRunner]:
         from canvod.launch.cluster.pool import NOTICE, PoolRunner
         from canvod.launch.host.detect import read_inventory
         from canvod.launch.host.python_version import installed_version, own_python

@@ -1,4 +1,4 @@
-"""What a scheduler tells who looks after its cluster: its workers, and how many there should be, and tasks.
+"""What a scheduler tells who manages its cluster: its workers, how many there should be, and its tasks.
 
 Operations of its own, with plain values: they need no client, and no Python version that is alike.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
 STATUS: Final = "canvod_launch_status"
-"""Operation of the scheduler that tells what it knows."""
+"""Operation of the scheduler that tells what it knows, at once or when so many workers are registered."""
 
 TARGET: Final = "canvod_launch_target"
 """Operation of the scheduler that is told how many workers there should be, with the argument ``workers``."""
@@ -42,6 +43,7 @@ class StatusPlugin(SchedulerPlugin):
         self._scheduler: Scheduler | None = None
         self._target: int | None = None
         self._idle_timeout_s: float | None = None
+        self._changed = asyncio.Event()
         self._waiting: asyncio.TimerHandle | None = None
         self._ending: asyncio.Future[None] | None = None
 
@@ -49,7 +51,7 @@ class StatusPlugin(SchedulerPlugin):
         """Add the operations to the scheduler's own."""
         self._scheduler = scheduler
         scheduler.handlers[STATUS] = self.status
-        scheduler.handlers[TARGET] = self.aim
+        scheduler.handlers[TARGET] = self.set_target
         if self.confirm_within_s is not None:
             self._idle_timeout_s, scheduler.idle_timeout = scheduler.idle_timeout, None
             self._waiting = asyncio.get_running_loop().call_later(self.confirm_within_s, self._give_up)
@@ -64,7 +66,7 @@ class StatusPlugin(SchedulerPlugin):
             logger.warning("Nobody has finished the start within %g s: closing", self.confirm_within_s)
             self._ending = asyncio.ensure_future(self._scheduler.close(reason="start-not-finished"))
 
-    def aim(self, workers: int) -> None:
+    def set_target(self, workers: int) -> None:
         """Remember how many workers there should be.
 
         Parameters
@@ -77,8 +79,20 @@ class StatusPlugin(SchedulerPlugin):
             self._scheduler.idle_timeout = self._idle_timeout_s
         self._target = workers
 
-    def status(self) -> dict[str, Any]:
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Tell those who wait for workers."""
+        del scheduler, worker
+        self._changed.set()
+
+    async def status(self, at_least: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
         """Tell what is known of workers and tasks.
+
+        Parameters
+        ----------
+        at_least : int, default: 0
+            Answer when so many workers are registered.
+        wait_s : float, default: 0
+            Answer after so many seconds at the latest.
 
         Returns
         -------
@@ -87,6 +101,11 @@ class StatusPlugin(SchedulerPlugin):
             each with ``address``, ``status``, ``memory_bytes`` (of the worker process) and ``tasks`` (running
             now). ``tasks``: their number by state.
         """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while self._scheduler is not None and len(self._scheduler.workers) < at_least:
+                    self._changed.clear()
+                    await self._changed.wait()
         scheduler = self._scheduler
         if scheduler is None:
             return {"target": self._target, "workers": {}, "tasks": {}}

@@ -1,4 +1,4 @@
-"""Entry point of the scheduler container."""
+"""Entry point of a scheduler, in a container or a process of the host."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tornado.web import Application, RequestHandler
 
-from canvod.launch.runtime import health
+from canvod.launch.runtime import health, host
 from canvod.launch.runtime.keys import CONFIRM, STATE, KeysMissingError, obtain_keys, security
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ POLL_S = 0.05
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line of a scheduler container.
+    """Parse the command line of a scheduler.
 
     Parameters
     ----------
@@ -36,7 +38,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         The arguments without the program's name; those of this process by default.
     """
     parser = argparse.ArgumentParser(prog="canvod.launch.runtime.scheduler", description=__doc__)
-    parser.add_argument("--port", type=int, default=8786, help="port for clients and workers")
+    parser.add_argument("--host", default="", help="address to listen on; all of the container's without it")
+    parser.add_argument("--port", type=int, default=8786, help="port for clients and workers; 0 for any")
     parser.add_argument(
         "--dashboard-port", type=int, default=8787, help="port of the dashboard and the metrics"
     )
@@ -52,12 +55,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="with --lease-grace: seconds for it to come at all",
     )
     parser.add_argument("--idle-timeout", type=float, help="end after so many seconds without a task")
+    parser.add_argument("--local-directory", help="folder for temporary files; the system's without it")
+    parser.add_argument("--scheduler-file", help="file to write the address to, as Dask does")
+    parser.add_argument(
+        "--launcher", type=int, help="on a host: the process ID of the parent, without which this one ends"
+    )
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the scheduler until it is told to stop, and return the exit status."""
     options = parse_arguments(arguments)
+    if options.launcher is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if options.nice:
         # Before anything else, so that every thread inherits it. Lowering one's own priority needs no right.
         os.setpriority(os.PRIO_PROCESS, 0, options.nice)
@@ -76,15 +86,20 @@ async def _run(options: argparse.Namespace) -> None:
     from canvod.launch.runtime.lease import LeasePlugin
     from canvod.launch.runtime.operations import StatusPlugin
 
+    if options.launcher is not None:
+        host.be_quiet()
+        warnings.filterwarnings("ignore", message="Port .* is already in use")
     lease = LeasePlugin(options.lease_grace, options.connect_timeout) if options.lease_grace else None
     keys = security(options.keys)
     scheduler = Scheduler(
-        host="tls://",
+        host=f"tls://{options.host}",
         port=options.port,
+        scheduler_file=options.scheduler_file,
+        local_directory=options.local_directory,
         protocol="tls",
         security=keys,
         dashboard=False,
-        dashboard_address=f":{options.dashboard_port}",
+        dashboard_address=f"{options.host}:{options.dashboard_port}",
         idle_timeout=options.idle_timeout,
         plugins=[StatusPlugin(_confirm_within_s(options.keys)), *([] if lease is None else [lease])],
     )
@@ -92,17 +107,25 @@ async def _run(options: argparse.Namespace) -> None:
     connection_args = keys.get_connection_args("client")
     checks = await health.serve(lambda: health.check_scheduler(scheduler, connection_args), options.keys)
     dashboard = asyncio.create_task(_attach_dashboard(scheduler))
-    await scheduler.finished()
+    ended = [asyncio.create_task(scheduler.finished())]
+    if options.launcher is not None:
+        ended.append(asyncio.create_task(host.launcher_gone(options.launcher)))
+    await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
     checks.close()
     dashboard.cancel()
+    if options.launcher is not None:
+        # At once: nobody is left to hear what closing says.
+        os._exit(0)
 
 
 def _confirm_within_s(keys: Path) -> float | None:
     """Read how long the start of a detached cluster may take; None where none was told."""
     try:
-        return float(json.loads((keys / STATE).read_text())[CONFIRM])
+        kept = json.loads((keys / STATE).read_text())
     except FileNotFoundError:
         return None
+    limit: float | None = kept[CONFIRM]
+    return limit
 
 
 async def _attach_dashboard(scheduler: Scheduler) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import shutil
@@ -60,9 +61,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         The arguments without the program's name; those of this process by default.
     """
     parser = argparse.ArgumentParser(prog="canvod.launch.runtime.worker", description=__doc__)
-    parser.add_argument(
-        "--scheduler", required=True, help="address of the scheduler, such as tls://scheduler:8786"
-    )
+    scheduler = parser.add_mutually_exclusive_group(required=True)
+    scheduler.add_argument("--scheduler", help="address of the scheduler, such as tls://scheduler:8786")
+    scheduler.add_argument("--scheduler-file", type=Path, help="file that Dask's scheduler writes it to")
     parser.add_argument("--keys", type=Path, required=True, help="folder of the keys, or for them")
     parser.add_argument("--name", help="name of the worker in Dask; the container's own without it")
     parser.add_argument("--nthreads", type=int, required=True, help="threads that run tasks")
@@ -165,6 +166,8 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
     keys = security(options.keys)
     connection_args = keys.get_connection_args("worker")
     on_host = options.launcher is not None
+    if options.scheduler_file is not None:
+        options.scheduler = await _read_address(options.scheduler_file, options.start_timeout)
     tls = connection_args["ssl_context"]
     if not on_host and not await _listens(options.scheduler, tls, options.start_timeout):
         sys.stderr.write(
@@ -283,6 +286,15 @@ async def _orphaned(address: str, connection_args: dict[str, Any]) -> None:
         with suppress(OSError):
             await comm.read()  # nothing ever comes: it ends when the connection does
         answered = time.monotonic()
+
+
+async def _read_address(file: Path, timeout_s: float) -> str:
+    """Wait for the file of a scheduler that starts at the same time, and return its address."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            with suppress(FileNotFoundError, ValueError):  # not there yet, or being written
+                return str(json.loads(file.read_text())["address"])  # noqa: ASYNC240 - some bytes
+            await asyncio.sleep(CONNECT_INTERVAL_S)
 
 
 async def _listens(address: str, tls: ssl.SSLContext, timeout_s: float) -> bool:

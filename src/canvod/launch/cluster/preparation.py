@@ -1,0 +1,235 @@
+"""What comes before every start: backend, plan, name, mounts and images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from canvod.launch.cluster.choice import choose_backend
+from canvod.launch.cluster.host_paths import describe_mounts, require_mounts
+from canvod.launch.cluster.lifecycle import StartedCluster
+from canvod.launch.cluster.planning import log_warnings, plan_here
+from canvod.launch.cluster.prune import prune_host, prune_quietly
+from canvod.launch.docker.discovery import refuse_second
+from canvod.launch.docker.engine import connect
+from canvod.launch.errors import ConfigError, ImageError
+from canvod.launch.host.python_version import own_python
+from canvod.launch.images.build import use_images
+from canvod.launch.images.versions import require_same_versions
+from canvod.launch.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from canvod.launch.config import Settings
+    from canvod.launch.host.clusters import ClusterInfo
+    from canvod.launch.host.inventory import EngineInventory
+    from canvod.launch.images.build_log import BuildEvent
+    from canvod.launch.plan.model import Backend, ClusterPlan, Mount
+
+REQUEST_TIMEOUT_S = 30.0
+"""How long the engine may take for one request of a cluster's start or end."""
+
+log = get_logger("canvod.launch")
+
+
+def ignore(_what: object) -> None:
+    """Take no notice: what a callback does that nobody has asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartRequest:
+    """What somebody wants to start.
+
+    Attributes
+    ----------
+    settings : Settings
+        What is wanted.
+    name : str
+        Name of the cluster.
+    detached : bool
+        Whether it outlives its command: containers only.
+    idle_timeout_s : float or None
+        End by itself after so long without a task, in seconds.
+    mounts : sequence of Mount
+        Host paths that workers see besides those of the settings.
+    current_folder : bool
+        Whether workers see the current folder too, read only; never where it is, or holds, a home.
+    python : str
+        Minor version of Python of who will use the cluster, such as ``3.13``.
+    own_tasks_only : bool
+        Whether only canvod-launch's own tasks will run: images of another Python will do then, where none of
+        this one can be had.
+    before_start : callable
+        Called with each plan before anything is started; what it raises refuses the start.
+    progress, build_progress : callable
+        Called with a line of text for each step that takes time, and with a
+        `canvod.launch.images.build_log.BuildEvent` for each step of making an image.
+    """
+
+    settings: Settings
+    name: str
+    detached: bool = False
+    idle_timeout_s: float | None = None
+    mounts: Sequence[Mount] = ()
+    current_folder: bool = False
+    python: str = field(default_factory=own_python)
+    own_tasks_only: bool = False
+    before_start: Callable[[ClusterPlan], None] = ignore
+    progress: Callable[[str], None] = ignore
+    build_progress: Callable[[BuildEvent], None] = ignore
+
+    def report(self, info: ClusterInfo) -> None:
+        """Tell how far a start is."""
+        if info.registered:
+            self.progress(f"{len(info.registered)} of {info.target} workers registered")
+
+
+def prepare(request: StartRequest) -> StartedCluster:
+    """Make everything ready for a start.
+
+    Parameters
+    ----------
+    request : StartRequest
+        What is wanted.
+
+    Returns
+    -------
+    StartedCluster
+        A cluster whose start has not begun.
+
+    Raises
+    ------
+    ConfigError, PlanError
+        If the settings cannot be used.
+    EngineError, ImageError
+        If containers are asked for and cannot be had.
+    VersionMismatchError
+        If the images cannot go with who will use the cluster.
+    ClusterExistsError
+        If there is a cluster of this name.
+    """
+    if request.detached:
+        require_containers(request.settings)
+    choice = choose_backend(request.settings)
+    request.progress(choice.reason)
+    if choice.backend == "docker":
+        try:
+            return _prepare_containers(request, choice.engine)
+        except ImageError as error:
+            if request.settings.launch.backend == "docker" or request.detached:
+                raise
+            way = f"\n  To have containers: {error.hint}" if error.hint else ""
+            request.progress(f"worker processes: the images cannot be had. {error.message}{way}")
+            log.warning("docker_backend_not_used", reason=error.message, hint=error.hint)
+    elif request.detached:
+        raise ConfigError(
+            f"A detached cluster runs in containers. {choice.reason}", hint="set launch.backend: docker"
+        )
+    plan = announced_plan(request, "process")
+    prune_host(plan.workers[0].spill_path)
+    request.progress(f"starting {_count(plan)} as processes")
+    return StartedCluster(plan)
+
+
+def make_plan_of(
+    request: StartRequest, backend: Backend, engine: EngineInventory | None = None
+) -> ClusterPlan:
+    """Plan what is wanted for this host, and start nothing.
+
+    Parameters
+    ----------
+    request : StartRequest
+        What is wanted.
+    backend : {"docker", "process", "remote"}
+        What will carry it out.
+    engine : EngineInventory, optional
+        The Docker engine.
+
+    Returns
+    -------
+    ClusterPlan
+        The plan.
+
+    Raises
+    ------
+    ConfigError, PlanError
+        If the settings cannot be used.
+    """
+    plan = plan_here(
+        request.settings,
+        request.name,
+        backend=backend,
+        engine=engine,
+        mounts=request.mounts,
+        current_folder=request.current_folder,
+        python=request.python,
+        detached=request.detached,
+        idle_timeout_s=request.idle_timeout_s,
+    )
+    if backend == "docker":
+        require_mounts(plan)
+    return plan
+
+
+def announced_plan(
+    request: StartRequest, backend: Backend, engine: EngineInventory | None = None
+) -> ClusterPlan:
+    """Plan what is wanted, log what the plan warns of, and show it to who may refuse it.
+
+    Parameters, result and errors are those of `make_plan_of`, and what ``before_start`` raises.
+    """
+    plan = make_plan_of(request, backend, engine)
+    log_warnings(plan)
+    request.before_start(plan)
+    return plan
+
+
+def _prepare_containers(request: StartRequest, inventory: EngineInventory | None) -> StartedCluster:
+    plan = announced_plan(request, "docker", inventory)
+    require_same_versions(
+        plan, request.settings, python=request.python, own_tasks_only=request.own_tasks_only
+    )
+    engine = connect(timeout_s=REQUEST_TIMEOUT_S)
+    try:
+        prune_quietly(engine)
+        refuse_second(engine, plan.name)
+        plan = use_images(
+            engine,
+            plan,
+            request.settings,
+            own_tasks_only=request.own_tasks_only,
+            progress=request.progress,
+            build_progress=request.build_progress,
+        )
+    except BaseException:
+        engine.close()
+        raise
+    request.progress(f"starting {_count(plan)} in containers, which see {describe_mounts(plan)}")
+    return StartedCluster(plan, engine)
+
+
+def _count(plan: ClusterPlan) -> str:
+    return "1 worker" if len(plan.workers) == 1 else f"{len(plan.workers)} workers"
+
+
+def require_containers(settings: Settings) -> None:
+    """Refuse settings that no detached cluster can be started with.
+
+    Raises
+    ------
+    ConfigError
+        If they name a scheduler that exists, or ask for processes.
+    """
+    if settings.processing.scheduler_address is not None:
+        raise ConfigError(
+            f"{settings.cite('processing.scheduler_address')} names a scheduler that exists: there is "
+            "nothing to start.",
+            hint="leave it out",
+        )
+    if settings.launch.backend == "process":
+        raise ConfigError(
+            f"{settings.cite('launch.backend')}: a detached cluster runs in containers; processes end with "
+            "the one that started them.",
+            hint="set launch.backend: docker; or for one command: canvod-launch run -- COMMAND",
+        )
