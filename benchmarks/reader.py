@@ -29,8 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from canvod.launch.readers import VARIABLES, read_observations
-from canvod.launch.simulate.header import RinexHeader
-from canvod.launch.simulate.rinex import render_rinex
+from canvod.launch.simulate import RinexHeader, render_rinex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from zarr.storage import WrapperStore
 
 from canvod.launch.ingest.run import ingest
 from canvod.launch.runtime import tasks
-from canvod.launch.simulate.rinex import RinexHeader, write_rinex
+from canvod.launch.simulate import RinexHeader, write_rinex
 from canvod.launch.testing import assert_dataset_equals, serial_model
 
 if TYPE_CHECKING:

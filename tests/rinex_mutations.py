@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import strategies as st
 
-from canvod.launch.simulate.header import RinexHeader
-from canvod.launch.simulate.rinex import render_rinex
+from canvod.launch.simulate import RinexHeader, render_rinex
 from rinex_text import END, epoch2, epoch3, event, header, record, text, time3, types2, types3
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import pytest
 
 from alike import ALL, Observations, outcome
 from canvod.launch.readers.rinex.signals import signal, variable
-from canvod.launch.simulate.header import RinexHeader
-from canvod.launch.simulate.rinex import write_rinex
+from canvod.launch.simulate import RinexHeader, write_rinex
 from oracles import oracle
 from rinex211 import write_rinex211
 

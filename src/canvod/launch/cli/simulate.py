@@ -52,8 +52,8 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
     """
     from canvod.launch.cli.console import print_json
     from canvod.launch.cli.progress import delayed_bar
-    from canvod.launch.simulate.campaign import DEFAULT_POSITION
-    from canvod.launch.simulate.campaign import simulate as write_campaign
+    from canvod.launch.simulate import DEFAULT_POSITION
+    from canvod.launch.simulate import simulate as write_campaign
 
     with delayed_bar("simulating", "files") as report_progress:
         report = write_campaign(
@@ -84,7 +84,7 @@ def parse_position(text: str) -> Position:
     InputError
         If the text is not three numbers.
     """
-    from canvod.launch.simulate.geometry import Position
+    from canvod.launch.simulate import Position
 
     try:
         latitude, longitude, height_m = (float(part) for part in text.split(","))

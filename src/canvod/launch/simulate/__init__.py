@@ -1,16 +1,18 @@
-"""Simulated observation files, so that a machine without a receiver has something to process."""
+"""Simulated observation files, so that a machine without a receiver has something to process.
+
+`campaign` makes the folders and files of several receivers, `receiver` what each of them observes, `orbits`
+the satellites that it sees, and `rinex_writer` the text of a file.
+"""
 
 from __future__ import annotations
 
-from canvod.launch.simulate.campaign import SimulationReport, simulate
-from canvod.launch.simulate.geometry import Position
-from canvod.launch.simulate.header import PhaseShift, RinexHeader
-from canvod.launch.simulate.observe import Observed, observe
-from canvod.launch.simulate.rinex import render_rinex, write_rinex
+from canvod.launch.simulate.campaign import DEFAULT_POSITION, SimulationReport, simulate
+from canvod.launch.simulate.orbits import Position
+from canvod.launch.simulate.receiver import observe
+from canvod.launch.simulate.rinex_writer import RinexHeader, render_rinex, write_rinex
 
 __all__ = [
-    "Observed",
-    "PhaseShift",
+    "DEFAULT_POSITION",
     "Position",
     "RinexHeader",
     "SimulationReport",
