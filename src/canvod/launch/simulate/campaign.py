@@ -213,7 +213,9 @@ class _Campaign(BaseModel):
         if not self.files or abs(self.files - self.hours * 60 / minutes) > 1e-6:
             raise ValueError(f"hours is {self.hours}; allowed: a whole number of files of {minutes} minutes")
         if self.file_length % self.interval or self.interval > self.file_length / 2:
-            raise ValueError(f"interval is {interval_s}; allowed: a half of {minutes} minutes or a smaller part")
+            raise ValueError(
+                f"interval is {interval_s}; allowed: a half of {minutes} minutes or smaller parts"
+            )
         if not code_of_duration(self.interval):
             raise ValueError(f"interval is {interval_s}; allowed: whole seconds or minutes, or 1/N seconds")
         if (self.start - EARLIEST) % self.file_length:
@@ -318,9 +320,9 @@ class _Campaign(BaseModel):
 
 
 def _problem(error: ErrorDetails) -> str:
-    """Say what is wrong with a value; for several of them pydantic has no name."""
+    """Say what is wrong with a value; what is wrong with several together names them itself."""
     message = error["msg"].removeprefix("Value error, ")
-    name = " ".join(map(str, error["loc"])).removesuffix("_s").replace("_", " ")
+    name = ".".join(map(str, error["loc"]))
     return f"{name} is {error['input']}: {message[0].lower()}{message[1:]}" if name else message
 
 
