@@ -23,11 +23,13 @@ from canvod.launch.cluster.lifecycle import StartedCluster
 from canvod.launch.cluster.tls import make_keys
 from canvod.launch.config import load_settings
 from canvod.launch.docker.engine import connect, probe_engine, translate
+from canvod.launch.docker.orphans import find_orphans
 from canvod.launch.errors import ClusterExistsError, ContainerFailedError, EngineError, PlanError
 from canvod.launch.host.detect import read_inventory
-from canvod.launch.host.labels import CLUSTER_LABEL
+from canvod.launch.host.labels import CLUSTER_LABEL, OWNER_LABEL, UID_LABEL
 from canvod.launch.host.python_version import installed_version
 from canvod.launch.images.context import image_namer
+from canvod.launch.manager import DaskClusterManager
 from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.testing import assert_containers_match_plan, assert_nothing_left, plan_differences
@@ -520,3 +522,60 @@ def test_an_engine_that_overlooks_an_interface_is_asked_again(
             through_proxy.close()
     assert refused
     assert_nothing_left(plan.name, engine)
+
+
+def test_events_are_followed_again_where_their_stream_breaks(
+    engine: docker.DockerClient, own_images: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that ends afterwards is replaced all the same."""
+    del own_images
+    refused: list[str] = []
+
+    def refuse_first(moment: str, request: str) -> str | None:
+        if moment == "before" and request.startswith("GET /events") and not refused:
+            refused.append(request)
+            return "no events today"
+        return None
+
+    plan = plan_of("events")
+    with EngineProxy(tmp_path / "engine.sock", refuse_first) as proxy:
+        monkeypatch.setenv("DOCKER_HOST", proxy.address)
+        with started(plan) as cluster, Client(cluster) as client:
+            assert refused
+            before = engine.api.inspect_container(plan.workers[0].name)["Id"]
+            engine.api.kill(before)
+
+            def replaced() -> bool:
+                with suppress(EngineError), translate("look for the worker"):
+                    return engine.api.inspect_container(plan.workers[0].name)["Id"] != before
+                return False
+
+            assert eventually(replaced)
+            assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
+    assert_nothing_left(plan.name, engine)
+
+
+def test_an_ephemeral_cluster_is_used_by_its_name(engine: docker.DockerClient, own_images: object) -> None:
+    """Another manager of this host starts nothing, and leaves it as it is."""
+    del own_images
+    plan = plan_of("by-name")
+    with started(plan) as cluster:
+        with DaskClusterManager(name=plan.name) as manager:
+            assert manager.cluster is None
+            assert manager.plan.workers == plan.workers
+            assert manager.scheduler_address == cluster.scheduler_address
+            assert manager.client.submit(sum, [1, 2]).result(timeout=60) == 3
+        with Client(cluster) as client:
+            assert worker_names(client) == ["worker-0", "worker-1"]
+    assert_nothing_left(plan.name, engine)
+
+
+def test_what_cannot_be_read_of_others_keeps_no_cluster_from_its_start(engine: docker.DockerClient) -> None:
+    """A label for a user ID that is no number, say."""
+    labels = {CLUSTER_LABEL: f"odd-{RUN}", OWNER_LABEL: "?", UID_LABEL: "nobody"}
+    network = engine.api.create_network(f"odd-{RUN}", labels=labels)["Id"]
+    try:
+        # Root looks after everybody's; whose this is cannot be told.
+        assert (f"odd-{RUN}" in find_orphans(engine)) == (os.getuid() == 0)
+    finally:
+        engine.api.remove_network(network)

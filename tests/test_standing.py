@@ -25,7 +25,7 @@ from canvod.launch.cluster.prune import prune_keys
 from canvod.launch.cluster.tls import KeyFolder, keys_home, make_keys
 from canvod.launch.config import load_settings
 from canvod.launch.detached.credentials import ClusterState
-from canvod.launch.detached.status import read_memory
+from canvod.launch.docker.container_memory import read_memory
 from canvod.launch.docker.discovery import ClusterInfo, choose_cluster, find_clusters
 from canvod.launch.errors import ClusterExistsError, ClusterNotFoundError, ConfigError, InputError
 from canvod.launch.host.detect import read_inventory

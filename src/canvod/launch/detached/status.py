@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from canvod.launch.cluster.scheduler_rpc import ask_scheduler
 from canvod.launch.detached.credentials import client_keys
-from canvod.launch.docker.engine import read_in_container, translate
+from canvod.launch.docker.container_memory import container_memory
+from canvod.launch.docker.engine import translate
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, EngineError, KeysError
 from canvod.launch.host.clusters import ContainerInfo
 from canvod.launch.threads import in_threads
@@ -15,9 +16,6 @@ from canvod.launch.threads import in_threads
 if TYPE_CHECKING:
     from canvod.launch.docker.engine import Client
     from canvod.launch.host.clusters import ClusterInfo, State
-
-_PEAK_FILE: Final = "/sys/fs/cgroup/memory.peak"
-"""The most memory that a container ever had, under cgroup v2 and Linux 5.19 or newer."""
 
 
 def cluster_status(client: Client, cluster: ClusterInfo) -> ClusterInfo:
@@ -111,7 +109,7 @@ def _measure(client: Client, container: ContainerInfo) -> ContainerInfo:
         with translate(f"look at the container {container.container}"):
             limits = client.api.inspect_container(container.id)["HostConfig"]
         if container.runs:
-            memory, peak = _memory(client, container)
+            memory, peak = container_memory(client, container.id)
     except EngineError:
         pass  # it has just gone
     return replace(
@@ -121,44 +119,3 @@ def _measure(client: Client, container: ContainerInfo) -> ContainerInfo:
         memory_bytes=memory,
         peak_bytes=peak,
     )
-
-
-def _memory(client: Client, container: ContainerInfo) -> tuple[int | None, int | None]:
-    with translate(f"measure the container {container.container}"):
-        answer: Any = client.api.stats(container.id, stream=False, one_shot=True)
-    memory, peak = read_memory(answer.get("memory_stats") or {})
-    if peak is None:
-        try:
-            peak = int(read_in_container(client, container.id, ["cat", _PEAK_FILE]))
-        except (EngineError, ValueError):
-            peak = None
-    return memory, peak
-
-
-def read_memory(stats: dict[str, Any]) -> tuple[int | None, int | None]:
-    """Read the memory of a container out of the engine's statistics, as ``docker stats`` does.
-
-    Parameters
-    ----------
-    stats : dict
-        ``memory_stats`` of the engine's answer.
-
-    Returns
-    -------
-    tuple of two int or None
-        Memory now without inactive files, and the most that it ever had, in bytes. The engine tells the
-        second under cgroup v1 only.
-
-    Examples
-    --------
-    >>> read_memory({"usage": 900, "max_usage": 1000, "stats": {"total_inactive_file": 100}})
-    (800, 1000)
-    >>> read_memory({"usage": 900, "stats": {"inactive_file": 100}})
-    (800, None)
-    """
-    usage = stats.get("usage")
-    if usage is None:
-        return None, None
-    details = stats.get("stats") or {}
-    inactive = details.get("total_inactive_file", details.get("inactive_file", 0))
-    return max(0, int(usage) - int(inactive)), stats.get("max_usage") or None

@@ -1,9 +1,9 @@
 """A process that outlives its launcher by a moment, and removes what the launcher could not.
 
 The lease ends the containers that run. It cannot end one that was created and not started yet, nor remove a
-network. So every launcher has a companion in a session of its own, which waits for the end of a pipe: the
+network. So every launcher has a watchdog in a session of its own, which waits for the end of a pipe: the
 kernel closes it whatever ends the launcher, also SIGKILL. Processes that the launcher has forked may hold it
-open, and the lease's connection too; so the companion also looks whether it is still the launcher's child.
+open, and the lease's connection too; so the watchdog also looks whether it is still the launcher's child.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -30,11 +31,14 @@ GIVE_UP_S: Final = 120.0
 POLL_S: Final = 1.0
 """How often to look whether the launcher is still there."""
 
+IMPORT_AFTER_S: Final = 10.0
+"""When to import what the removal needs, so that it begins at once: not while the cluster is starting."""
+
 DISMISSAL_TIMEOUT_S: Final = 5.0
 
 
 class Watchdog:
-    """The companion of a launcher, from the launcher's side.
+    """The watchdog of a cluster, from its launcher's side.
 
     Parameters
     ----------
@@ -56,7 +60,7 @@ class Watchdog:
         )
 
     def dismiss(self) -> None:
-        """Send the companion away: nothing is left to remove. Calling it again does nothing."""
+        """End the watchdog: nothing is left to remove. Calling it again does nothing."""
         try:
             self._process.communicate(DONE, timeout=DISMISSAL_TIMEOUT_S)
         except (OSError, ValueError):
@@ -71,7 +75,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     cluster, keys, mark = arguments
     os.chdir("/")  # nobody's file system is kept from being unmounted
-    if _last_words(int(mark.split("/")[2])) == DONE:
+    if _await_end(int(mark.split("/")[2])) == DONE:
         return 0
     from canvod.launch.host.labels import OWNER_LABEL
     from canvod.launch.host.owner import owner_of
@@ -82,15 +86,17 @@ def main(arguments: list[str]) -> int:
     return _remove(cluster, f"{OWNER_LABEL}={mark}")
 
 
-def _last_words(launcher: int) -> bytes:
+def _await_end(launcher: int) -> bytes:
     """Wait for the end of the launcher, or until it says that it is done; return what it has said."""
-    said, pipe = b"", sys.stdin.fileno()
+    said, pipe, started = b"", sys.stdin.fileno(), time.monotonic()
     while said != DONE and os.getppid() == launcher:
         if select.select([pipe], [], [], POLL_S)[0]:
             piece = os.read(pipe, len(DONE))
             if not piece:
                 break
             said += piece
+        elif time.monotonic() - started > IMPORT_AFTER_S:
+            import_module("canvod.launch.docker.removal")
     return said
 
 
