@@ -16,10 +16,10 @@ import cloudpickle
 import pytest
 from distributed import Client, Event
 
-from canvod.launch.cluster.base import PlannedCluster
 from canvod.launch.cluster.cluster_state import ClusterState
-from canvod.launch.cluster.docker import DockerBackend
-from canvod.launch.cluster.lifecycle import StartedCluster
+from canvod.launch.cluster.docker_backend import DockerBackend
+from canvod.launch.cluster.planned_cluster import PlannedCluster
+from canvod.launch.cluster.started_cluster import StartedCluster
 from canvod.launch.cluster.tls import make_keys
 from canvod.launch.config import load_settings
 from canvod.launch.docker.engine import connect, probe_engine, translate

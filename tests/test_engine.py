@@ -11,7 +11,7 @@ import pytest
 import requests
 import urllib3
 
-from canvod.launch.cluster.choice import choose_backend
+from canvod.launch.cluster.backend_choice import choose_backend
 from canvod.launch.config import load_settings
 from canvod.launch.docker.engine import engine_address, read_engine, require_engine, translate
 from canvod.launch.errors import EngineError, LaunchError
@@ -72,7 +72,9 @@ def test_a_rootless_engine_is_not_taken(monkeypatch):
     """Left to choose, a start takes processes and says why."""
     info = INFO | {"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}
     assert read_engine(info, VERSION).rootless
-    monkeypatch.setattr("canvod.launch.cluster.choice.require_engine", lambda **_: make_engine(rootless=True))
+    monkeypatch.setattr(
+        "canvod.launch.cluster.backend_choice.require_engine", lambda **_: make_engine(rootless=True)
+    )
     choice = choose_backend(load_settings({"launch": {"backend": "auto"}}))
     assert choice.backend == "process"
     assert "rootless" in choice.reason

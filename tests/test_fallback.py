@@ -25,7 +25,7 @@ from importlib.util import find_spec
 def main():
     assert find_spec("dask") is None and find_spec("distributed") is None
     import canvod.launch
-    from canvod.launch.cluster.pool import PoolRunner
+    from canvod.launch.cluster.process_pool import PoolRunner
     from canvod.launch.ingest.run import ingest
     from canvod.launch.ingest.read import open_group
 

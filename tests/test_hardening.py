@@ -18,8 +18,8 @@ import cloudpickle
 import pytest
 from distributed import Client
 
-from canvod.launch.cluster.base import PlannedCluster
-from canvod.launch.cluster.lifecycle import StartedCluster
+from canvod.launch.cluster.planned_cluster import PlannedCluster
+from canvod.launch.cluster.started_cluster import StartedCluster
 from canvod.launch.config import load_settings
 from canvod.launch.docker.engine import connect, probe_engine
 from canvod.launch.host.detect import read_inventory

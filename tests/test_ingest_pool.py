@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from canvod.launch.cluster.pool import NOTICE, PoolRunner
+from canvod.launch.cluster.process_pool import NOTICE, PoolRunner
 from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.read import open_group
 from deadly_reader import make_deadly
@@ -103,7 +103,7 @@ def lives(pid):
 def test_processes_end_with_a_killed_parent(tmp_path):
     """SIGKILL of the program that owns a pool leaves no process of the pool behind."""
     code = (
-        "from canvod.launch.cluster.pool import PoolRunner\n"
+        "from canvod.launch.cluster.process_pool import PoolRunner\n"
         "if __name__ == '__main__':\n"
         "    runner = PoolRunner(2)\n"
         "    runner.reader_problem('rinex')\n"
@@ -123,7 +123,7 @@ def test_processes_end_with_a_killed_parent(tmp_path):
 
 PROGRAM = """
 import os
-from canvod.launch.cluster.pool import PoolRunner
+from canvod.launch.cluster.process_pool import PoolRunner
 
 with PoolRunner(1) as runner:
     runner._pool().submit(os.write, 1, b"a reader prints\\n").result()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from distributed.comm.core import connect as dask_connect
 
-from canvod.launch.cluster.scheduler_rpc import SchedulerConnection
+from canvod.launch.cluster.scheduler_connection import SchedulerConnection
 from canvod.launch.errors import ClusterError, PlanError
 from canvod.launch.manager import DaskClusterManager
 from canvod.launch.testing import assert_nothing_left, find_leftovers
@@ -108,12 +108,12 @@ def test_a_worker_is_started_again_as_long_as_it_ends_now_and_then(
     manager: DaskClusterManager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only ends that follow each other closely are counted; then it is given up, and that is told."""
-    monkeypatch.setattr("canvod.launch.cluster.base.MAX_RESTARTS", 1)
-    monkeypatch.setattr("canvod.launch.cluster.base.RESTART_WINDOW_S", 0.0)
+    monkeypatch.setattr("canvod.launch.cluster.planned_cluster.MAX_RESTARTS", 1)
+    monkeypatch.setattr("canvod.launch.cluster.planned_cluster.RESTART_WINDOW_S", 0.0)
     for _ in range(2):
         before = kill_nanny(manager, "worker-0")
         assert eventually(lambda before=before: replaced(manager, "worker-0", before))
-    monkeypatch.setattr("canvod.launch.cluster.base.RESTART_WINDOW_S", 600.0)
+    monkeypatch.setattr("canvod.launch.cluster.planned_cluster.RESTART_WINDOW_S", 600.0)
     kill_nanny(manager, "worker-0")
     assert eventually(lambda: "worker-0" not in manager.cluster.worker_spec)
     manager.cluster.scale(2)
@@ -154,7 +154,7 @@ def test_a_lease_that_cannot_be_taken_is_tried_again(
         return await dask_connect(address, **options)
 
     monkeypatch.setattr("distributed.comm.core.connect", connect)
-    monkeypatch.setattr("canvod.launch.cluster.scheduler_rpc.RECONNECT_INTERVAL_S", 0.05)
+    monkeypatch.setattr("canvod.launch.cluster.scheduler_connection.RECONNECT_INTERVAL_S", 0.05)
     with SchedulerConnection(manager.scheduler_address, manager.cluster.security) as connection:
         connection.hold_lease()
         assert eventually(lambda: len(tried) >= 2)

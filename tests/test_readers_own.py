@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from canvod.launch.cluster.pool import PoolRunner
+from canvod.launch.cluster.process_pool import PoolRunner
 from canvod.launch.config import load_settings
 from canvod.launch.errors import DependencyError
 from canvod.launch.ingest.job import IngestJob

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from canvod.launch.cluster.base import PlannedCluster
-    from canvod.launch.cluster.lifecycle import StartedCluster
+    from canvod.launch.cluster.planned_cluster import PlannedCluster
+    from canvod.launch.cluster.started_cluster import StartedCluster
     from canvod.launch.detached.attach import Attachment
     from canvod.launch.images.build_log import BuildEvent
     from canvod.launch.plan.model import ClusterPlan
@@ -280,7 +280,7 @@ class DaskClusterManager:
         started = self._session.started = prepare(request)
         for info in started.start():
             request.report(info)
-        from canvod.launch.cluster.base import PlannedCluster
+        from canvod.launch.cluster.planned_cluster import PlannedCluster
 
         self._session.cluster = PlannedCluster(started)
         _open.add(self)

@@ -108,7 +108,7 @@ def _choose(settings: Settings) -> tuple[Backend, str, EngineInventory | None]:
     """Choose the backend as a start would, and say why."""
     if settings.processing.scheduler_address is None and find_spec("distributed") is None:
         return "pool", "a process pool: Dask is not installed", None
-    from canvod.launch.cluster.choice import choose_backend
+    from canvod.launch.cluster.backend_choice import choose_backend
 
     choice = choose_backend(settings)
     return choice.backend, choice.reason, choice.engine

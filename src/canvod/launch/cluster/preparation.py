@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.choice import choose_backend
+from canvod.launch.cluster.backend_choice import choose_backend
 from canvod.launch.cluster.host_paths import describe_mounts, require_mounts
-from canvod.launch.cluster.lifecycle import StartedCluster
 from canvod.launch.cluster.planning import log_warnings, plan_here
 from canvod.launch.cluster.prune import prune_host, prune_quietly
+from canvod.launch.cluster.started_cluster import StartedCluster
 from canvod.launch.docker.discovery import refuse_second
 from canvod.launch.docker.engine import connect
 from canvod.launch.errors import ConfigError, ImageError

@@ -17,7 +17,7 @@ from canvod.launch.runtime.operations import TARGET
 from canvod.launch.termination import exit_on_signals, shielded
 
 if TYPE_CHECKING:
-    from canvod.launch.cluster.lifecycle import StartedCluster
+    from canvod.launch.cluster.started_cluster import StartedCluster
     from canvod.launch.docker.engine import Client
     from canvod.launch.host.clusters import ClusterInfo
     from canvod.launch.plan.model import ClusterPlan

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.docker import DockerBackend
-from canvod.launch.cluster.lifecycle import await_workers
-from canvod.launch.cluster.scheduler_rpc import SchedulerConnection
+from canvod.launch.cluster.docker_backend import DockerBackend
+from canvod.launch.cluster.scheduler_connection import SchedulerConnection
+from canvod.launch.cluster.started_cluster import await_workers
 from canvod.launch.detached.credentials import client_keys, read_state
 from canvod.launch.detached.lifecycle import require_own
 from canvod.launch.docker.removal import remove_container

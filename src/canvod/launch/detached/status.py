@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from canvod.launch.cluster.scheduler_rpc import ask_scheduler
+from canvod.launch.cluster.scheduler_connection import ask_scheduler
 from canvod.launch.detached.credentials import client_keys
 from canvod.launch.docker.container_memory import container_memory
 from canvod.launch.docker.engine import translate

@@ -212,7 +212,7 @@ class IngestJob:
 
     @contextmanager
     def _pool(self, progress: Callable[[str], None]) -> Iterator[TaskRunner]:
-        from canvod.launch.cluster.pool import NOTICE, PoolRunner
+        from canvod.launch.cluster.process_pool import NOTICE, PoolRunner
         from canvod.launch.host.detect import read_inventory
         from canvod.launch.host.python_version import installed_version, own_python
         from canvod.launch.plan.planner import make_plan

@@ -110,7 +110,7 @@ def ingest(
     group : str
         Group of one receiver, such as ``rosalia/reference_01``.
     runner : TaskRunner
-        `canvod.launch.ingest.runner.DaskRunner` or `canvod.launch.cluster.pool.PoolRunner`.
+        `canvod.launch.ingest.runner.DaskRunner` or `canvod.launch.cluster.process_pool.PoolRunner`.
     settings : IngestSettings
         Variables, reader, chunks and compression.
     progress : IngestProgress, optional

@@ -14,14 +14,14 @@ from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
-from canvod.launch.cluster.lifecycle import POLL_S, require_member
+from canvod.launch.cluster.started_cluster import POLL_S, require_member
 from canvod.launch.errors import PlanError
 from canvod.launch.logs import get_logger
 from canvod.launch.threads import in_thread
 
 if TYPE_CHECKING:
     from canvod.launch.cluster.backend import Backend
-    from canvod.launch.cluster.lifecycle import StartedCluster
+    from canvod.launch.cluster.started_cluster import StartedCluster
     from canvod.launch.host.clusters import ContainerInfo
     from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 

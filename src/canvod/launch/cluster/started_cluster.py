@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from canvod.launch.cluster.backend import Backend
-    from canvod.launch.cluster.scheduler_rpc import SchedulerConnection
+    from canvod.launch.cluster.scheduler_connection import SchedulerConnection
     from canvod.launch.docker.engine import Client
     from canvod.launch.docker.watchdog import Watchdog
     from canvod.launch.host.clusters import ClusterInfo
@@ -118,7 +118,7 @@ class StartedCluster:
         self.backend.start([SCHEDULER, *workers])
         yield self.backend.describe()
         # Its import takes about as long as the members' start, and both go on at the same time.
-        from canvod.launch.cluster.scheduler_rpc import SchedulerConnection
+        from canvod.launch.cluster.scheduler_connection import SchedulerConnection
 
         while not (address := self.backend.describe().scheduler_address):
             require_member(self.backend, SCHEDULER, deadline, "did not start")
@@ -142,11 +142,11 @@ class StartedCluster:
             self._watchdog = Watchdog(plan.name, keys_folder(plan.name, owner_mark()))
         self.state = ClusterState(make_keys(plan.name), plan)
         if plan.backend == "docker" and self.engine is not None:
-            from canvod.launch.cluster.docker import DockerBackend
+            from canvod.launch.cluster.docker_backend import DockerBackend
 
             keys = KeyFolder(plan.name, self.state.keys)
             return DockerBackend(self.engine, self.state), keys
-        from canvod.launch.cluster.local import ProcessBackend
+        from canvod.launch.cluster.process_backend import ProcessBackend
 
         keys = KeyFolder(plan.name, self.state.keys, ROLES)
         return ProcessBackend(plan, keys.path), keys
