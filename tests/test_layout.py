@@ -20,7 +20,7 @@ from canvod.launch.ingest.layout import (
     make_layout,
 )
 from canvod.launch.runtime.merge import merge_chunk
-from canvod.launch.runtime.messages import OLD
+from canvod.launch.runtime.messages import STORED
 
 SIDS = ("C01|B1I|I", "E02|E1|C", "G01|L1|C", "G01|L2|W", "R03|G1|C")
 STEP = 5_000_000_000
@@ -86,11 +86,11 @@ class Group:
         old[: self.values.shape[0], : self.values.shape[1]] = self.values
         self.values = old.copy()
 
-        def values_of(piece, name):
-            rows = slice(piece.source_start, piece.source_start + piece.length)
-            if piece.source == OLD:
+        def values_of(segment, name):
+            rows = slice(segment.source_start, segment.source_start + segment.length)
+            if segment.source == STORED:
                 return old[rows], slice(None)
-            file = by_number[piece.source]
+            file = by_number[segment.source]
             columns = np.array([layout.sid.index(sid) for sid in file.axes.sid], dtype=np.intp)
             return file.values[rows], columns
 
@@ -134,7 +134,7 @@ def test_values_and_counts_are_those_of_a_dictionary(files, data):
     group = Group()
     for start in range(0, len(files), size := data.draw(st.integers(1, len(files)))):
         run = files[start : start + size]
-        in_store = dict.fromkeys(cells, OLD)
+        in_store = dict.fromkeys(cells, STORED)
         for file in in_order(run):
             number, gave = file.axes.number, set()
             for key, value in file.cells().items():
@@ -209,10 +209,10 @@ def test_no_chunk_is_written_twice_and_none_that_has_nothing_new(first, second, 
     unchanged = layout.first_changed
     assert np.array_equal(layout.epoch[:unchanged], before.epoch[:unchanged])
     for chunk in layout.chunks:
-        rows = {piece.target_start + i for piece in chunk.pieces for i in range(piece.length)}
+        rows = {segment.target_start + i for segment in chunk.segments for i in range(segment.length)}
         assert rows == set(range(chunk.start, chunk.stop))
         assert chunk.stop == min(chunk.start + chunk_epochs, len(layout.epoch))
-        assert chunk.stop > unchanged or any(piece.source != OLD for piece in chunk.pieces)
+        assert chunk.stop > unchanged or any(segment.source != STORED for segment in chunk.segments)
     if unchanged < len(layout.epoch):
         assert layout.chunks[-1].stop == len(layout.epoch)
 
@@ -241,15 +241,15 @@ def test_batches_divide_the_chunks(files, n_workers):
         assert len(batch.chunks) <= BATCH_CHUNKS
         assert batch.digests == tuple(digests[number] for number in batch.sources)
     restored = [
-        (piece.target_start, batch.sources[piece.source], piece.source_start, piece.length)
+        (segment.target_start, batch.sources[segment.source], segment.source_start, segment.length)
         for batch in batches
         for chunk in batch.chunks
-        for piece in chunk.pieces
+        for segment in chunk.segments
     ]
     assert restored == [
-        (piece.target_start, piece.source, piece.source_start, piece.length)
+        (segment.target_start, segment.source, segment.source_start, segment.length)
         for chunk in layout.chunks
-        for piece in chunk.pieces
+        for segment in chunk.segments
     ]
 
 
@@ -266,7 +266,13 @@ def test_chunks_are_aligned_with_files():
     files = [FileAxes(i, f"f{i}", np.arange(i * 180, i * 180 + 180), ("G01|L1|C",)) for i in range(5)]
     layout = make_layout(files[::-1])
     assert layout.chunk_epochs == 180
-    assert [[piece.source for piece in chunk.pieces] for chunk in layout.chunks] == [[0], [1], [2], [3], [4]]
+    assert [[segment.source for segment in chunk.segments] for chunk in layout.chunks] == [
+        [0],
+        [1],
+        [2],
+        [3],
+        [4],
+    ]
 
 
 def test_a_late_day_leaves_earlier_chunks_alone():
@@ -276,7 +282,11 @@ def test_a_late_day_leaves_earlier_chunks_alone():
     stored = StoredAxes(before.epoch, before.sid, before.chunk_epochs, before.chunk_sids)
     late = make_layout([FileAxes(2, "late", np.arange(200, 210), ("G02|L1|C",))], stored)
     assert [chunk.start for chunk in late.chunks] == [20, 30, 40]
-    assert [[piece.source for piece in chunk.pieces] for chunk in late.chunks] == [[2], [OLD], [OLD]]
+    assert [[segment.source for segment in chunk.segments] for chunk in late.chunks] == [
+        [2],
+        [STORED],
+        [STORED],
+    ]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -286,5 +296,5 @@ def test_the_longer_of_two_files_from_the_same_epoch_comes_first(order):
     quarter = FileAxes(order[1], "a-quarter", np.arange(10), ("G01|L1|C", "G02|L1|C"))
     layout = make_layout([daily, quarter])
     assert layout.holders == {quarter.number: (daily.number,)}
-    assert [piece.source for piece in layout.chunks[0].pieces] == [daily.number, quarter.number]
+    assert [segment.source for segment in layout.chunks[0].segments] == [daily.number, quarter.number]
     assert layout.sid == ("G01|L1|C", "G02|L1|C")

@@ -1,4 +1,4 @@
-"""What is known of every file of a run: stored already, read, lost, or kept out by another."""
+"""The state of one ingest: of every file, whether it is stored already, was read, failed, or gave values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from canvod.launch.ingest.group import FileRecord, GroupState
 from canvod.launch.ingest.report import FileOutcome, Status
-from canvod.launch.runtime.messages import OLD, FileSummary, WriteResult
+from canvod.launch.runtime.messages import STORED, FileSummary, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Run:
+class IngestState:
     """What is known of one ingest so far; files are numbered in the order in which they are read."""
 
     paths: tuple[str, ...]
@@ -41,11 +41,11 @@ class Run:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
     def fail(self, path: str, reason: str) -> None:
-        """Note that a file gives no data."""
+        """Record that a file gives no data."""
         self.outcomes[path] = FileOutcome(path, "failed", reason)
 
 
-def skip_known(run: Run, records: Sequence[FileRecord]) -> None:
+def skip_known(run: IngestState, records: Sequence[FileRecord]) -> None:
     """Divide the files into those that are stored already and those to read.
 
     Path, size and time tell it at once, as for make and rsync; where only the size agrees, the content
@@ -93,10 +93,14 @@ class Written:
         self.differing.update(result.differing)
 
 
-def account(
-    run: Run, good: Mapping[int, FileSummary], layout: Layout, written: Written, state: GroupState | None
+def set_outcomes(
+    run: IngestState,
+    good: Mapping[int, FileSummary],
+    layout: Layout,
+    written: Written,
+    state: GroupState | None,
 ) -> None:
-    """Say of every file what of it is stored."""
+    """Set the outcome of every file that was read: what of it is stored, and why not the rest."""
     for number, summary in good.items():
         path, epochs, stored = run.read[number], len(summary.epoch), written.stored[number]
         names = _names(run, layout.holders.get(number, ()), summary, state)
@@ -126,9 +130,9 @@ def account(
         )
 
 
-def _names(run: Run, holders: Sequence[int], summary: FileSummary, state: GroupState | None) -> str:
-    names = [Path(run.read[number]).name for number in holders if number != OLD]
-    if OLD in holders and state is not None:
+def _names(run: IngestState, holders: Sequence[int], summary: FileSummary, state: GroupState | None) -> str:
+    names = [Path(run.read[number]).name for number in holders if number != STORED]
+    if STORED in holders and state is not None:
         first, last = int(summary.epoch[0]), int(summary.epoch[-1])
         older = [
             record
@@ -141,7 +145,7 @@ def _names(run: Run, holders: Sequence[int], summary: FileSummary, state: GroupS
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "") or "the store"
 
 
-def file_records(run: Run, good: Mapping[int, FileSummary], written: Written) -> list[FileRecord]:
+def file_records(run: IngestState, good: Mapping[int, FileSummary], written: Written) -> list[FileRecord]:
     """Rows for all files that were read, also those that gave nothing, so that none is read again."""
     ordered = sorted(good.items(), key=lambda item: (int(item[1].epoch[0]), item[1].path))
     return [

@@ -1,4 +1,4 @@
-"""A whole ingest: find the files, start what reads them, store them, and leave nothing behind."""
+"""An ingest from start to end: find the files, start a cluster, store the files, and remove the cluster."""
 
 from __future__ import annotations
 

@@ -10,13 +10,13 @@ by name). Only the tasks that write see values, so a layout says which sources h
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from canvod.launch.runtime.messages import OLD, ChunkWrite, Piece, WriteBatch
+from canvod.launch.runtime.messages import STORED, ChunkWrite, Segment, WriteBatch
 from canvod.launch.units import MIB
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class Layout:
     first_changed : int
         First position on the epoch axis that differs from the store's.
     chunks : tuple of ChunkWrite
-        The chunks of epochs that may differ from what is stored; a piece's ``source`` is a file's number, or
-        `OLD`, and the pieces of an epoch are in the order in which their values count.
+        The chunks of epochs that may differ from what is stored; a segment's ``source`` is a file's number,
+        or `STORED`, and the segments of an epoch are in the order in which their values count.
     holders : mapping of int to tuple of int
         For each file with epochs that a source before it has too: those that are the first to have some of
-        them (files' numbers, or `OLD`).
+        them (files' numbers, or `STORED`).
     """
 
     epoch: Epochs
@@ -138,7 +138,7 @@ def make_layout(
     """
     ordered = sorted(files, key=lambda file: (file.epoch[0], -len(file.epoch), file.name, file.number))
     old_epoch = stored.epoch if stored is not None else np.empty(0, np.int64)
-    numbers = np.array([OLD, *(file.number for file in ordered)], dtype=np.int64)
+    numbers = np.array([STORED, *(file.number for file in ordered)], dtype=np.int64)
     parts = [old_epoch, *(file.epoch for file in ordered)]
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
     rank = np.repeat(np.arange(len(parts)), lengths)
@@ -186,7 +186,7 @@ def _holders(
 def _chunks(
     source: Epochs, source_row: Epochs, position: Epochs, size: int, total: int
 ) -> Iterator[ChunkWrite]:
-    """Chunks with their pieces, which keep the order of the sources."""
+    """Chunks with their segments, which keep the order of the sources."""
     if not len(source):
         return
     breaks = np.flatnonzero(
@@ -198,16 +198,16 @@ def _chunks(
     starts = np.concatenate([[0], breaks + 1])
     lengths = np.diff(np.concatenate([starts, [len(source)]]))
     chunk = position[starts] // size
-    pieces: list[Piece] = []
+    segments: list[Segment] = []
     order = np.argsort(chunk, kind="stable")
     for place, index in enumerate(order.tolist()):
         begin, number = starts[index], int(chunk[index])
-        pieces.append(
-            Piece(int(source[begin]), int(source_row[begin]), int(position[begin]), int(lengths[index]))
+        segments.append(
+            Segment(int(source[begin]), int(source_row[begin]), int(position[begin]), int(lengths[index]))
         )
         if place + 1 == len(order) or chunk[order[place + 1]] != number:
-            yield ChunkWrite(number * size, min((number + 1) * size, total), tuple(pieces))
-            pieces = []
+            yield ChunkWrite(number * size, min((number + 1) * size, total), tuple(segments))
+            segments = []
 
 
 def make_batches(
@@ -239,13 +239,14 @@ def make_batches(
     batches = []
     for start in range(0, len(layout.chunks), size):
         chunks = layout.chunks[start : start + size]
-        sources = tuple(dict.fromkeys(p.source for chunk in chunks for p in chunk.pieces if p.source != OLD))
-        place = {number: index for index, number in enumerate(sources)} | {OLD: OLD}
+        used = (segment.source for chunk in chunks for segment in chunk.segments)
+        sources = tuple(dict.fromkeys(source for source in used if source != STORED))
+        place = {number: index for index, number in enumerate(sources)} | {STORED: STORED}
         local = tuple(
             ChunkWrite(
                 chunk.start,
                 chunk.stop,
-                tuple(Piece(place[p.source], p.source_start, p.target_start, p.length) for p in chunk.pieces),
+                tuple(replace(segment, source=place[segment.source]) for segment in chunk.segments),
             )
             for chunk in chunks
         )

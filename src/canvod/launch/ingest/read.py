@@ -168,10 +168,11 @@ def _require_seen(path: Path, file: str) -> None:
         )
     except TimeoutError:
         return
-    blind = sum(not seen for seen in answers.values())
-    if blind:
+    without_access = sum(not readable for readable in answers.values())
+    if without_access:
         raise InputError(
-            f"{blind} of {len(answers)} workers of {client.scheduler.address} cannot see the store {path}",
+            f"{without_access} of {len(answers)} workers of {client.scheduler.address} cannot see the store "
+            f"{path}",
             hint=f'let them see it with DaskClusterManager(read_only=["{path}"]), with --read-only {path} of '
             "canvod-launch run and up, with launch.read_only, or by starting the first two in a folder that "
             "holds it and is no home; or read it without them: "

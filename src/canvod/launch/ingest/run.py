@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from canvod.launch.errors import DependencyError, InputError, StoreError
-from canvod.launch.ingest.file_status import Run, Written, account, file_records, skip_known
+from canvod.launch.ingest.file_status import IngestState, Written, file_records, set_outcomes, skip_known
 from canvod.launch.ingest.group import (
     FileRecord,
     GroupState,
@@ -35,6 +35,7 @@ from canvod.launch.ingest.store import (
     store_lock,
     store_path,
 )
+from canvod.launch.logs import get_logger
 from canvod.launch.paths import absolute
 from canvod.launch.runtime.messages import SourceLostError
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from canvod.launch.ingest.runner import TaskRunner
+
+log = get_logger("canvod.launch")
 
 COMMIT_ATTEMPTS = 5
 """How often the layout is made again when a file is lost, or something else has committed, meanwhile."""
@@ -144,7 +147,7 @@ def ingest(
     progress = progress if progress is not None else IngestProgress()
     group = check_group_name(group)
     path = str(store_path(store))
-    run = Run(tuple(dict.fromkeys(str(absolute(file)) for file in files)))
+    run = IngestState(tuple(dict.fromkeys(str(absolute(file)) for file in files)))
     if not run.paths:
         raise InputError(
             "there are no files to ingest", hint="name observation files, or folders that hold some"
@@ -169,16 +172,24 @@ def ingest(
         peaks = _peak_memory(runner) if run.read else {}
     finally:
         progress.close()
-        runner.forget()
+        _release_results(runner)
     return _report(run, path, group, committed, workers, peaks, runner.notices)
 
 
 def _peak_memory(runner: TaskRunner) -> Mapping[str, int]:
-    """Ask for figures, without which a run that is committed is none the worse."""
+    """Ask for the peaks; that they cannot be had does not fail what is committed."""
     try:
         return runner.peak_memory()
-    except Exception:  # noqa: BLE001 - whatever the cluster says now
+    except Exception:  # noqa: BLE001 - whatever the cluster answers now
         return {}
+
+
+def _release_results(runner: TaskRunner) -> None:
+    """Release what the workers hold; that a cluster is gone does not fail what is committed."""
+    try:
+        runner.forget()
+    except Exception as error:  # noqa: BLE001 - whatever the cluster answers now
+        log.warning("results_not_released", reason=f"{type(error).__name__}: {error}")
 
 
 def check_group(
@@ -225,7 +236,7 @@ def _extent(state: GroupState | None) -> tuple[int, int, int | None, int | None]
     return len(epoch), len(state.axes.sid), int(epoch[0]), int(epoch[-1])
 
 
-def _read(run: Run, runner: TaskRunner, settings: IngestOptions, progress: IngestProgress) -> None:
+def _read(run: IngestState, runner: TaskRunner, settings: IngestOptions, progress: IngestProgress) -> None:
     progress.begin("reading", len(run.read), "files")
     names: dict[str, str] = {}
     with closing(runner.read(run.read, run.reader, tuple(settings.variables))) as summaries:
@@ -242,7 +253,7 @@ def _read(run: Run, runner: TaskRunner, settings: IngestOptions, progress: Inges
 
 
 def _store(
-    run: Run,
+    run: IngestState,
     path: str,
     group: str,
     runner: TaskRunner,
@@ -274,7 +285,7 @@ def _store(
 
 
 def _attempt(
-    run: Run,
+    run: IngestState,
     path: str,
     group: str,
     runner: TaskRunner,
@@ -327,7 +338,7 @@ def _attempt(
                 forks.append(result.fork)
                 written.add(result)
                 progress.advance(result.chunks)
-    account(run, good, layout, written, state)
+    set_outcomes(run, good, layout, written, state)
     stored, n_files = written.stored.total(), len(+written.stored)
     if not stored:
         return _Committed(_extent(state))
@@ -398,7 +409,7 @@ def _attributes(group: str) -> dict[str, Any]:
 
 
 def _report(
-    run: Run,
+    run: IngestState,
     path: str,
     group: str,
     committed: _Committed,

@@ -65,16 +65,16 @@ class TaskRunner(Protocol):
         """
 
     def discard(self, number: int) -> None:
-        """Let go of the data of one file."""
+        """Release the data of one file."""
 
     def forget(self) -> None:
-        """Let go of everything, and cancel what is running; called at the end of every ingest."""
+        """Release all data, and cancel what is running; called at the end of every ingest."""
 
     def memory(self) -> dict[str, int]:
         """Memory in bytes that each worker uses now."""
 
     def peak_memory(self) -> dict[str, int]:
-        """The most memory in bytes that was seen of each worker."""
+        """Peak memory of each worker in bytes."""
 
 
 class DaskRunner:
@@ -106,7 +106,7 @@ class DaskRunner:
     ) -> None:
         self.notices = tuple(notices)
         self._no_worker_timeout_s = no_worker_timeout_s
-        self._deserted = False
+        self._no_workers = False
         self._pending: set[Future[Any]] = set()
         self._client: Any = client  # its methods have no types
         self._explain_death = explain_death
@@ -134,7 +134,7 @@ class DaskRunner:
     @contextmanager
     def _watched(self, futures: Iterable[Future[Any]]) -> Iterator[None]:
         """Cancel what is awaited if the cluster stays without workers: nothing else would end it."""
-        self._pending, self._deserted = set(futures), False
+        self._pending, self._no_workers = set(futures), False
         ended = threading.Event()
         thread = threading.Thread(target=self._watch, args=(ended,), name="ingest-watch", daemon=True)
         thread.start()
@@ -149,14 +149,14 @@ class DaskRunner:
         last_seen = time.monotonic()
         while not ended.wait(WATCH_INTERVAL_S):
             try:
-                alive = bool(self._workers())
+                has_workers = bool(self._workers())
             except Exception:  # noqa: BLE001, S112 - a lost scheduler cancels the futures itself
                 continue
             now = time.monotonic()
-            if alive:
+            if has_workers:
                 last_seen = now
             elif now - last_seen > self._no_worker_timeout_s:
-                self._deserted = True
+                self._no_workers = True
                 self._client.cancel([*self._pending, *self._data.values()], force=True)
                 return
 
@@ -178,7 +178,7 @@ class DaskRunner:
                 hint="see that the workers may write the folder of the store and that its disk is not full",
             ) from exc
         except Exception as exc:
-            if self._deserted:
+            if self._no_workers:
                 raise ClusterError(
                     f"the cluster has had no workers for {self._no_worker_timeout_s:g} s: they died and did "
                     "not come back; nothing was committed",
@@ -205,18 +205,18 @@ class DaskRunner:
         # The host waits for summaries, so they come before the next file.
         summaries = self._client.map(tasks.summary_of, futures, priority=10, pure=False)
         numbers = {future.key: number for number, future in enumerate(summaries)}
-        suspects = []
+        killed = []
         with self._watched(summaries):
             for future in as_completed(summaries):  # type: ignore[no-untyped-call]
                 number = numbers[future.key]
                 try:
                     summary = self._result(future)
                 except KilledWorker:
-                    suspects.append(number)
+                    killed.append(number)
                     continue
                 yield number, self._seen(number, summary)
         with self._watched(()):
-            for number in sorted(suspects):
+            for number in sorted(killed):
                 yield number, self._seen(number, self._read_alone(number))
 
     def _seen(self, number: int, summary: FileSummary) -> FileSummary:
@@ -253,7 +253,7 @@ class DaskRunner:
         return summary
 
     def _ensure(self, number: int, *, fresh: bool = False) -> Future[Any]:
-        """The data of a file; read again where they were let go or lost for good."""
+        """The data of a file; read again where they were released or are lost."""
         future = self._data.get(number)
         if future is None or fresh or future.status in ("error", "cancelled", "lost"):
             reader, variables = self._options
@@ -281,8 +281,8 @@ class DaskRunner:
                 except KilledWorker as exc:
                     attempts[index] += 1
                     if attempts[index] == WRITE_ATTEMPTS:
-                        raise self._dead_writers(exc) from exc
-                    self._mend(batches[index])
+                        raise self._writers_killed(exc) from exc
+                    self._recover(batches[index])
                     again = self._write_batch(fork, batches[index])
                     waiting[again] = index
                     self._pending.add(again)
@@ -301,7 +301,7 @@ class DaskRunner:
             tasks.write_chunks, fork, batch, *(self._ensure(number) for number in batch.sources)
         )
 
-    def _mend(self, batch: WriteBatch) -> None:
+    def _recover(self, batch: WriteBatch) -> None:
         """Find out which files were lost with the workers, and read those again, alone."""
         for number in batch.sources:
             future = self._data.get(number)
@@ -310,21 +310,21 @@ class DaskRunner:
                 if summary.failure is not None:
                     raise SourceLostError(number, summary.failure.reason)
 
-    def _dead_writers(self, exc: Any) -> ClusterError:
+    def _writers_killed(self, exc: Any) -> ClusterError:
         worker = str(exc.last_worker.name)
         known = self._explain_death(worker) if self._explain_death is not None else None
         return ClusterError(
-            f"workers died again and again while they wrote to the store, the last one was {worker}"
+            f"workers died repeatedly while they wrote to the store, the last one was {worker}"
             f"{': ' + known if known else ''}; nothing was committed",
             hint="raise processing.max_memory_gb or use fewer workers, and run the same command again",
         )
 
     def discard(self, number: int) -> None:
-        """Let go of the data of one file."""
+        """Release the data of one file."""
         self._data.pop(number, None)
 
     def forget(self) -> None:
-        """Cancel what is running and let go of all data."""
+        """Cancel what is running, and release all data."""
         futures = list(self._data.values())
         self._data, self._alone, self._paths = {}, set(), []
         if futures and self._client.status == "running":
@@ -344,7 +344,7 @@ class DaskRunner:
             self._peaks[worker] = max(self._peaks.get(worker, 0), used_bytes)
 
     def peak_memory(self) -> dict[str, int]:
-        """The most memory that was seen of each worker: Dask's samples, and the kernel's ``VmHWM``."""
+        """Peak memory of each worker in bytes: of Dask's samples, and the kernel's ``VmHWM``."""
         self.memory()
         peaks = self._client.run(tasks.worker_peak, on_error="ignore")
         for name, used in peaks.values():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from canvod.launch.runtime.messages import OLD, ChunkWrite, Piece, Values
+from canvod.launch.runtime.messages import STORED, ChunkWrite, Segment, Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,9 +47,9 @@ def merge_chunk(
     chunk: ChunkWrite,
     dtypes: Mapping[str, npt.DTypeLike],
     n_sids: int,
-    values_of: Callable[[Piece, str], tuple[Values, Columns]],
+    values_of: Callable[[Segment, str], tuple[Values, Columns]],
 ) -> Merged:
-    """Merge the pieces of a chunk, which are in the order in which their values count.
+    """Merge the segments of a chunk, which are in the order in which their values count.
 
     Parameters
     ----------
@@ -60,20 +60,20 @@ def merge_chunk(
     n_sids : int
         Signals of the chunk.
     values_of : callable
-        Gives the values of a piece for a variable, shape (length, n), and their n columns in the chunk.
+        Gives the values of a segment for a variable, shape (length, n), and their n columns in the chunk.
     """
     shape = chunk.stop - chunk.start, n_sids
     blocks = {name: np.full(shape, np.nan, dtype=dtype) for name, dtype in dtypes.items()}
     covered = np.zeros(shape[0], dtype=bool)
-    overlap = sum(piece.length for piece in chunk.pieces) > shape[0]
+    overlap = sum(segment.length for segment in chunk.segments) > shape[0]
     first = {name: np.zeros(shape, dtype=np.int32) for name in dtypes} if overlap else {}
     stored, merged, differing = Counter[int](), Counter[int](), Counter[tuple[int, int]]()
-    for piece in chunk.pieces:
-        rows = slice(piece.target_start - chunk.start, piece.target_start - chunk.start + piece.length)
+    for segment in chunk.segments:
+        rows = slice(segment.target_start - chunk.start, segment.target_start - chunk.start + segment.length)
         before = covered[rows].copy()
-        gave = np.zeros(piece.length, dtype=bool)
+        gave = np.zeros(segment.length, dtype=bool)
         for name, block in blocks.items():
-            values, columns = values_of(piece, name)
+            values, columns = values_of(segment, name)
             if not overlap:
                 block[rows, columns] = values
                 continue
@@ -83,12 +83,14 @@ def merge_chunk(
             for source, count in zip(
                 *np.unique(owner[~free & given & (here != values)], return_counts=True), strict=True
             ):
-                differing[piece.source, int(source)] += int(count)
+                differing[segment.source, int(source)] += int(count)
             block[rows, columns] = np.where(free, values, here)
-            first[name][rows, columns] = np.where(free, piece.source, owner)
+            first[name][rows, columns] = np.where(free, segment.source, owner)
         covered[rows] = True
-        if piece.source != OLD:
-            stored[piece.source] += int((~before | gave).sum())
-            merged[piece.source] += int((before & gave).sum())
-    unmoved = all(piece.source_start == piece.target_start for piece in chunk.pieces if piece.source == OLD)
+        if segment.source != STORED:
+            stored[segment.source] += int((~before | gave).sum())
+            merged[segment.source] += int((before & gave).sum())
+    unmoved = all(
+        segment.source_start == segment.target_start for segment in chunk.segments if segment.source == STORED
+    )
     return Merged(blocks, stored, merged, differing, in_place=unmoved and not stored.total())

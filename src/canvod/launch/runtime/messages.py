@@ -11,7 +11,7 @@ import numpy.typing as npt
 FailureKind = Literal["unreadable", "missing", "empty", "no-reader", "memory", "killed", "error"]
 """Why a file could not be read; ``killed`` means that the process that read it died."""
 
-OLD: Final = -1
+STORED: Final = -1
 """The source of values that the store holds already."""
 
 Values = npt.NDArray[np.floating[Any]]
@@ -106,11 +106,11 @@ class FileResult:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Segment:
     """Successive epochs of one source that are successive in the store, too."""
 
     source: int
-    """Position in the batch's ``sources``, or `OLD`."""
+    """Position in the batch's ``sources``, or `STORED`."""
     source_start: int
     target_start: int
     """Position on the epoch axis of the store."""
@@ -123,8 +123,8 @@ class ChunkWrite:
 
     start: int
     stop: int
-    pieces: tuple[Piece, ...]
-    """Of pieces with the same epoch the first counts; the others give the values that it does not have."""
+    segments: tuple[Segment, ...]
+    """Of segments with the same epoch the first counts; the others give the values that it does not have."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class WriteResult:
         For each file (its number in the run): its epochs that are new or to which it gave a value, and those
         of them that were there already.
     differing : dict of (int, int) to int
-        For each file, and each file (or `OLD`) whose values counted before: how many of its values differ.
+        For each file, and each file (or `STORED`) whose values counted before: how many of its values differ.
     """
 
     fork: bytes

@@ -34,12 +34,12 @@ from canvod.launch.readers import (
 )
 from canvod.launch.runtime.merge import Columns, merge_chunk
 from canvod.launch.runtime.messages import (
-    OLD,
+    STORED,
     Failure,
     FailureKind,
     FileResult,
     FileSummary,
-    Piece,
+    Segment,
     SourceLostError,
     Values,
     WriteBatch,
@@ -385,13 +385,13 @@ def _write(fork: bytes, batch: WriteBatch, results: Sequence[FileResult]) -> Wri
     }
     dtypes = {name: array.dtype for name, array in old.items()}
 
-    def values_of(piece: Piece, name: str) -> tuple[Values, Columns]:
-        rows = slice(piece.source_start, piece.source_start + piece.length)
-        if piece.source == OLD:
+    def values_of(segment: Segment, name: str) -> tuple[Values, Columns]:
+        rows = slice(segment.source_start, segment.source_start + segment.length)
+        if segment.source == STORED:
             return old[name][rows], slice(None)
-        return results[piece.source].variables[name][rows], columns[piece.source]
+        return results[segment.source].variables[name][rows], columns[segment.source]
 
-    numbers = (*batch.sources, OLD)  # so that OLD, which is -1, stays what it is
+    numbers = (*batch.sources, STORED)  # so that STORED, which is -1, stays what it is
     stored, merged, differing = Counter[int](), Counter[int](), Counter[tuple[int, int]]()
     for chunk in batch.chunks:
         found = merge_chunk(chunk, dtypes, len(batch.sid), values_of)
