@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -403,3 +404,20 @@ def test_a_store_can_be_copied_and_added_to(tmp_path):
     shutil.copytree(tmp_path / "store", tmp_path / "elsewhere")
     run_inline(files, tmp_path / "elsewhere")
     assert_holds(open_group(tmp_path / "elsewhere", GROUP), files)
+
+
+@pytest.mark.parametrize("method", ["peak_memory", "forget"])
+def test_a_cluster_that_is_lost_after_the_commit_fails_no_run(tmp_path, monkeypatch, method):
+    """What is committed is reported, whatever the cluster answers afterwards."""
+
+    def fail(_runner):
+        raise OSError(errno.ECONNRESET, "the connection to the scheduler is lost")
+
+    monkeypatch.setattr(InlineRunner, method, fail)
+    files = write_windows(tmp_path / "in", [0, 10])
+    report = run_inline(files, tmp_path / "store")
+    assert report.exit_status == ExitStatus.OK
+    assert report.snapshot_id is not None
+    assert len(report.stored) == 2
+    assert bool(report.peak_memory_bytes) == (method != "peak_memory")
+    assert_holds(open_group(tmp_path / "store", GROUP), files)

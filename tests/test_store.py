@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -20,6 +26,7 @@ from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.store import (
     clean_store,
     create_store,
+    lock_path,
     open_repository,
     store_exists,
     store_lock,
@@ -28,6 +35,8 @@ from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_
 
 GROUP = "site/receiver"
 WORKER = 10001
+NO_INPUT = 66
+"""Exit status of flock(1) where it may not open the file (sysexits.h)."""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 
 
@@ -88,6 +97,92 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     assert ended.returncode == -9
     with store_lock(tmp_path / "store", timeout_s=0):
         pass
+
+
+@pytest.fixture
+def public():
+    """A folder that every user may enter."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def try_lock(store: Path, uid: int | None = None) -> int:
+    """Open the lock for reading, as another user, and lock it; the exit status is 0 where that succeeds."""
+    command = ["flock", "--nonblock", "--shared", str(lock_path(store)), "true"]
+    user: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+    return subprocess.run(command, capture_output=True, check=False, **user).returncode
+
+
+@as_root
+def test_who_may_not_write_a_store_cannot_hold_its_lock(public):
+    """Not by reading its file either; who may write the store, may hold the lock."""
+    store = public / "store"
+    with store_lock(store):  # before there is a store
+        pass
+    assert try_lock(store) == 0
+    assert try_lock(store, uid=WORKER) == NO_INPUT
+    run_inline(write_windows(public / "in", [0]), store)
+    assert try_lock(store, uid=WORKER) == NO_INPUT
+    os.chown(store, 0, WORKER)
+    for mode, statuses in ((0o770, (0, NO_INPUT)), (0o750, (NO_INPUT, NO_INPUT)), (0o777, (0, 0))):
+        store.chmod(mode)
+        with store_lock(store):
+            pass
+        assert (try_lock(store, uid=WORKER), try_lock(store, uid=WORKER + 1)) == statuses, oct(mode)
+
+
+@as_root
+def test_a_lock_belongs_to_the_owner_of_its_store(public):
+    """Also where root writes to it, so that the owner can lock it afterwards."""
+    store = public / "store"
+    run_inline(write_windows(public / "in", [0]), store)
+    for entry in (store, *store.rglob("*")):
+        os.chown(entry, WORKER, WORKER)
+    lock_path(store).unlink()
+    with store_lock(store):
+        pass
+    assert (lock_path(store).stat().st_uid, lock_path(store).stat().st_gid) == (WORKER, WORKER)
+    assert try_lock(store, uid=WORKER) == 0
+
+
+@as_root
+def test_a_lock_file_that_another_user_has_made_is_refused(public):
+    """Where everybody may make files, somebody could else hold the lock of a store that is not theirs."""
+    store = public / "store"
+    run_inline(write_windows(public / "in", [0]), store)
+    os.chown(lock_path(store), WORKER, WORKER)
+    with (
+        pytest.raises(InputError, match=f"belongs to uid {WORKER}, who may not write the store") as caught,
+        store_lock(store),
+    ):
+        pytest.fail("the lock was held")
+    assert f"rm {lock_path(store)}" in (caught.value.hint or "")
+    store.chmod(0o777)
+    with store_lock(store):
+        pass
+
+
+def test_who_holds_the_lock_is_named(tmp_path):
+    """With process, user and command, when the wait begins and when it ends."""
+    said = []
+    with store_lock(tmp_path / "store"):
+        pass
+    lock = lock_path(tmp_path / "store")
+    with subprocess.Popen(["flock", str(lock), "sleep", "60"], start_new_session=True) as holder:
+        deadline = time.monotonic() + 30
+        while try_lock(tmp_path / "store") == 0:
+            assert time.monotonic() < deadline
+        with (
+            pytest.raises(StoreError) as caught,
+            store_lock(tmp_path / "store", timeout_s=0.1, on_wait=said.append),
+        ):
+            pytest.fail("the lock was held twice")
+        os.killpg(holder.pid, signal.SIGKILL)
+    user = pwd.getpwuid(os.getuid()).pw_name
+    for text in (*said, str(caught.value)):
+        assert f"(process {holder.pid} of user {user}: flock {str(lock)[:40]}" in text
+    assert len(said) == 1
 
 
 def test_the_clean_up_removes_what_an_interrupted_run_left(tmp_path, store):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from canvod.launch.errors import InputError, StoreError
 from canvod.launch.paths import absolute, exists
+from canvod.launch.readers.observations import one_line
 from canvod.launch.runtime.tasks import quiet_icechunk
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Store:
         """A pickled fork of a session for workers, who may write to the store's folder afterwards."""
         with _translated(self.path, "forking a session"):
             fork = pickle.dumps(session.fork())
-        self.hand_over()
+        self.give_to_owner()
         return fork
 
     def merge(self, session: icechunk.Session, forks: Sequence[bytes]) -> None:
@@ -171,7 +172,7 @@ class Store:
                 snapshot = session.commit(message, dict(metadata), rebase_with=icechunk.ConflictDetector())
             except (icechunk.ConflictError, icechunk.RebaseFailedError) as exc:
                 raise CommitConflictError(str(exc)) from exc
-        self.hand_over()
+        self.give_to_owner()
         return snapshot
 
     def snapshots(self, limit: int | None = None) -> list[Snapshot]:
@@ -189,7 +190,7 @@ class Store:
         """Remove objects that no snapshot needs; hold `store_lock` meanwhile."""
         with _translated(self.path, "the clean-up"):
             summary = self._repository.garbage_collect(older_than)
-        self.hand_over()
+        self.give_to_owner()
         objects = summary.chunks_deleted + summary.manifests_deleted + summary.snapshots_deleted
         objects += summary.attributes_deleted + summary.transaction_logs_deleted
         return Garbage(objects, summary.bytes_deleted)
@@ -202,7 +203,7 @@ class Store:
                 size += os.lstat(entry).st_size
         return size
 
-    def hand_over(self) -> None:
+    def give_to_owner(self) -> None:
         """Give what this process has written to the store's owner, where one was named."""
         if self.owner is None:
             return
@@ -260,7 +261,7 @@ def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) ->
     _make_folders(path, owner)
     with _translated(path, "making the store"):
         store = Store(icechunk.Repository.create(icechunk.local_filesystem_storage(str(path))), path, owner)
-    store.hand_over()
+    store.give_to_owner()
     return store
 
 
@@ -294,6 +295,9 @@ def store_lock(
 ) -> Iterator[None]:
     """Hold the lock of a store, the file ``STORE.lock`` beside it.
 
+    Whoever may write the store may hold it. The file is closed to all others, since whoever may read a file
+    may lock it (flock(2)).
+
     Parameters
     ----------
     path : path
@@ -310,24 +314,26 @@ def store_lock(
     StoreError
         If another writer still has the lock after ``timeout_s``.
     InputError
-        If the lock file cannot be written.
+        If the lock file cannot be written, or belongs to a user who may not write the store.
     """
     from filelock import FileLock, Timeout
 
     real, lock_file = Path(os.path.realpath(store_path(path))), lock_path(path)
     _make_folders(real.parent, owner)
-    lock = FileLock(lock_file, mode=0o666)
+    _require_own_lock(lock_file, real, owner)
+    lock = FileLock(lock_file, mode=_lock_mode(real))
     try:
         try:
             lock.acquire(timeout=0)
         except Timeout:
             if on_wait is not None:
-                on_wait(f"another process is writing to {real}; waiting for it (lock {lock_file})")
+                holder = _holder(lock_file)
+                on_wait(f"another process is writing to {real}{holder}; waiting for it (lock {lock_file})")
             lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
     except Timeout as exc:
         raise StoreError(
-            f"{real}: another process has been writing to this store for {timeout_s:g} s; nothing was "
-            "committed",
+            f"{real}: another process has been writing to this store for {timeout_s:g} s"
+            f"{_holder(lock_file)}; nothing was committed",
             hint="run the same command again when it has ended, or allow more time",
         ) from exc
     except OSError as exc:
@@ -336,11 +342,55 @@ def store_lock(
             hint=f"see that you may write {lock_file.parent}",
         ) from exc
     try:
-        if owner is not None:
-            os.chown(lock_file, *owner)
+        _restrict_lock(lock_file, real, owner)
         yield
     finally:
         lock.release()
+
+
+def _lock_mode(store: Path) -> int:
+    """Permissions of a lock: whoever may write the store may hold it, and nobody else."""
+    writable = store.stat().st_mode & 0o022 if exists(store) else 0
+    return 0o600 | writable | writable << 1
+
+
+def _restrict_lock(lock_file: Path, store: Path, owner: Owner | None) -> None:
+    """Give the lock to the store's owner and group, as far as this user may."""
+    found = store.stat() if exists(store) else None
+    if owner is None and found is not None:
+        owner = (found.st_uid if os.geteuid() == 0 else -1, found.st_gid)
+    with suppress(PermissionError):
+        lock_file.chmod(_lock_mode(store))
+        if owner is not None:
+            os.chown(lock_file, *owner)
+
+
+def _require_own_lock(lock_file: Path, store: Path, owner: Owner | None) -> None:
+    """Refuse a lock file of a user who may not write the store, and could hold it without end."""
+    if not os.path.lexists(lock_file) or _lock_mode(store) != 0o600:
+        return
+    uid = lock_file.lstat().st_uid
+    owners = [0, os.geteuid(), *(owner or ())[:1]]
+    if uid not in owners and not (exists(store) and store.stat().st_uid == uid):
+        raise InputError(
+            f"{lock_file}: the lock of the store belongs to uid {uid}, who may not write the store",
+            hint=f"remove it when no ingest into the store runs: rm {lock_file}",
+        )
+
+
+def _holder(lock_file: Path) -> str:
+    """Name the process that holds a lock, where the kernel tells this user: proc_locks(5)."""
+    import psutil
+
+    try:
+        found = lock_file.stat()
+        held = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        pid = next(int(lock[4]) for lock in locks if lock[1] != "->" and lock[5] == held)
+        process = psutil.Process(pid)
+        return f" (process {pid} of user {process.username()}: {one_line(' '.join(process.cmdline()), 80)})"
+    except (OSError, StopIteration, psutil.Error):
+        return ""
 
 
 def clean_store(path: str | os.PathLike[str], *, older_than: timedelta, now: datetime) -> Garbage:
