@@ -68,9 +68,9 @@ class ObservationFile:
     size_bytes : int
         Its size on disk.
     start : numpy.datetime64 or None
-        Start (unit minutes) that its name tells, where it tells one.
+        Start (unit minutes) by its name; None where the name has none.
     station : str or None
-        Station that its name tells.
+        Station by its name; None where the name has none.
     """
 
     path: Path
@@ -86,7 +86,7 @@ class Discovery:
     Attributes
     ----------
     files : tuple of ObservationFile
-        Sorted by start, then path; those whose names tell no start come last.
+        Sorted by start, then path; those without a start in their names last.
     ignored : dict of str to int
         How many files or folders were passed over, by reason (the constants of this module).
     """
@@ -283,7 +283,7 @@ def _unpacked_name(name: str) -> str:
 
 
 def station_of(path: str) -> str | None:
-    """Station that the name of a file tells, where it tells one.
+    """Station by the name of a file; None where the name has none.
 
     Examples
     --------

@@ -48,8 +48,8 @@ class IngestState:
 def skip_known(run: IngestState, records: Sequence[FileRecord]) -> None:
     """Divide the files into those that are stored already and those to read.
 
-    Path, size and time tell it at once, as for make and rsync; where only the size agrees, the content
-    decides, so that files may be moved, or copied elsewhere.
+    A file of the same path, size and time is known, as for make and rsync; where only the size agrees, the
+    content decides, so that files may be moved, or copied elsewhere.
     """
     by_identity = {(record.path, record.size, record.mtime_ns) for record in records}
     by_content = {(record.size, record.digest): record for record in records}

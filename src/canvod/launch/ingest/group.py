@@ -1,7 +1,8 @@
 """The arrays of one group: what xarray opens, and beside it the record of the files that were stored.
 
 A group such as ``rosalia/reference_01`` holds ``epoch``, ``sid``, ``sv``, ``system``, ``band``, ``code`` and
-the variables. Its subgroup ``files`` holds one row for each file that was read; by it the next run knows it.
+the variables. Its subgroup ``files`` holds one row for each file that was read; the next run recognises the
+file by it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The epoch axis is strictly increasing, whatever order files arrive in. Signals k
 have one. The chunk grid is regular; it starts with the first file, so that chunks and files coincide as long
 as files are of one length. Sources are merged by cell: each epoch and signal takes its value from the first
 source that has one, of the store, then the files in order of their first epoch (the longer file first, then
-by name). Only the tasks that write see values, so a layout says which sources hold an epoch, in which order.
+by name). Only the tasks that write have the values; a layout names the sources of each epoch, in order.
 """
 
 from __future__ import annotations

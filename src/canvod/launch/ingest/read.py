@@ -1,4 +1,4 @@
-"""Reading a store back: what xarray and zarr take, and a group lazily, on the Dask client at hand."""
+"""Reading a store: for xarray and zarr, and a group lazily, on the current Dask client."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def open_store(path: str | os.PathLike[str]) -> icechunk.IcechunkStore:
 def open_group(path: str | os.PathLike[str], group: str) -> xr.Dataset:
     """Open a group lazily, as ``xarray.open_zarr`` on `open_store` does.
 
-    With Dask installed its variables are Dask arrays, a chunk of the store each; where a client is at hand
+    With Dask installed its variables are Dask arrays, a chunk of the store each; with a current client
     they are computed on its cluster, whose workers are asked first whether they see the store. Without Dask
     values are read when they are used.
 
@@ -70,7 +70,7 @@ def open_group(path: str | os.PathLike[str], group: str) -> xr.Dataset:
     Raises
     ------
     InputError
-        If there is no such store or group, or workers of the client at hand do not see the store.
+        If there is no such store or group, or workers of the current client do not see the store.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def _no_group(path: Path, group: str | None, names: tuple[str, ...]) -> InputErr
 
 
 def _require_seen(path: Path, file: str) -> None:
-    """Refuse a store of which workers of the client at hand cannot read this file."""
+    """Refuse a store of which workers of the current client cannot read this file."""
     if "distributed" not in sys.modules:  # whoever has a client has imported it
         return
     from dask.base import get_scheduler

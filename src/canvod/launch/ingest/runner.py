@@ -186,7 +186,7 @@ class DaskRunner:
                 ) from exc
             raise ClusterError(
                 f"the cluster failed: {type(exc).__name__}: {exc}; nothing was committed",
-                hint="the same command can be run again; the logs of scheduler and workers say more",
+                hint="run the same command again; the logs of scheduler and workers may show the cause",
             ) from exc
 
     def read(

@@ -1,8 +1,8 @@
-"""Whose files these are: a group holds one station, unless more are wanted.
+"""The station of each file: a group holds one station, unless several are allowed.
 
-Names of files tell it before anything starts: the nine characters of a long name (ROSA00AUT), the first four
-of a short one (rosa). What the file itself says, its MARKER NAME, is known when it is read. The two are never
-compared with each other, since a marker is whatever somebody has typed in.
+Names of files are checked before anything starts: a station is the first nine characters of a long name
+(ROSA00AUT), the first four of a short one (rosa). The MARKER NAME in a file is checked when the file has been
+read. The two are never compared with each other, since a marker is free text.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def check_names(paths: Iterable[str], stored: Iterable[str] = ()) -> None:
     Raises
     ------
     InputError
-        If names tell of several stations; names that tell of none are left alone.
+        If the names have several stations; names without a station are not checked.
     """
     found = _by_station(paths)
     known = [station for station in map(station_of, stored) if station]
