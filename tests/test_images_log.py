@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from canvod.launch.cli.build_progress import shown
-from canvod.launch.images.build import _one_builder
-from canvod.launch.images.build_log import KEPT_LINES, BuildEvent, BuildLog, remedy
+from canvod.launch.images.build import ImageBuilder, _one_builder
+from canvod.launch.images.build_log import KEPT_LINES, REMEDIES, BuildEvent, BuildLog, find_remedy
+from canvod.launch.images.build_network import BuildNetwork
+from canvod.launch.images.context import read_context
 
 STREAM = (
     "Step 1/4 : FROM base AS builder\n ---> 111111111111\n"
@@ -58,16 +61,23 @@ def test_the_error_and_the_last_lines_are_kept():
 )
 def test_each_failure_has_a_remedy(output, hint):
     """The hint names the option that helps."""
-    assert hint in (remedy(output) or "")
-    assert remedy("something else") is None
+    assert hint in (find_remedy(output, REMEDIES) or "")
+    assert find_remedy("something else", REMEDIES) is None
 
 
-def test_an_authority_that_is_not_trusted_is_told_with_the_file():
-    """The remedy says which certificates were trusted, and that a file has to be named."""
-    found = remedy("CERTIFICATE_VERIFY_FAILED", "/lab.pem", "/etc/ssl/certs/ca-certificates.crt") or ""
-    assert "which /lab.pem has not" in found
-    assert "--ca-bundle /etc/ssl/certs/ca-certificates.crt" in found
-    assert "--ca-bundle /" in (remedy("UnknownIssuer", "/etc/ssl/certs/ca-certificates.crt") or "")
+def test_an_authority_that_is_not_trusted_is_told_with_the_file(monkeypatch):
+    """The remedy says which certificates were trusted, and names the system's where these are others."""
+    log = BuildLog("x", error="CERTIFICATE_VERIFY_FAILED")
+    monkeypatch.setattr("canvod.launch.images.build.system_bundle", lambda: Path("/etc/ssl/system.crt"))
+
+    def hint(origin):
+        return str(ImageBuilder(None, read_context(), BuildNetwork(ca_origin=origin))._failure(log).hint)
+
+    assert "which /lab.pem has not" in hint("/lab.pem")
+    assert "--ca-bundle /etc/ssl/system.crt" in hint("/lab.pem")
+    assert "--ca-bundle /path/of/authority.pem" in hint("/etc/ssl/system.crt")
+    log.error = "something else"
+    assert "canvod-launch build tries again" in hint(None)
 
 
 def test_a_log_gets_a_line_for_each_step():

@@ -8,10 +8,10 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import filelock
-from tenacity import Retrying, retry_if_result, stop_after_attempt
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from canvod.launch.docker.engine import NETWORK_ATTEMPTS, Client, inspect_image, lost_interface, translate
 from canvod.launch.errors import ImageError
@@ -19,12 +19,13 @@ from canvod.launch.host.python_version import own_python
 from canvod.launch.images.base_image import base_is_near, choose_base, nearest_pythons
 from canvod.launch.images.build_log import (
     LOOK,
+    REMEDIES,
     BuildEvent,
     BuildLog,
     Progress,
+    find_remedy,
     ignore,
     installer_error,
-    remedy,
 )
 from canvod.launch.images.build_network import BuildNetwork, read_build_network, system_bundle
 from canvod.launch.images.cleanup import remove_builders, remove_image, remove_replaced, remove_superseded
@@ -169,14 +170,13 @@ def build_images(
     def identities(of_python: str) -> list[ImageIdentity]:
         return [context.identity(role, of_python, launch.python_image) for role in roles]
 
-    started = time.monotonic()
     if not force:
         # Another Python only where that one cannot be had anyway: not each start is to ask the registry.
         others = any_python and not base_is_near(client, python)
         for candidate in (python, *(nearest_pythons(python) if others else ())):
-            found = [_up_to_date(client, identity, started) for identity in identities(candidate)]
-            if all(found):
-                return tuple(image for image in found if image is not None)
+            found = [image for identity in identities(candidate) if (image := _up_to_date(client, identity))]
+            if len(found) == len(roles):
+                return tuple(found)
     network = read_build_network(launch.build)
     images: list[BuiltImage] = []
     with (
@@ -188,7 +188,7 @@ def build_images(
         )
         for identity in identities(base.python):
             # Another launcher may have built it while this one waited.
-            image = None if force else _up_to_date(client, identity, time.monotonic())
+            image = None if force else _up_to_date(client, identity)
             # Both images share their layers, so that only the first one is built anew.
             images.append(image or builder.build(identity, base.name, no_cache=force and not images))
     return tuple(images)
@@ -225,28 +225,30 @@ def build_base(
     started = time.monotonic()
     with _one_builder(progress, name):
         previous = inspect_image(client, name)
-        built = force or previous is None
-        if built:
-            mirror = read_build_network(settings.launch.build).debian_mirror
-            make_base(client, python, mirror=mirror, progress=progress)
-            remove_replaced(client, previous)
-    image = inspect_image(client, name) or {}
-    return _built(None, name, python, image, started, built=built)
+        if previous is not None and not force:
+            return _describe(client, name, python)
+        mirror = read_build_network(settings.launch.build).debian_mirror
+        make_base(client, python, mirror=mirror, progress=progress)
+        remove_replaced(client, previous)
+    return _describe(client, name, python, started=started)
 
 
-def _up_to_date(client: Client, identity: ImageIdentity, started: float) -> BuiltImage | None:
+def _up_to_date(client: Client, identity: ImageIdentity) -> BuiltImage | None:
     """Look for an image that is what would be built."""
     image = inspect_image(client, identity.name)
     if image is None or not identity.is_in((image.get("Config") or {}).get("Labels") or {}):
         return None
-    return _built(identity.role, identity.name, identity.python, image, started, built=False)
+    return _describe(client, identity.name, identity.python, identity.role)
 
 
-def _built(
-    role: Role | None, name: str, python: str, image: dict[str, Any], started: float, *, built: bool
+def _describe(
+    client: Client, name: str, python: str, role: Role | None = None, *, started: float | None = None
 ) -> BuiltImage:
-    seconds = time.monotonic() - started
-    return BuiltImage(role, name, str(image.get("Id", "")), python, int(image.get("Size", 0)), built, seconds)
+    """Ask the engine for an image; `started` is when its build began, if it was built now."""
+    image = inspect_image(client, name) or {}
+    seconds = 0.0 if started is None else time.monotonic() - started
+    size_bytes = int(image.get("Size", 0))
+    return BuiltImage(role, name, str(image.get("Id", "")), python, size_bytes, started is not None, seconds)
 
 
 class ImageBuilder:
@@ -309,25 +311,22 @@ class ImageBuilder:
         started = time.monotonic()
         again = BuildEvent(identity.name, "the engine lost sight of its network; once more")
         attempts = Retrying(
-            retry=retry_if_result(lambda log: log.error is not None and lost_interface(log.error)),
+            retry=retry_if_exception(lambda error: lost_interface(str(error))),
             stop=stop_after_attempt(NETWORK_ATTEMPTS),
             before_sleep=lambda _: self._progress(again),
-            retry_error_callback=lambda last: last.outcome and last.outcome.result(),
+            reraise=True,
         )
-        log: BuildLog = attempts(self._run, identity, base, no_cache=no_cache)
-        if log.error is not None:
-            raise self._failure(log)
-        image = inspect_image(self._client, identity.name) or {}
+        builder_id = attempts(self._run, identity, base, no_cache=no_cache)
         remove_superseded(self._client, identity)
-        if log.builder_id is not None and not self._network.has_credentials:
-            remove_builders(self._client, keep=log.builder_id, like=image)
-        result = _built(identity.role, identity.name, identity.python, image, started, built=True)
+        if builder_id is not None and not self._network.has_credentials:
+            remove_builders(self._client, keep=builder_id, like=identity.name)
+        result = _describe(self._client, identity.name, identity.python, identity.role, started=started)
         text = f"built: {format_bytes(result.size_bytes)} in {result.seconds:.0f} s"
         self._progress(BuildEvent(result.name, text))
         return result
 
-    def _run(self, identity: ImageIdentity, base: str, *, no_cache: bool) -> BuildLog:
-        """Let the engine build one image, and follow its output."""
+    def _run(self, identity: ImageIdentity, base: str, *, no_cache: bool) -> str | None:
+        """Let the engine build one image, follow its output, and give the ID of its builder stage."""
         log = BuildLog(identity.name)
         with translate(f"build {identity.name}"):
             stream = self._client.api.build(
@@ -348,23 +347,28 @@ class ImageBuilder:
             finally:
                 # Ends the build on the engine as well, if this end is interrupted.
                 stream.close()
-                self.caches |= {log.builder_id} if log.builder_id is not None else set()
-        return log
+                if log.builder_id is not None:
+                    self.caches.add(log.builder_id)
+        if log.error is not None:
+            raise self._failure(log)
+        return log.builder_id
 
     def _failure(self, log: BuildLog) -> ImageError:
         """Say which step of a build failed, and with which words."""
         lines = "\n  ".join(log.last)
         where = f"step {log.step} of {log.steps}, {log.instruction}" if log.step else "the start"
         text = f"Building {log.image} failed at {where}:\n  {lines}\n  {log.error}"
-        system, trusted = str(system_bundle() or ""), self._network.ca_origin
-        hint = remedy(f"{lines}\n{log.error}", trusted, system if system != trusted else None)
-        if PACKAGES_STEP in log.instruction:
+        hint = find_remedy(f"{lines}\n{log.error}", REMEDIES)
+        if PACKAGES_STEP in log.instruction and not lost_interface(str(log.error)):
             reason = "\n  ".join(installer_error(log.last))
             text = f"launch.packages cannot be installed into {log.image}:\n  {reason}"
             hint = hint or (
                 "correct launch.packages: what it names has to go with the versions of requirements.lock"
             )
-        return ImageError(text, hint=hint or LOOK)
+        system, trusted = system_bundle(), self._network.ca_origin
+        bundle = "/path/of/authority.pem" if system is None or str(system) == trusted else system
+        known = f", which {trusted} has not" if trusted else ""
+        return ImageError(text, hint=(hint or LOOK).format(bundle=bundle, trusted=known))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -168,17 +168,15 @@ def installer_error(lines: Iterable[str]) -> list[str]:
     return found[first:]
 
 
-def remedy(output: str, trusted: str | None = None, bundle: str | None = None) -> str | None:
-    """Say what to do about a build that failed.
+def find_remedy(output: str, remedies: Mapping[str, str]) -> str | None:
+    """Say what to do about a failure.
 
     Parameters
     ----------
     output : str
-        The last lines of its output.
-    trusted : str, optional
-        File of the certificates that the build trusted.
-    bundle : str, optional
-        File of certificates to try instead.
+        The last lines of the output.
+    remedies : mapping of str to str
+        Hints by regular expression; the first one that matches counts.
 
     Returns
     -------
@@ -187,21 +185,14 @@ def remedy(output: str, trusted: str | None = None, bundle: str | None = None) -
 
     Examples
     --------
-    >>> remedy("No space left on device")
+    >>> find_remedy("No space left on device", REMEDIES)
     "make room on the engine's disk (docker system df shows who takes it)"
     """
-    known = f", which {trusted} has not" if trusted else ""
-    return next(
-        (
-            hint.format(trusted=known, bundle=bundle or "/path/of/authority.pem")
-            for pattern, hint in _REMEDIES.items()
-            if re.search(pattern, output, re.IGNORECASE)
-        ),
-        None,
-    )
+    found = (hint for pattern, hint in remedies.items() if re.search(pattern, output, re.IGNORECASE))
+    return next(found, None)
 
 
-_REMEDIES = {
+REMEDIES: Final = {
     "certificate|unknownissuer|ssl:": "the network has a certificate authority of its own{trusted}: name a "
     "file that has it (PEM): --ca-bundle {bundle}, or launch.build.ca_bundle: {bundle}",
     "no space left": "make room on the engine's disk (docker system df shows who takes it)",
@@ -213,4 +204,4 @@ _REMEDIES = {
     "dns error|failed to resolve|name resolution|connect|no matching distribution": "containers reach no "
     "package index: name one with --index-url URL or launch.build.index_url",
 }
-"""Which words in the output of a build have which remedy; the first that fits counts."""
+"""What to do about a failed build, by words of its output; who knows its certificates fills them in."""

@@ -38,7 +38,7 @@ def remove_superseded(client: Client, identity: ImageIdentity) -> None:
                 remove_image(client, name)
 
 
-def remove_builders(client: Client, *, keep: str, like: dict[str, Any]) -> None:
+def remove_builders(client: Client, *, keep: str, like: str) -> None:
     """Remove the builder stages of earlier builds.
 
     The newest one stays: with it, an edited source is built in seconds. So do those of other base images,
@@ -50,12 +50,13 @@ def remove_builders(client: Client, *, keep: str, like: dict[str, Any]) -> None:
         The engine.
     keep : str
         Beginning of the ID of the newest one.
-    like : dict
-        The engine's answer on an image of the same base image.
+    like : str
+        Name of an image that has the same base image.
     """
+    base = _first_layer(client, like)
     for image in _images(client, dangling=True, label=STAGE_LABEL):
-        other_base = _first_layer(inspect_image(client, image["Id"]) or {}) != _first_layer(like)
-        if not other_base and not image["Id"].removeprefix("sha256:").startswith(keep):
+        newest = image["Id"].removeprefix("sha256:").startswith(keep)
+        if not newest and _first_layer(client, image["Id"]) == base:
             remove_image(client, image["Id"])
 
 
@@ -71,5 +72,6 @@ def _images(client: Client, **filters: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _first_layer(image: dict[str, Any]) -> str | None:
+def _first_layer(client: Client, name: str) -> str | None:
+    image = inspect_image(client, name) or {}
     return next(iter((image.get("RootFS") or {}).get("Layers") or ()), None)

@@ -23,7 +23,7 @@ from canvod.launch.config.redact import without_password
 from canvod.launch.docker.engine import Client, translate
 from canvod.launch.errors import ImageError
 from canvod.launch.host.labels import LABEL_PREFIX
-from canvod.launch.images.build_log import BuildEvent, Progress, ignore
+from canvod.launch.images.build_log import BuildEvent, Progress, find_remedy, ignore
 from canvod.launch.images.build_network import DEFAULT_MIRROR
 
 if TYPE_CHECKING:
@@ -239,30 +239,20 @@ def _bootstrap(root: Path, python: str, mirror: str, tell: Callable[[str], None]
         raise ImageError(
             f"debootstrap could not make a base image of Debian {suite} from {without_password(mirror)} "
             f"(exit status {process.returncode}):\n  " + "\n  ".join(last),
-            hint=_remedy("\n".join(last)),
+            hint=find_remedy("\n".join(last), _REMEDIES)
+            or "look at the lines above; canvod-launch build --base tries again",
         )
 
 
-def _remedy(output: str) -> str:
-    """Say what to do about a failure of debootstrap."""
-    for words, hint in _REMEDIES.items():
-        if any(word in output for word in words):
-            return hint
-    return "look at the lines above; canvod-launch build --base tries again"
-
-
 _REMEDIES = {
-    ("unknown key", "Invalid Release signature", "NO_PUBKEY"): "this host's keys are older than the suite: "
-    "apt-get install --only-upgrade debian-archive-keyring",
-    (
-        "Failed getting release",
-        "Couldn't download",
-        "unable to resolve",
-    ): "name a Debian mirror that this host reaches: --debian-mirror URL, or launch.build.debian_mirror",
-    ("noexec or nodev",): "set TMPDIR to a folder on a file system that is mounted without noexec and nodev",
-    ("No space left",): "make room for about 1 GiB, or set TMPDIR to a folder that has it",
+    "unknown key|invalid release signature|no_pubkey": "this host's keys are older than the suite: apt-get "
+    "install --only-upgrade debian-archive-keyring",
+    "failed getting release|couldn't download|unable to resolve": "name a Debian mirror that this host "
+    "reaches: --debian-mirror URL, or launch.build.debian_mirror",
+    "noexec or nodev": "set TMPDIR to a folder on a file system that is mounted without noexec and nodev",
+    "no space left": "make room for about 1 GiB, or set TMPDIR to a folder that has it",
 }
-"""Which words in debootstrap's output have which remedy."""
+"""What to do about a failure of debootstrap, by words of its output."""
 
 
 def _finish(root: Path, python: str) -> None:
@@ -286,14 +276,10 @@ def _finish(root: Path, python: str) -> None:
 _SUPERFLUOUS = (
     "usr/share/man/*",
     "usr/share/locale/*",
-    "usr/share/info/*",
     "usr/share/lintian/*",
     "var/cache/apt/*",
-    "var/cache/debconf/*-old",
     "var/lib/apt/lists/*",
     "var/log/*",
-    "var/tmp/*",
-    "tmp/*",
     "dev/*",
     "debootstrap",
     "etc/hostname",
