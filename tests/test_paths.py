@@ -8,17 +8,22 @@ import pwd
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from canvod.launch.cli.plan_view import plan_json
 from canvod.launch.cluster.host_paths import make_mounts, require_visible, show_current_folder
-from canvod.launch.cluster.planning import plan_here
+from canvod.launch.cluster.planning import StartRequest, plan_request
 from canvod.launch.config import load_settings
 from canvod.launch.errors import InputError
 from canvod.launch.ingest.discover import discover
 from canvod.launch.paths import absolute, is_folder
 from canvod.launch.plan.model import Mount
+
+if TYPE_CHECKING:
+    from canvod.launch.config import Settings
+    from canvod.launch.plan.model import Backend, ClusterPlan
 
 RELATIVE_IN_NO_FOLDER = """
 import os
@@ -31,6 +36,13 @@ try:
 except InputError as refusal:
     print(refusal.message)
 """
+
+
+def plan_for(
+    settings: Settings, backend: Backend = "docker", *, name: str = "x", **options: Any
+) -> ClusterPlan:
+    """Plan a cluster for this host."""
+    return plan_request(StartRequest(settings=settings, name=name, **options), backend)
 
 
 @pytest.fixture
@@ -70,7 +82,9 @@ def test_workers_are_shown_a_path_by_its_name_and_by_what_it_leads_to(links):
     (links / "scratch").symlink_to("/tmp")
     assert make_mounts([], [links / "scratch"]) == (Mount(path=f"{links}/scratch", read_only=False),)
     settings = load_settings({"launch": {"read_only": [str(links / "data")]}})
-    plan = plan_here(settings, "x", backend="docker", mounts=make_mounts([], [links / "data" / "in"]))
+    plan = plan_request(
+        StartRequest(settings=settings, name="x", mounts=make_mounts([], [links / "data" / "in"])), "docker"
+    )
     assert {mount.path: mount.read_only for mount in plan.workers[0].mounts} == {
         **dict.fromkeys(both, True),
         **{f"{path}/in": False for path in both},
@@ -153,10 +167,10 @@ def test_a_current_folder_that_is_gone_is_none(tmp_path):
     (tmp_path / "gone").mkdir()
     program = """
 import os
-from canvod.launch.cluster.planning import plan_here
+from canvod.launch.cluster.planning import StartRequest, plan_request
 from canvod.launch.config import load_settings
 os.rmdir(os.getcwd())
-plan = plan_here(load_settings(None), "x", backend="docker", current_folder=True)
+plan = plan_request(StartRequest(settings=load_settings(None), name="x", current_folder=True), "docker")
 print(plan.notes[-1].text)
 """
     done = subprocess.run(
@@ -169,24 +183,26 @@ print(plan.notes[-1].text)
 
 @pytest.mark.parametrize(("detached", "seen"), [(False, "{} (read only)"), (True, "nothing of this host")])
 def test_a_plan_says_what_workers_see(tmp_path, monkeypatch, detached, seen):
-    """The current folder is shown to a cluster that ends with its program, and not to one that stands."""
+    """The current folder is shown to a cluster that ends with its program, and not to a detached one."""
     tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    plan = plan_here(
-        load_settings(None), "x", backend="docker", current_folder=not detached, detached=detached
-    )
+    plan = plan_for(load_settings(None), current_folder=not detached, detached=detached)
     assert f"Workers see {seen.format(tmp_path)}." in [note.text for note in plan.notes]
     assert json.loads(plan_json(plan))["workers"][0]["mounts"] == (
         [] if detached else [{"path": str(tmp_path), "read_only": True, "optional": True}]
     )
-    process = plan_here(load_settings(None), "x", backend="process", current_folder=True)
+    process = plan_request(
+        StartRequest(settings=load_settings(None), name="x", current_folder=True), "process"
+    )
     assert not any("Workers see" in note.text for note in process.notes)
 
 
 def test_a_job_is_told_the_name_by_which_workers_see_its_files(links):
-    """Of a cluster that stands already, whose folders have been named otherwise."""
+    """Of a cluster that runs already, whose folders have been named otherwise."""
     mounts = make_mounts([links / "disks"], [])
-    plan = plan_here(load_settings(None), "lab", backend="docker", mounts=mounts, detached=True)
+    plan = plan_request(
+        StartRequest(settings=load_settings(None), name="lab", mounts=mounts, detached=True), "docker"
+    )
     with pytest.raises(InputError, match=f"cannot see {links}/data/in; they see {links}/disks ") as caught:
         require_visible(plan, [links / "data" / "in"], [])
     assert str(caught.value.hint).startswith(f"name it {links}/disks/raid/in, as they see it; or start")

@@ -17,7 +17,8 @@ from canvod.launch.cluster.client import check_versions, close_client, open_clie
 from canvod.launch.cluster.dask_settings import DaskDefaults
 from canvod.launch.cluster.host_paths import make_mounts
 from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
-from canvod.launch.cluster.preparation import StartRequest, announced_plan, ignore, prepare
+from canvod.launch.cluster.planning import StartRequest, ignore
+from canvod.launch.cluster.preparation import announced_plan, prepare
 from canvod.launch.config import SettingsLike, load_settings
 from canvod.launch.errors import ClusterError, LaunchError
 from canvod.launch.host.memory_monitor import MemoryMonitor

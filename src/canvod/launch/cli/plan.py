@@ -63,41 +63,33 @@ def plan(  # noqa: PLR0917 - typer gives them by name
     """
     from canvod.launch.cli.plan_view import plan_json
     from canvod.launch.cli.session import choose_file, resource_fields
-    from canvod.launch.cluster.host_paths import make_mounts, require_mounts
-    from canvod.launch.cluster.planning import plan_here
+    from canvod.launch.cluster.host_paths import make_mounts
+    from canvod.launch.cluster.planning import StartRequest, plan_request
     from canvod.launch.config import load_settings
 
     settings = load_settings(choose_file(config), overrides=resource_fields(workers, memory))
-    mounts = make_mounts(read_only or (), writable or ())
-    if detached:
-        from canvod.launch.cluster.preparation import StartRequest
-        from canvod.launch.detached.lifecycle import plan_detached
-
-        reason = "containers that run until canvod-launch down"
-        request = StartRequest(
-            settings=settings,
-            name=name or DEFAULT_NAME,
-            detached=True,
-            idle_timeout_s=idle_timeout,
-            mounts=mounts,
-        )
-        result = plan_detached(request)
-    elif idle_timeout is not None:
+    if idle_timeout is not None and not detached:
         raise typer.BadParameter(
             "only a detached cluster has it; add --detached", param_hint="--idle-timeout"
         )
+    request = StartRequest(
+        settings=settings,
+        name=name or (DEFAULT_NAME if detached else EPHEMERAL_NAME),
+        detached=detached,
+        idle_timeout_s=idle_timeout,
+        mounts=make_mounts(read_only or (), writable or ()),
+        current_folder=not detached,
+    )
+    if detached:
+        from canvod.launch.cluster.preparation import require_containers
+        from canvod.launch.docker.engine import require_engine
+
+        require_containers(settings)
+        reason = "containers that run until canvod-launch down"
+        result = plan_request(request, "docker", require_engine())
     else:
         backend, reason, engine = _choose(settings)
-        result = plan_here(
-            settings,
-            name or EPHEMERAL_NAME,
-            backend=backend,
-            engine=engine,
-            mounts=mounts,
-            current_folder=True,
-        )
-        if backend == "docker":
-            require_mounts(result)
+        result = plan_request(request, backend, engine)
     if json_output:
         typer.echo(plan_json(result, hidden=settings.launch.environment))
     else:

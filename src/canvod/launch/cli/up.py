@@ -45,7 +45,7 @@ def up(
     from canvod.launch.cli.session import engine, read_settings, resource_fields
     from canvod.launch.cli.status_view import draw_clusters
     from canvod.launch.cluster.host_paths import make_mounts
-    from canvod.launch.cluster.preparation import StartRequest
+    from canvod.launch.cluster.planning import StartRequest
     from canvod.launch.detached.lifecycle import start_detached
     from canvod.launch.detached.status import cluster_status
 

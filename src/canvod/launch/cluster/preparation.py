@@ -2,87 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.backend_choice import choose_backend
-from canvod.launch.cluster.host_paths import describe_mounts, require_mounts
-from canvod.launch.cluster.planning import log_warnings, plan_here
+from canvod.launch.cluster.host_paths import describe_mounts
+from canvod.launch.cluster.planning import StartRequest, log_warnings, plan_request
 from canvod.launch.cluster.prune import prune_host, prune_quietly
 from canvod.launch.cluster.started_cluster import StartedCluster
 from canvod.launch.docker.discovery import refuse_second
 from canvod.launch.docker.engine import connect
 from canvod.launch.errors import ConfigError, ImageError
-from canvod.launch.host.python_version import own_python
 from canvod.launch.images.build import use_images
 from canvod.launch.images.versions import require_same_versions
 from canvod.launch.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from canvod.launch.config import Settings
-    from canvod.launch.host.clusters import ClusterInfo
     from canvod.launch.host.inventory import EngineInventory
-    from canvod.launch.images.build_log import BuildEvent
-    from canvod.launch.plan.model import Backend, ClusterPlan, Mount
+    from canvod.launch.plan.model import Backend, ClusterPlan
 
 REQUEST_TIMEOUT_S = 30.0
 """How long the engine may take for one request of a cluster's start or end."""
 
 log = get_logger("canvod.launch")
-
-
-def ignore(_what: object) -> None:
-    """Take no notice: what a callback does that nobody has asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartRequest:
-    """What somebody wants to start.
-
-    Attributes
-    ----------
-    settings : Settings
-        What is wanted.
-    name : str
-        Name of the cluster.
-    detached : bool
-        Whether it outlives its command: containers only.
-    idle_timeout_s : float or None
-        End by itself after so long without a task, in seconds.
-    mounts : sequence of Mount
-        Host paths that workers see besides those of the settings.
-    current_folder : bool
-        Whether workers see the current folder too, read only; never where it is, or holds, a home.
-    python : str
-        Minor version of Python of who will use the cluster, such as ``3.13``.
-    own_tasks_only : bool
-        Whether only canvod-launch's own tasks will run: images of another Python will do then, where none of
-        this one can be had.
-    before_start : callable
-        Called with each plan before anything is started; what it raises refuses the start.
-    progress, build_progress : callable
-        Called with a line of text for each step that takes time, and with a
-        `canvod.launch.images.build_log.BuildEvent` for each step of making an image.
-    """
-
-    settings: Settings
-    name: str
-    detached: bool = False
-    idle_timeout_s: float | None = None
-    mounts: Sequence[Mount] = ()
-    current_folder: bool = False
-    python: str = field(default_factory=own_python)
-    own_tasks_only: bool = False
-    before_start: Callable[[ClusterPlan], None] = ignore
-    progress: Callable[[str], None] = ignore
-    build_progress: Callable[[BuildEvent], None] = ignore
-
-    def report(self, info: ClusterInfo) -> None:
-        """Tell how far a start is."""
-        if info.registered:
-            self.progress(f"{len(info.registered)} of {info.target} workers registered")
 
 
 def prepare(request: StartRequest) -> StartedCluster:
@@ -132,54 +74,14 @@ def prepare(request: StartRequest) -> StartedCluster:
     return StartedCluster(plan)
 
 
-def make_plan_of(
-    request: StartRequest, backend: Backend, engine: EngineInventory | None = None
-) -> ClusterPlan:
-    """Plan what is wanted for this host, and start nothing.
-
-    Parameters
-    ----------
-    request : StartRequest
-        What is wanted.
-    backend : {"docker", "process", "remote"}
-        What will carry it out.
-    engine : EngineInventory, optional
-        The Docker engine.
-
-    Returns
-    -------
-    ClusterPlan
-        The plan.
-
-    Raises
-    ------
-    ConfigError, PlanError
-        If the settings cannot be used.
-    """
-    plan = plan_here(
-        request.settings,
-        request.name,
-        backend=backend,
-        engine=engine,
-        mounts=request.mounts,
-        current_folder=request.current_folder,
-        python=request.python,
-        detached=request.detached,
-        idle_timeout_s=request.idle_timeout_s,
-    )
-    if backend == "docker":
-        require_mounts(plan)
-    return plan
-
-
 def announced_plan(
     request: StartRequest, backend: Backend, engine: EngineInventory | None = None
 ) -> ClusterPlan:
     """Plan what is wanted, log what the plan warns of, and show it to who may refuse it.
 
-    Parameters, result and errors are those of `make_plan_of`, and what ``before_start`` raises.
+    Parameters, result and errors are those of `plan_request`, and what ``before_start`` raises.
     """
-    plan = make_plan_of(request, backend, engine)
+    plan = plan_request(request, backend, engine)
     log_warnings(plan)
     request.before_start(plan)
     return plan

@@ -5,22 +5,21 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.preparation import StartRequest, make_plan_of, prepare, require_containers
+from canvod.launch.cluster.preparation import prepare
 from canvod.launch.cluster.prune import prune_keys
 from canvod.launch.cluster.tls import KeyFolder, keys_folder
 from canvod.launch.detached.credentials import scheduler_mark
 from canvod.launch.docker.discovery import choose_cluster, find_clusters
-from canvod.launch.docker.engine import require_engine
 from canvod.launch.docker.removal import cluster_label, list_objects, remedy, remove_objects
 from canvod.launch.errors import ClusterError, ClusterNotFoundError
 from canvod.launch.runtime.operations import TARGET
 from canvod.launch.termination import exit_on_signals, shielded
 
 if TYPE_CHECKING:
+    from canvod.launch.cluster.planning import StartRequest
     from canvod.launch.cluster.started_cluster import StartedCluster
     from canvod.launch.docker.engine import Client
     from canvod.launch.host.clusters import ClusterInfo
-    from canvod.launch.plan.model import ClusterPlan
 
 
 def start_detached(request: StartRequest) -> ClusterInfo:
@@ -68,30 +67,6 @@ def _hand_over(started: StartedCluster) -> ClusterInfo:
     KeyFolder(name, started.state.keys, mark=scheduler_mark(started.engine, found))
     started.release()
     return found
-
-
-def plan_detached(request: StartRequest) -> ClusterPlan:
-    """Plan what `start_detached` starts, and start nothing.
-
-    Parameters
-    ----------
-    request : StartRequest
-        What is wanted, detached.
-
-    Returns
-    -------
-    ClusterPlan
-        The plan.
-
-    Raises
-    ------
-    ConfigError, PlanError
-        If the settings cannot be used.
-    EngineError
-        If no engine answers.
-    """
-    require_containers(request.settings)
-    return make_plan_of(request, "docker", require_engine())
 
 
 def stop_cluster(client: Client, name: str | None) -> tuple[str, list[str]]:
