@@ -100,7 +100,7 @@ def _was_hung_up_on(error: BaseException) -> bool:
 
 
 def _require_keys(known: Security, address: str) -> None:
-    """Refuse to knock at a locked door with no key: Dask would say so in words of its own."""
+    """Refuse a TLS address without a certificate: Dask would say so in words of its own."""
     if known.get_connection_args("client")["ssl_context"] is None:
         raise ConfigError(
             f"The scheduler at {address} wants a certificate, and Dask's settings name none. It is no "

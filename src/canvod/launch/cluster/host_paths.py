@@ -85,7 +85,7 @@ def show_current_folder(
 
 
 def _homes(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the homes of the caller, and of who stands behind root."""
+    """Yield the homes of the caller, and of who called sudo."""
     if "HOME" in environ:
         yield Path(os.path.realpath(environ["HOME"]))
     for uid in (os.getuid(), environ.get("SUDO_UID", "")):
@@ -163,17 +163,17 @@ def require_visible(plan: ClusterPlan, read: Iterable[Path], write: Iterable[Pat
                 shown = path if exists(path) else path.parent
                 real = Path(os.path.realpath(path))
                 other = f"name it {real}, as they see it; or " if sees(real, writes=writes) else ""
-                mend = (
+                remedy = (
                     f'start it with DaskClusterManager({"writable" if writes else "read_only"}=["{shown}"])'
                 )
                 if plan.detached:
                     option = "--writable" if writes else "--read-only"
-                    mend = (
+                    remedy = (
                         f"start it with it: canvod-launch down {plan.name}, then canvod-launch up "
                         f"--name {plan.name} {option} {shown}; or leave --cluster out"
                     )
                 raise InputError(
                     f"The workers of cluster {plan.name} cannot {'write' if writes else 'see'} {path}; "
                     f"they see {describe_mounts(plan)}.",
-                    hint=other + mend,
+                    hint=other + remedy,
                 )

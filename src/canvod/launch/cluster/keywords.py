@@ -82,7 +82,7 @@ def require_alone(
     writable: Sequence[str | Path],
     keywords: Mapping[str, Any],
 ) -> None:
-    """Refuse to use a cluster that stands and to shape it at the same time.
+    """Refuse to use a cluster that runs already and to set what it should be at the same time.
 
     Parameters
     ----------
@@ -106,6 +106,6 @@ def require_alone(
     given += ["writable"] if writable else []
     if given:
         raise ConfigError(
-            f"name={name!r} uses a cluster that stands already, as it is: {', '.join(given)} cannot be set.",
+            f"name={name!r} uses a cluster that runs already, as it is: {', '.join(given)} cannot be set.",
             hint=f"leave that out; or start a new cluster: cluster_name={name!r} in place of name",
         )

@@ -215,14 +215,14 @@ class PoolRunner:
                     running[self._started(start, number, alone=False)] = number
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 finished = {future: running.pop(future) for future in done}
-                dead = [number for future, number in finished.items() if _died(future)]
-                if dead:
+                ended = [number for future, number in finished.items() if _died(future)]
+                if ended:
                     # The pool is broken as a whole: nothing that was in flight will come back.
-                    dead += running.values()
+                    ended += running.values()
                     running = {}
                     self._stop()
-                    deaths.update(dead)
-                    suspects += dead
+                    deaths.update(ended)
+                    suspects += ended
                     if max(deaths.values()) > MOST_DEATHS:
                         raise ClusterError(
                             "processes of the pool died again and again, also when nothing else was running; "
@@ -231,7 +231,7 @@ class PoolRunner:
                             "and run it again",
                         )
                 for future, number in finished.items():
-                    if number not in dead:
+                    if number not in ended:
                         yield number, future.result()
         finally:
             if running:

@@ -1,4 +1,4 @@
-"""What processes that are no more left behind on this host: found by their marks, and removed."""
+"""What processes that have ended left on this host: found by their marks, and removed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = get_logger("canvod.launch")
 
 
 def prune_host(spill_dir: str | os.PathLike[str] | None = None) -> list[str]:
-    """Remove what dead processes of this user left behind on this host: keys, scratch folders, semaphores.
+    """Remove what ended processes of this user left on this host: keys, scratch folders, semaphores.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _remove_orphans(kind: str, owners: Mapping[Path, str | None]) -> list[str]:
 
 
 def prune_quietly(client: Client) -> None:
-    """Remove what dead clusters left behind, before something new is started; a failure is only logged.
+    """Remove what orphaned clusters left, before something new is started; a failure is only logged.
 
     Parameters
     ----------

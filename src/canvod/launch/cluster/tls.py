@@ -1,7 +1,7 @@
 """The keys of one cluster: a fresh certificate authority, and one certificate for each role.
 
 Whoever reaches a Dask scheduler can run code as its user, so nobody talks to one without a certificate of
-the cluster's own authority. The authority's key is forgotten as soon as the three certificates are signed:
+the cluster's own authority. The authority's key is dropped as soon as the three certificates are signed:
 nobody can make a fourth.
 """
 

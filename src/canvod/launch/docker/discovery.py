@@ -51,7 +51,7 @@ def choose_cluster(clusters: Sequence[ClusterInfo], name: str | None) -> Cluster
     clusters : sequence of ClusterInfo
         What there is.
     name : str or None
-        Its name; None means the only one of this user's that stands.
+        Its name; None means the only detached one of this user.
 
     Returns
     -------

@@ -22,7 +22,7 @@ CA: Final = "ca.pem"
 CERTIFICATE: Final = "cert.pem"
 KEY: Final = "key.pem"
 STATE: Final = "state.json"
-"""What else the scheduler keeps of a cluster that stands without its launcher."""
+"""What else the scheduler keeps: plan and keys of its cluster."""
 
 CONFIRM: Final = "confirm_within_s"
 """In that: the scheduler ends unless it is told within so many seconds that the start is finished."""
