@@ -20,7 +20,7 @@ from canvod.launch.cluster.keywords import require_alone, require_dask, settings
 from canvod.launch.cluster.planning import StartRequest, ignore
 from canvod.launch.cluster.preparation import announced_plan, prepare
 from canvod.launch.config import SettingsLike, load_settings
-from canvod.launch.errors import ClusterError, LaunchError
+from canvod.launch.errors import ClusterError
 from canvod.launch.host.memory_monitor import MemoryMonitor
 from canvod.launch.host.python_version import own_python
 from canvod.launch.logs import get_logger, quiet_dask
@@ -245,6 +245,8 @@ class DaskClusterManager:
         except BaseException as error:
             self._close_after(error)
             raise
+        if self._session.started is not None:
+            _open.add(self)
         self._session.end_with_program()
         weakref.finalize(self, _close_unreferenced, self._session).atexit = False
         log.info(
@@ -284,14 +286,13 @@ class DaskClusterManager:
         from canvod.launch.cluster.planned_cluster import PlannedCluster
 
         self._session.cluster = PlannedCluster(started)
-        _open.add(self)
         return started.plan
 
     def _close_after(self, error: BaseException) -> None:
         """Close after an error, which is what the user should read: what closing raises is a note of it."""
         try:
             self.close()
-        except LaunchError as incomplete:
+        except Exception as incomplete:  # noqa: BLE001 - whatever it is comes second
             error.add_note(str(incomplete))
 
     @property
