@@ -238,7 +238,7 @@ def test_an_engine_that_stops_answering_is_one_message_with_what_is_left(
     assert stopped
     assert process.returncode == 1
     assert "did not answer in time" in errors
-    assert f"Cluster {name} is not gone entirely" in errors
+    assert f"Cluster {name} is not removed entirely" in errors
     assert f"canvod-launch down {name}" in errors
     for pid in pids_of_watchdog(name):  # it waits for an engine behind a socket that is gone now
         os.kill(pid, signal.SIGKILL)

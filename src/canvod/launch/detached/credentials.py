@@ -13,6 +13,7 @@ from canvod.launch.cluster.cluster_state import ClusterState
 from canvod.launch.cluster.tls import KeyFolder
 from canvod.launch.docker.engine import read_in_container, translate
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, EngineError
+from canvod.launch.host.labels import OWNER_LABEL
 from canvod.launch.host.owner import owner_mark
 from canvod.launch.plan.model import KEYS_PATH
 from canvod.launch.runtime.keys import STATE
@@ -84,6 +85,10 @@ def client_keys(client: Client, cluster: ClusterInfo) -> KeyFolder:
     KeysError
         If they cannot be written.
     """
+    if cluster.kind == "ephemeral" and cluster.scheduler is not None:
+        owner = cluster.scheduler.labels.get(OWNER_LABEL, "")
+        if (folder := KeyFolder.existing(cluster.name, owner)) is not None:
+            return folder
     mark = scheduler_mark(client, cluster)
     folder = KeyFolder.existing(cluster.name, mark)
     return folder or KeyFolder(cluster.name, read_state(client, cluster).keys, mark=mark)
