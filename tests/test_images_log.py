@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
-from canvod.launch.cli.build_progress import shown
 from canvod.launch.images.build import ImageBuilder, _one_builder
-from canvod.launch.images.build_log import KEPT_LINES, REMEDIES, BuildEvent, BuildLog, find_remedy
+from canvod.launch.images.build_log import KEPT_LINES, REMEDIES, BuildLog, find_remedy
 from canvod.launch.images.build_network import BuildNetwork
 from canvod.launch.images.context import read_context
 
@@ -78,25 +75,6 @@ def test_an_authority_that_is_not_trusted_is_told_with_the_file(monkeypatch):
     assert "--ca-bundle /path/of/authority.pem" in hint("/etc/ssl/system.crt")
     log.error = "something else"
     assert "canvod-launch build tries again" in hint(None)
-
-
-def test_a_log_gets_a_line_for_each_step():
-    """Where no terminal is, steps appear once, and the many lines within a step do not."""
-    output = io.StringIO()
-    with shown(Console(file=output, force_terminal=False, width=80)) as progress:
-        progress(BuildEvent("w", "Step 1/2 : RUN a", 1, 2))
-        for _ in range(50):
-            progress(BuildEvent("w", "noise", 1, 2))
-        progress(BuildEvent("w", "Step 2/2 : RUN b", 2, 2))
-    assert output.getvalue().splitlines() == ["w: step 1 of 2: RUN a", "w: step 2 of 2: RUN b"]
-
-
-def test_a_terminal_gets_a_bar():
-    """On a terminal the bar shows the image and vanishes."""
-    output = io.StringIO()
-    with shown(Console(file=output, force_terminal=True, width=100)) as progress:
-        progress(BuildEvent("worker", "[not markup]", 1, 2))
-    assert "worker" in output.getvalue()
 
 
 def test_a_second_builder_waits_and_says_so(tmp_path, monkeypatch):

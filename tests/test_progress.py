@@ -13,7 +13,8 @@ import structlog
 
 from canvod.launch.cli import progress as module
 from canvod.launch.cli.console import messages
-from canvod.launch.cli.progress import IngestDisplay
+from canvod.launch.cli.progress import IngestDisplay, show_build
+from canvod.launch.images.build_log import BuildEvent
 from canvod.launch.logs import configure_logging, get_logger
 
 
@@ -109,6 +110,35 @@ def test_memory_of_the_workers_is_shown_where_it_can_be_had(said, monkeypatch) -
             assert progress._used_bytes == used
             assert progress._extras() == ("workers use 2 GiB" if used else "")
     assert said() == []
+
+
+def test_a_log_gets_a_line_for_each_step_of_a_build(said) -> None:
+    """Where no terminal is, steps appear once, and the many lines within a step do not."""
+    with show_build() as progress:
+        progress(BuildEvent("w", "Step 1/2 : RUN a", 1, 2))
+        for _ in range(50):
+            progress(BuildEvent("w", "noise", 1, 2))
+        progress(BuildEvent("w", "Step 2/2 : RUN b", 2, 2))
+    assert said() == ["w: step 1 of 2: RUN a", "w: step 2 of 2: RUN b"]
+    with show_build(quiet=True) as progress:
+        progress(BuildEvent("w", "Step 1/2 : RUN a", 1, 2))
+    assert said() == []
+
+
+def test_a_terminal_gets_a_bar_for_each_image_that_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is removed at the end, and nothing is shown where nothing is built."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with show_build():
+        pass
+    assert terminal.getvalue() == ""
+    with show_build() as progress:
+        progress(BuildEvent("worker", "[not markup]", 1, 2))
+    assert "worker" in terminal.getvalue()
+    assert "[not markup]" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\x1b[2K")
 
 
 @pytest.fixture

@@ -76,10 +76,8 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     $ sudo .venv/bin/canvod-launch build --base
     $ canvod-launch build --for-compose && docker compose build
     """
-    from rich.console import Console
-
-    from canvod.launch.cli.build_progress import shown
     from canvod.launch.cli.console import print_json, warn
+    from canvod.launch.cli.progress import show_build
     from canvod.launch.cli.session import engine, read_settings
     from canvod.launch.host.python_version import own_python
     from canvod.launch.images.build import build_base, build_images
@@ -95,7 +93,7 @@ def build(  # noqa: PLR0917 (typer gives them by name)
             "launch.build.debian_mirror": debian_mirror,
         },
     )
-    with engine() as client, shown(Console(stderr=True, highlight=False, quiet=quiet)) as progress:
+    with engine() as client, show_build(quiet=quiet) as progress:
         if for_compose:
             name, written = prepare_compose(client, settings, Path.cwd(), progress=progress)
             paths = [str(path.relative_to(Path.cwd())) for path in written]

@@ -76,9 +76,8 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             f"--cluster {cluster} uses a cluster as it is: --backend, --workers and --memory cannot be set.",
             hint=f"leave them out; or canvod-launch scale N --name {cluster}",
         )
-    from canvod.launch.cli.build_progress import shown
-    from canvod.launch.cli.console import messages, print_json, results, say
-    from canvod.launch.cli.progress import IngestDisplay
+    from canvod.launch.cli.console import print_json, results, say
+    from canvod.launch.cli.progress import IngestDisplay, show_build
     from canvod.launch.cli.report_view import draw_report
     from canvod.launch.cli.session import read_settings, resource_fields
     from canvod.launch.cli.streams import report_only
@@ -94,7 +93,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     for reason, count in job.found.ignored.items():
         say(f"  ignored: {count}: {reason}")
     with ExitStack() as build_display:
-        build_progress = build_display.enter_context(shown(messages()))
+        build_progress = build_display.enter_context(show_build())
 
         def ingest_progress() -> IngestProgress:
             build_display.close()  # one bar at a time

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, else single lines."""
+"""Progress on standard error: bars on a terminal, else single lines."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, override
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from canvod.launch.cli.console import messages
+from canvod.launch.images.build_log import StepLines
 from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from canvod.launch.images.build_log import BuildEvent
+    from canvod.launch.images.build_log import Progress as BuildProgress
     from canvod.launch.ingest.progress import MemoryProbe
 
 BAR_AFTER_S: Final = 2.0
@@ -31,6 +44,54 @@ LINE_SHARE: Final = 0.05
 """Least part of a phase between two lines."""
 LONGEST_SILENCE_S: Final = 60.0
 """After this time there is a line, however little was done."""
+
+
+@contextmanager
+def show_build(*, quiet: bool = False) -> Iterator[BuildProgress]:
+    """Show how images are built: bars on a terminal from the first step on, else a line for each step.
+
+    Parameters
+    ----------
+    quiet : bool, default: False
+        Show nothing.
+
+    Yields
+    ------
+    callable
+        To be called with each event of a build.
+    """
+    console = messages()
+    if quiet:
+        yield lambda _event: None
+        return
+    if not console.is_interactive:
+        yield StepLines(lambda line: console.print(Text(line)))
+        return
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[line]}", style="dim", markup=False),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def update(event: BuildEvent) -> None:
+        if event.image not in tasks:
+            tasks[event.image] = bars.add_task(event.image, total=None, line="")
+            bars.start()
+        # The bar counts the steps that are done, and this one has only begun.
+        done = event.step - 1 if event.step is not None else None
+        width = max(console.width - len(event.image) - 40, 10)
+        bars.update(tasks[event.image], total=event.steps, completed=done, line=event.line[:width])
+
+    try:
+        yield update
+    finally:
+        bars.stop()
 
 
 @contextmanager
@@ -182,5 +243,5 @@ def _bar(clock: Callable[[], float] = time.monotonic) -> Progress:
         transient=True,
         # Standard output may lead elsewhere than the terminal that has the bar.
         redirect_stdout=False,
-        disable=not messages().is_terminal,
+        disable=not messages().is_interactive,
     )

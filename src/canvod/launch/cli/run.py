@@ -51,15 +51,15 @@ def run(
     $ canvod-launch run --backend process -- python -c 'import distributed; distributed.Client()'
     """
     from canvod.launch.child import find_program, python_of, run_child
-    from canvod.launch.cli.build_progress import shown
-    from canvod.launch.cli.console import messages, say
+    from canvod.launch.cli.console import say
+    from canvod.launch.cli.progress import show_build
     from canvod.launch.cli.session import read_settings, resource_fields
     from canvod.launch.manager import DaskClusterManager
 
     program = find_program(command[0])
     found = python_of(program)
     settings = read_settings(config, {"launch.backend": backend} | resource_fields(workers, memory))
-    with shown(messages()) as build_progress:
+    with show_build() as build_progress:
         manager = DaskClusterManager(
             settings,
             read_only=read_only or (),

@@ -69,7 +69,7 @@ def _display(*, watch: bool, as_json: bool) -> Iterator[Callable[[list[ClusterIn
     from canvod.launch.cli.status_view import draw_clusters
 
     console = results()
-    if not (watch and console.is_terminal):
+    if not (watch and console.is_interactive):
         yield lambda found: console.print(draw_clusters(found), end="\n\n" if watch else "\n")
         return
     heading = Text(f"Clusters of this host, every {INTERVAL_S:g} s until Ctrl-C\n", style="dim")

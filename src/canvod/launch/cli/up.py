@@ -40,8 +40,8 @@ def up(
     $ canvod-launch up --workers 2 --memory 8 --idle-timeout 3600
     $ canvod-launch connect; canvod-launch status; canvod-launch down
     """
-    from canvod.launch.cli.build_progress import shown
-    from canvod.launch.cli.console import messages, print_json, results, say
+    from canvod.launch.cli.console import print_json, results, say
+    from canvod.launch.cli.progress import show_build
     from canvod.launch.cli.session import engine, read_settings, resource_fields
     from canvod.launch.cli.status_view import draw_clusters
     from canvod.launch.cluster.host_paths import make_mounts
@@ -50,7 +50,7 @@ def up(
     from canvod.launch.detached.status import cluster_status
 
     settings = read_settings(config, resource_fields(workers, memory))
-    with shown(messages()) as build_progress:
+    with show_build() as build_progress:
         request = StartRequest(
             settings=settings,
             name=name,
