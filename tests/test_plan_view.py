@@ -211,7 +211,7 @@ def test_values_of_the_environment_that_may_be_secrets_are_hidden(capsys, tmp_pa
     ("options", "status", "said"),
     [
         (["--idle-timeout", "60"], 2, "add --detached"),
-        (["--detached"], 1, "a cluster stands in containers only"),
+        (["--detached"], 1, "a detached cluster runs in containers"),
         (["--workers", "0"], 1, "processing.n_max_threads"),
     ],
 )
