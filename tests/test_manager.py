@@ -28,7 +28,6 @@ from canvod.launch.errors import (
     PlanError,
     VersionMismatchError,
 )
-from canvod.launch.host.memory_monitor import MemoryMonitor
 from canvod.launch.host.owner import SCRATCH_PREFIX, owner_mark
 from canvod.launch.host.python_version import own_python
 from canvod.launch.images.build_log import BuildEvent
@@ -469,16 +468,3 @@ def test_a_build_is_told_on_stderr_unless_it_is_to_be_quiet(
     out, errors = capsys.readouterr()
     assert out == ""
     assert ("image: step 1 of 2: RUN" in errors) is not bool(options)
-
-
-def test_memory_is_seen_against_the_limit() -> None:
-    """What is available is never more than the limit leaves, and percentages belong to the limit."""
-    monitor = MemoryMonitor(max_memory_gb=1.0)
-    assert 0 <= monitor.available_gb() <= 1.0
-    assert monitor.used_percent() == pytest.approx(100 * monitor.used_gb(), rel=0.2)
-    whole = MemoryMonitor()
-    assert whole.available_gb() > 0
-    assert 0 < whole.used_percent() < 100
-    whole.log_memory_stats("a test")
-    with pytest.raises(ValueError, match="max_memory_gb is 0"):
-        MemoryMonitor(max_memory_gb=0)

@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from canvod.launch.cluster.prune import prune_host
 from canvod.launch.errors import ClusterError, StoreError
 from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, semaphore_name
-from canvod.launch.runtime.host import name_semaphores
+from canvod.launch.plan.container_plans import THREAD_VARIABLES
+from canvod.launch.runtime.process_cleanup import name_semaphores
+from canvod.launch.runtime.thread_resources import apply_resources
 
 if TYPE_CHECKING:
     # At run time they come with the first task: a process sets its threads before numpy is there.
@@ -36,14 +38,6 @@ if TYPE_CHECKING:
 MOST_DEATHS: Final = 3
 """How often processes may die under one task before the run is given up."""
 START_TIMEOUT_S: Final = 10.0
-THREAD_VARIABLES: Final = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-)
 
 NOTICE: Final = (
     "Dask is not installed, so a process pool runs the tasks: memory limits, cpusets and the restart of "
@@ -336,20 +330,8 @@ def _start_process(slots: Any, nice: int, threads: int, folder: str) -> None:
         cpus = slots.get(timeout=START_TIMEOUT_S)
     except Empty:
         cpus = []
-    if cpus and hasattr(os, "sched_setaffinity"):
-        # Each thread has its own; those that start later inherit this one's.
-        for thread in _threads():
-            os.sched_setaffinity(thread, cpus)
-    if nice:
-        for thread in _threads():
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
-
-
-def _threads() -> list[int]:
-    try:
-        return [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208 - names are what is wanted
-    except FileNotFoundError:
-        return [0]
+    for problem in apply_resources(cpus or None, nice):
+        sys.stderr.write(f"process of the pool: {problem}\n")
 
 
 def _end_with_parent() -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from canvod.launch.errors import KeysError
 from canvod.launch.host.owner import OWNER_FILE, owner_mark, owner_of
-from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY, write_keys
+from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY, security, write_keys
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -342,15 +342,7 @@ class KeyFolder:
 
     def security(self) -> Security:
         """Give Dask the keys of every role that is here; nothing unencrypted is accepted or sent."""
-        from canvod.launch.runtime.security import IndependentSecurity
-
-        roles: dict[str, Any] = {}
-        for role in self._roles:
-            roles[f"tls_{role}_cert"] = self.file(role, CERTIFICATE)
-            roles[f"tls_{role}_key"] = self.file(role, KEY)
-        return IndependentSecurity(
-            require_encryption=True, tls_ca_file=self.file(self._roles[0], CA), **roles
-        )
+        return security({role: self.path / role for role in self._roles})
 
     def environment(self) -> dict[str, str]:
         """Environment variables with which a bare ``distributed.Client`` finds the keys: paths, no keys."""

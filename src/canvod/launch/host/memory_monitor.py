@@ -1,85 +1,91 @@
-"""How much memory there is, and how much of it is in use."""
+"""How much memory of the machine is in use, and how much of its budget a cluster uses."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import psutil
 
-from canvod.launch.host.detect import read_inventory
 from canvod.launch.logs import get_logger
 from canvod.launch.units import GIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = get_logger("canvod.launch")
 
 
 class MemoryMonitor:
-    """Watch this process, with its children, against a limit.
+    """Tell how much memory a cluster uses of its budget, or how much of the machine's is in use.
 
     Parameters
     ----------
     max_memory_gb : float, optional
-        Limit in GiB. By default the memory that this process may use: the machine's, or the
-        limit of its own cgroup.
+        Budget of the cluster in GiB. It limits nothing here; the cluster's own limits do.
+    used_bytes : callable, optional
+        Gives what the cluster uses now, in bytes; `resident_bytes` where it consists of this process's
+        children. Without it the machine alone is watched.
 
     Raises
     ------
     ValueError
-        If the limit is not above 0.
+        If the budget is not above 0.
 
     Examples
     --------
-    >>> monitor = MemoryMonitor(max_memory_gb=4)
-    >>> 0 <= monitor.available_gb() <= 4
+    >>> monitor = MemoryMonitor(max_memory_gb=4, used_bytes=lambda: 3 * GIB)
+    >>> monitor.used_percent()
+    75.0
+    >>> MemoryMonitor().available_gb() > 0
     True
     """
 
-    def __init__(self, max_memory_gb: float | None = None) -> None:
+    def __init__(
+        self, max_memory_gb: float | None = None, *, used_bytes: Callable[[], int] | None = None
+    ) -> None:
         if max_memory_gb is not None and max_memory_gb <= 0:
             raise ValueError(f"max_memory_gb is {max_memory_gb}; it must be above 0 (GiB)")
         self.max_memory_gb = max_memory_gb
+        self.used_bytes = used_bytes
 
     def available_gb(self) -> float:
         """Return how much memory may still be taken, in GiB.
 
-        Never more than the host, or the cgroup of this process, has left.
+        What the machine has available without swapping; no more than the cluster has left of its budget,
+        where both are known.
         """
-        available = read_inventory().memory_available_bytes / GIB
-        if self.max_memory_gb is not None:
+        available = psutil.virtual_memory().available / GIB
+        if self.used_bytes is not None and self.max_memory_gb is not None:
             available = min(available, self.max_memory_gb - self.used_gb())
         return max(0.0, available)
 
     def used_gb(self) -> float:
-        """Return the resident memory of this process and its children, in GiB."""
-        process = psutil.Process()
-        used = 0
-        for each in (process, *process.children(recursive=True)):
-            try:
-                used += each.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        return used / GIB
+        """Return how much memory the cluster uses, in GiB; all that is in use on the machine without one."""
+        if self.used_bytes is not None:
+            return self.used_bytes() / GIB
+        memory = psutil.virtual_memory()
+        return (memory.total - memory.available) / GIB
 
     def used_percent(self) -> float:
-        """Return how much of the limit is in use, in percent.
+        """Return how much memory is in use, in percent.
 
-        With ``max_memory_gb``: resident memory of this process and its children against it. Without: all
-        that is in use on the host, or in the cgroup of this process, against what that has.
+        What the cluster uses of its budget, or of the machine's memory where it has none; without a cluster
+        what is in use of the machine's.
         """
-        if self.max_memory_gb is not None:
-            return 100.0 * self.used_gb() / self.max_memory_gb
-        inventory = read_inventory()
-        limit = min(
-            inventory.memory_total_bytes, inventory.memory_limit_bytes or inventory.memory_total_bytes
-        )
-        return 100.0 * (1.0 - inventory.memory_available_bytes / limit)
+        memory = psutil.virtual_memory()
+        if self.used_bytes is None:
+            return float(memory.percent)
+        return 100.0 * self.used_gb() / (self.max_memory_gb or memory.total / GIB)
 
     def log_memory_stats(self, context: str = "") -> None:
-        """Log the event ``memory_stats``.
+        """Log the event ``memory_stats``: of the cluster, if there is one, and of the machine.
 
         Parameters
         ----------
         context : str
             What is being done, to find the line by.
         """
+        machine = psutil.virtual_memory()
         log.info(
             "memory_stats",
             context=context,
@@ -87,4 +93,25 @@ class MemoryMonitor:
             used_gb=round(self.used_gb(), 2),
             used_percent=round(self.used_percent(), 1),
             max_memory_gb=self.max_memory_gb,
+            machine_available_gb=round(machine.available / GIB, 2),
+            machine_used_percent=round(machine.percent, 1),
+            machine_total_gb=round(machine.total / GIB, 2),
         )
+
+
+def resident_bytes() -> int:
+    """Tell the resident memory of this process and its children, in bytes.
+
+    Returns
+    -------
+    int
+        What they share is counted for each.
+    """
+    process = psutil.Process()
+    used = 0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            used += each.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return used

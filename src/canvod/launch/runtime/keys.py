@@ -11,6 +11,7 @@ import json
 import os
 import select
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -95,23 +96,30 @@ def write_keys(folder: Path, files: dict[str, str]) -> None:
             file.write(text)
 
 
-def security(folder: Path) -> Security:
-    """Give Dask the keys in a folder; nothing unencrypted is accepted or sent.
+def security(folders: Path | Mapping[str, Path]) -> Security:
+    """Give Dask the keys in folders; nothing unencrypted is accepted or sent.
 
     Parameters
     ----------
-    folder : pathlib.Path
-        Holds ``ca.pem``, ``cert.pem`` and ``key.pem``.
+    folders : pathlib.Path or mapping of str to pathlib.Path
+        Holds ``ca.pem``, ``cert.pem`` and ``key.pem``: one folder for every role that this process plays,
+        since a task may be a client of its own cluster, or one for each of the roles ``scheduler``,
+        ``worker`` and ``client``.
 
     Returns
     -------
     distributed.security.Security
-        The same certificate in every role that this process plays: a task may be a client of its own cluster.
+        What Dask's servers and clients take.
     """
     from canvod.launch.runtime.security import IndependentSecurity
 
-    certificate, key = str(folder / CERTIFICATE), str(folder / KEY)
+    if not isinstance(folders, Mapping):
+        folders = dict.fromkeys(("scheduler", "worker", "client"), folders)
     roles: dict[str, Any] = {}
-    for role in ("scheduler", "worker", "client"):
-        roles |= {f"tls_{role}_cert": certificate, f"tls_{role}_key": key}
-    return IndependentSecurity(require_encryption=True, tls_ca_file=str(folder / CA), **roles)
+    for role, folder in folders.items():
+        roles |= {
+            "tls_ca_file": str(folder / CA),
+            f"tls_{role}_cert": str(folder / CERTIFICATE),
+            f"tls_{role}_key": str(folder / KEY),
+        }
+    return IndependentSecurity(require_encryption=True, **roles)

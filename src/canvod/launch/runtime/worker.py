@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from canvod.launch.memory_limit import worker_limit_bytes
-from canvod.launch.runtime import health, host
+from canvod.launch.runtime import health
 from canvod.launch.runtime.fork_server import share_imports
 from canvod.launch.runtime.keys import KeysMissingError, obtain_keys, security
+from canvod.launch.runtime.process_cleanup import end_group, launcher_gone, name_semaphores
+from canvod.launch.runtime.thread_resources import apply_resources
 
 if TYPE_CHECKING:
     import ssl
@@ -99,8 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     affinity = [int(core) for core in options.cpu_affinity.split(",") if core]
     if options.launcher is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        host.name_semaphores(options.semaphores)
-    _lower_priority(affinity, options.nice)
+        name_semaphores(options.semaphores)
+    for problem in apply_resources(affinity or None, options.nice):
+        # The plugin says the same with more detail once the worker is up.
+        sys.stderr.write(f"worker: {problem}\n")
     try:
         obtain_keys(options.keys)
     except (KeysMissingError, OSError) as error:
@@ -113,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for module in PRELOADED:
         import_module(module)
     if options.launcher is not None:
-        host.be_quiet()
+        _quiet(logging.WARNING)
     if share_imports(None if options.launcher is None else options.keys):
         # Dask would now import pandas and others here, for a server that it starts itself.
         sys.modules["distributed.utils"]._forkserver_preload_set = True  # type: ignore[attr-defined]  # noqa: SLF001
@@ -135,16 +139,6 @@ def _carry_font_list(folder: Path) -> None:
     if "MPLCONFIGDIR" not in os.environ and FONT_LIST.is_dir():
         shutil.copytree(FONT_LIST, folder, dirs_exist_ok=True)
         os.environ["MPLCONFIGDIR"] = str(folder)
-
-
-def _lower_priority(affinity: Sequence[int], nice: int) -> None:
-    try:
-        if affinity:
-            os.sched_setaffinity(0, affinity)
-        if nice:
-            os.setpriority(os.PRIO_PROCESS, 0, nice)
-    except OSError as error:  # The plugin says the same with more detail once the worker is up.
-        sys.stderr.write(f"affinity or nice refused: {error}\n")
 
 
 async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
@@ -228,7 +222,7 @@ async def _run_on_host(options: argparse.Namespace, nanny: Nanny) -> NoReturn:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
     started = asyncio.ensure_future(nanny)
     told = asyncio.create_task(terminated.wait())
-    gone = asyncio.create_task(host.launcher_gone(options.launcher))
+    gone = asyncio.create_task(launcher_gone(options.launcher))
     await asyncio.wait((started, told, gone), return_when=asyncio.FIRST_COMPLETED)
     problem = started.exception() if started.done() else None
     if problem is not None:
@@ -236,11 +230,16 @@ async def _run_on_host(options: argparse.Namespace, nanny: Nanny) -> NoReturn:
     elif started.done():
         ended = asyncio.create_task(nanny.finished())
         await asyncio.wait((ended, told, gone), return_when=asyncio.FIRST_COMPLETED)
-    host.be_quiet(logging.CRITICAL + 1)
+    _quiet(logging.CRITICAL + 1)
     if told.done() and started.done():
         with suppress(Exception):
             await asyncio.wait_for(nanny.close(timeout=STOP_TIMEOUT_S), 2 * STOP_TIMEOUT_S)
-    host.end_group(options.spill_path, options.semaphores, status=0 if problem is None else 1)
+    end_group(options.spill_path, options.semaphores, status=0 if problem is None else 1)
+
+
+def _quiet(level: int) -> None:
+    """Let Dask say only what matters: its output is its launcher's."""
+    logging.getLogger("distributed").setLevel(level)
 
 
 def own_limit_bytes() -> int:

@@ -223,7 +223,7 @@ def _enforced(
     container: ContainerPlan, found: Mapping[str, Any], processes: Sequence[int]
 ) -> dict[str, object]:
     """What the kernel does with a container."""
-    from canvod.launch.runtime.plugin import thread_resources
+    from canvod.launch.runtime.thread_resources import thread_resources
 
     first = int(found["State"]["Pid"])
     if found["Id"] not in _text(Path(f"/proc/{first}/cgroup")):
