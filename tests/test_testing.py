@@ -16,7 +16,7 @@ from canvod.launch.cluster.tls import KeyFolder, make_keys
 from canvod.launch.host.labels import CLUSTER_LABEL
 from canvod.launch.host.owner import SCRATCH_PREFIX, semaphore_name
 from canvod.launch.readers import Observations
-from canvod.launch.runtime.process_cleanup import SHARED_MEMORY
+from canvod.launch.runtime.host_process import SHARED_MEMORY
 from canvod.launch.testing import (
     assert_nothing_left,
     assert_store_equals,

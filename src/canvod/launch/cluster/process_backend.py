@@ -22,7 +22,7 @@ from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, sem
 from canvod.launch.host.ports import free_port
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.container_plans import PROCESS_VARIABLES
-from canvod.launch.runtime.process_cleanup import remove_semaphores
+from canvod.launch.runtime.host_process import remove_semaphores
 from canvod.launch.threads import in_threads
 
 if TYPE_CHECKING:

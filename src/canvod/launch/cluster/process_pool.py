@@ -26,7 +26,7 @@ from canvod.launch.cluster.prune import prune_host
 from canvod.launch.errors import ClusterError, StoreError
 from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, semaphore_name
 from canvod.launch.plan.container_plans import THREAD_VARIABLES
-from canvod.launch.runtime.process_cleanup import name_semaphores
+from canvod.launch.runtime.host_process import name_semaphores
 from canvod.launch.runtime.thread_resources import apply_resources
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from canvod.launch.host.owner import (
     owner_of_semaphore,
 )
 from canvod.launch.logs import get_logger
-from canvod.launch.runtime.process_cleanup import SHARED_MEMORY
+from canvod.launch.runtime.host_process import SHARED_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

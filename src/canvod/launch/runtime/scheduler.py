@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from tornado.web import Application, RequestHandler
 
-from canvod.launch.runtime import health, host
+from canvod.launch.runtime import health
+from canvod.launch.runtime.host_process import be_quiet, launcher_gone
 from canvod.launch.runtime.keys import CONFIRM, STATE, KeysMissingError, obtain_keys, security
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ async def _run(options: argparse.Namespace) -> None:
     from canvod.launch.runtime.operations import StatusPlugin
 
     if options.launcher is not None:
-        host.be_quiet()
+        be_quiet()
         warnings.filterwarnings("ignore", message="Port .* is already in use")
     lease = LeasePlugin(options.lease_grace, options.connect_timeout) if options.lease_grace else None
     keys = security(options.keys)
@@ -109,7 +110,7 @@ async def _run(options: argparse.Namespace) -> None:
     dashboard = asyncio.create_task(_attach_dashboard(scheduler))
     ended = [asyncio.create_task(scheduler.finished())]
     if options.launcher is not None:
-        ended.append(asyncio.create_task(host.launcher_gone(options.launcher)))
+        ended.append(asyncio.create_task(launcher_gone(options.launcher)))
     await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
     checks.close()
     dashboard.cancel()

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from canvod.launch.memory_limit import worker_limit_bytes
 from canvod.launch.runtime import health
 from canvod.launch.runtime.fork_server import share_imports
+from canvod.launch.runtime.host_process import be_quiet, end_group, launcher_gone, name_semaphores
 from canvod.launch.runtime.keys import KeysMissingError, obtain_keys, security
-from canvod.launch.runtime.process_cleanup import end_group, launcher_gone, name_semaphores
 from canvod.launch.runtime.thread_resources import apply_resources
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for module in PRELOADED:
         import_module(module)
     if options.launcher is not None:
-        _quiet(logging.WARNING)
+        be_quiet()
     if share_imports(None if options.launcher is None else options.keys):
         # Dask would now import pandas and others here, for a server that it starts itself.
         sys.modules["distributed.utils"]._forkserver_preload_set = True  # type: ignore[attr-defined]  # noqa: SLF001
@@ -230,16 +230,11 @@ async def _run_on_host(options: argparse.Namespace, nanny: Nanny) -> NoReturn:
     elif started.done():
         ended = asyncio.create_task(nanny.finished())
         await asyncio.wait((ended, told, gone), return_when=asyncio.FIRST_COMPLETED)
-    _quiet(logging.CRITICAL + 1)
+    be_quiet(logging.CRITICAL + 1)
     if told.done() and started.done():
         with suppress(Exception):
             await asyncio.wait_for(nanny.close(timeout=STOP_TIMEOUT_S), 2 * STOP_TIMEOUT_S)
     end_group(options.spill_path, options.semaphores, status=0 if problem is None else 1)
-
-
-def _quiet(level: int) -> None:
-    """Let Dask say only what matters: its output is its launcher's."""
-    logging.getLogger("distributed").setLevel(level)
 
 
 def own_limit_bytes() -> int:

@@ -15,7 +15,7 @@ from canvod.launch.docker import watchdog
 from canvod.launch.host.labels import CLUSTER_LABEL
 from canvod.launch.host.owner import SCRATCH_PREFIX, SEMAPHORE_PREFIX
 from canvod.launch.readers.observations import one_line
-from canvod.launch.runtime.process_cleanup import SHARED_MEMORY
+from canvod.launch.runtime.host_process import SHARED_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,12 +1,13 @@
-"""How a worker that is a process of the host leaves nothing behind, however its launcher ends.
+"""What a scheduler or worker does for itself as a process of the host: in a container the kernel does it.
 
-It notices that the launcher is gone, ends all processes of its group, and removes its folder and its
-semaphores. In a container the kernel does all of that.
+It leaves nothing behind, however its launcher ends: it notices that, ends all processes of its group, and
+removes its folder and its semaphores.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import shutil
@@ -57,6 +58,11 @@ def remove_semaphores(prefix: str) -> list[str]:
         except OSError:
             continue
     return removed
+
+
+def be_quiet(level: int = logging.WARNING) -> None:
+    """Let Dask say only what matters: its output is its launcher's."""
+    logging.getLogger("distributed").setLevel(level)
 
 
 async def launcher_gone(launcher: int) -> None:
