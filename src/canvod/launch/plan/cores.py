@@ -19,7 +19,7 @@ class CoreSlices:
     slices: tuple[tuple[int, ...], ...]
     """For each worker the sorted IDs of its logical CPUs."""
     shared: bool
-    """True where there are too few: then every worker has the whole list."""
+    """True where there are too few: then every worker has all of them."""
     spanning: tuple[int, ...]
     """Indices of the workers whose own cores span several NUMA nodes."""
 
@@ -29,7 +29,7 @@ def slice_cores(pool: Iterable[Cpu], workers: int, per_worker: int) -> CoreSlice
 
     In this order of importance: as many workers as possible lie on one NUMA node each; workers spread evenly
     over the nodes, for the sake of memory bandwidth; every worker has physical cores to itself, one hardware
-    thread of each where a node has cores enough, whole cores with all their siblings otherwise.
+    thread of each where a node has cores enough, complete cores with all their siblings otherwise.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ def _slice_node(cores: Sequence[Sequence[int]], workers: int, per_worker: int) -
 
 
 def _best_size(sizes: Sequence[int], need: int) -> int:
-    """Choose the core to take next: the largest that is needed whole, else the smallest."""
+    """Choose the core to take next: the largest that is needed completely, else the smallest."""
     return max((size for size in sizes if size <= need), default=min(sizes))
 
 
 def _suffice(sizes: Sequence[int], needs: Iterable[int]) -> bool:
-    """Tell whether there are cores enough for workers with these needs to meet on none."""
+    """Tell whether there are enough cores for workers with these needs to share none."""
     free = list(sizes)
     for need in needs:
         missing = need

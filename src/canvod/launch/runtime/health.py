@@ -137,7 +137,7 @@ async def check_worker(nanny: Nanny, connection_args: dict[str, Any]) -> str:
 
 
 async def _identity(address: str, connection_args: dict[str, Any]) -> dict[str, Any]:
-    """Make one call with a connection of its own: one that still stands proves nothing."""
+    """Make one call with a connection of its own: one that is open already proves nothing."""
     from distributed.comm.core import connect
 
     comm = await connect(address, timeout=ANSWER_TIMEOUT_S, **connection_args)

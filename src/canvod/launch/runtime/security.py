@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _forget_errors() -> None:
+def _clear_errors() -> None:
     """Empty OpenSSL's queue of errors of this thread, which refusing a cipher does."""
     with suppress(ssl.SSLError):
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).set_ciphers("none of that name")
 
 
 def _alone[R](operation: Callable[..., R]) -> Callable[..., R]:
-    """Make an operation of a connection keep its errors for itself."""
+    """Make an operation of a connection leave none of its errors to others."""
 
     def run(*arguments: Any, **keywords: Any) -> R:
         try:
             return operation(*arguments, **keywords)
         except ssl.SSLError:
-            raise  # forgotten already
+            raise  # CPython has emptied the queue
         except OSError:
-            _forget_errors()
+            _clear_errors()
             raise
 
     return run
 
 
 class IndependentSocket(ssl.SSLSocket):
-    """A TLS connection whose end is none of the business of the others in its thread."""
+    """A TLS connection whose errors do not reach the others of its thread."""
 
     send = _alone(ssl.SSLSocket.send)
     recv_into = _alone(ssl.SSLSocket.recv_into)

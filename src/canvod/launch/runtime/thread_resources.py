@@ -77,7 +77,7 @@ def apply_resources(cpu_affinity: Sequence[int] | None, nice: int) -> list[str]:
     if cpu_affinity is not None and not _has_affinity():
         problems["affinity is not set: this system has no sched_setaffinity"] = None
         cpu_affinity = None
-    # The calling thread, which 0 stands for, and then the others.
+    # The calling thread first, whose ID may be written as 0.
     problems |= dict.fromkeys(_set(0, cpu_affinity, nice))
     if platform.system() != "Linux":
         return list(problems)

@@ -112,8 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     # Files are unpacked where there is room for them: /tmp is memory, and counts against the limit.
     os.environ["TMPDIR"] = options.spill_path
-    _carry_font_list(Path(options.spill_path, "matplotlib"))
-    _forget_files_of_settings()
+    _copy_font_list(Path(options.spill_path, "matplotlib"))
+    _ignore_settings_files()
     for module in PRELOADED:
         import_module(module)
     if options.launcher is not None:
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return asyncio.run(_run(options, affinity))
 
 
-def _forget_files_of_settings() -> None:
+def _ignore_settings_files() -> None:
     """Take Dask's defaults and this process's environment: a user's own files are for other clusters.
 
     The nanny and its worker read the files again at every start, from where this list says.
@@ -135,7 +135,7 @@ def _forget_files_of_settings() -> None:
     dask.config.refresh()
 
 
-def _carry_font_list(folder: Path) -> None:
+def _copy_font_list(folder: Path) -> None:
     if "MPLCONFIGDIR" not in os.environ and FONT_LIST.is_dir():
         shutil.copytree(FONT_LIST, folder, dirs_exist_ok=True)
         os.environ["MPLCONFIGDIR"] = str(folder)
@@ -172,8 +172,8 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
     plugins: list[Any] = [ResourceInitPlugin(affinity or None, options.nice)]
     plugins += [QuietEndPlugin()] if on_host else []
 
-    class ToldNanny(Nanny):
-        """A nanny that remembers why its worker left."""
+    class RecordingNanny(Nanny):
+        """A nanny that records why its worker closes."""
 
         reason = ""
 
@@ -181,7 +181,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
             self.reason = reason
             super().close_gracefully(reason=reason)
 
-    nanny = ToldNanny(
+    nanny = RecordingNanny(
         options.scheduler,
         name=options.name or socket.gethostname(),
         security=keys,
@@ -212,7 +212,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
     lost = nanny.reason in SCHEDULER_LOST
     if not ended.done():
         sys.stderr.write("worker: the scheduler is gone; leaving\n")
-        # Unless it said goodbye, and the worker is still on its way out.
+        # Unless it told its workers to close, and this one has not finished.
         _leave(1 if lost or not nanny.reason else 0)
     return 0 if nanny.status == Status.closed and not lost else 1
 
@@ -243,7 +243,7 @@ def own_limit_bytes() -> int:
     Returns
     -------
     int
-        Bytes; without a limit, from the memory of the whole machine.
+        Bytes; without a limit, from the memory of the machine.
     """
     # Read when it is imported, from the files of cgroup v1 and v2 alike.
     from distributed.system import MEMORY_LIMIT
