@@ -1,1 +1,4 @@
-"""What runs inside the workers; imports nothing else of canvod.launch."""
+"""Entry points of scheduler and workers, and what runs inside them.
+
+Below it: `readers`, `memory_limit`, `units`. It imports nothing of the launcher.
+"""
