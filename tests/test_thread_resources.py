@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 from unittest.mock import MagicMock
 
@@ -88,7 +89,7 @@ def test_the_plugin_keeps_the_list_that_it_was_given(cores: list[int] | None) ->
 @pytest.fixture
 def setpriority(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What sets the nice value; without other threads in the process, which depend on the tests before."""
-    own = thread_resources()[:1]
+    own = [thread for thread in thread_resources() if thread.tid == threading.get_native_id()]
     monkeypatch.setattr("canvod.launch.runtime.thread_resources.thread_resources", lambda: own)
     return Calls(monkeypatch, "setpriority")
 
