@@ -43,7 +43,7 @@ lint: venv-dev ## Check style and format with ruff
 	@$(BIN)/ruff format --check
 
 .PHONY: format
-format: venv-dev ## Format, and mend what ruff can mend
+format: venv-dev ## Format, and repair what ruff can repair
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
@@ -52,8 +52,13 @@ types: venv-dev ## Check types with mypy --strict
 	@$(BIN)/mypy
 
 .PHONY: imports
-imports: venv-dev ## Check the direction of imports with import-linter
+imports: venv-dev ## Check the direction of imports, and that CONTRIBUTING.md draws them
 	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/draw-packages --check
+
+.PHONY: draw
+draw: venv-dev ## Draw the packages and their imports in CONTRIBUTING.md
+	@$(BIN)/python scripts/draw-packages
 
 .PHONY: lock
 lock: venv ## Write the lock files (UPGRADE=1: with the newest versions)

@@ -1,4 +1,4 @@
-"""Settings: the only reader of settings files and of the environment variables that are settings.
+"""Settings: the only reader of settings files, and of environment variables that are settings.
 
 :func:`load_settings` puts pydantic-settings' sources one over the other (a command's options, environment
 variables, a YAML file or values given in Python), and validates the whole as :class:`Settings`: frozen values
@@ -10,20 +10,18 @@ module                holds
 ===================== =========================================================================
 `field_types`         types of fields, and the words that explain them
 `sections`            ``processing``, ``launch``, ``launch.build``, ``ingest``
-`settings`            all sections together, with the provenance of each value
+`settings`            all sections together, where each value came from, and the JSON Schema
 `catalogue`           fields by dotted name
 `canvodpy`            which parts of canVODpy's file are ours
 `yaml_source`         the source of a YAML file
 `environment_source`  the source of environment variables
 `load`                the order of the sources
 `problems`            what is wrong, in words
-`provenance`          where values came from
 `redact`              values without secrets
-`schema`              the JSON Schema
 ===================== =========================================================================
 
-Below are :mod:`canvod.launch.paths`, :mod:`canvod.launch.units` and :mod:`canvod.launch.errors`; everything
-from :mod:`canvod.launch.host` upwards takes the settings from here, and reads no file or variable for them.
+Below it: :mod:`canvod.launch.paths`, :mod:`canvod.launch.units`, :mod:`canvod.launch.errors`. Above it:
+everything from :mod:`canvod.launch.host` upwards, which takes the settings from here.
 """
 
 from __future__ import annotations

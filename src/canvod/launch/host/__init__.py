@@ -1,4 +1,6 @@
-"""What this machine has and what is taken: cores, memory, control groups, who owns what, ports.
+"""What this machine has and what is taken: cores, memory, control groups, owners, clusters, ports.
 
-Below it: `errors`, `units`, `logs`. Above it: `plan`, which is made from its values.
+`detect` reads the machine; `inventory` and `clusters` hold the values that it is described by. Below it:
+`canvod.launch.units`, `logs`. Above it: `plan`, which is made from its values, and whoever starts
+clusters.
 """

@@ -1,8 +1,9 @@
-"""Observation files as arrays.
+"""Observation files as arrays: one protocol, a reader of RINEX, and by name the readers of other packages.
 
-One protocol (`Reader`), a reader for RINEX (``canvod.launch.readers.rinex``), and an entry point by which
-packages offer others. It runs inside the workers and imports nothing else of the project, and no package but
-numpy, and hatanaka for what is compressed with it.
+`observations` holds the protocol (`Reader`), ``canvod.launch.readers.rinex`` our reader, `registry` the
+entry point by which packages offer others. It runs inside the workers: it imports nothing else of the
+project, and no package but numpy, and hatanaka for files that are packed with it. Above it:
+`canvod.launch.runtime`, whose tasks read files, and `ingest`.
 """
 
 from canvod.launch.readers.observations import (

@@ -1,4 +1,6 @@
-"""Entry points of scheduler and workers, and what runs inside them.
+"""What runs inside containers and worker processes: scheduler, worker, plugin, lease, health, keys, tasks.
 
-Below it: `readers`, `memory_limit`, `units`. It imports nothing of the launcher.
+It imports `canvod.launch.readers` and `canvod.launch.memory_limit`, and nothing else of the project. The
+launcher imports from it the names and messages of both sides: `cluster` and `detached` those of keys and
+lease, `ingest` the tasks.
 """

@@ -1,7 +1,8 @@
 """Simulated observation files, so that a machine without a receiver has something to process.
 
-`campaign` makes the folders and files of several receivers, `receiver` what each of them observes, `orbits`
-the satellites that it sees, and `rinex_writer` the text of a file.
+`campaign` makes the folders and files of several receivers, `receiver` what each of them observes,
+`orbits` the satellites that it sees, and `rinex_writer` the text of a file. Below it:
+`canvod.launch.errors`. Above it: `cli`.
 """
 
 from __future__ import annotations
