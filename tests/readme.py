@@ -1,4 +1,4 @@
-"""The examples of the README, for the tests that run them."""
+"""The examples of the README and of docs/, for the tests that run them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+TOP = Path(__file__).resolve().parent.parent
+README = TOP / "README.md"
+DOCUMENTS = (README, *sorted((TOP / "docs").glob("*.md")))
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -16,6 +18,8 @@ class Example:
 
     Attributes
     ----------
+    document : str
+        Name of the file that it is in.
     language : str
         What follows the fence.
     line : int
@@ -24,6 +28,7 @@ class Example:
         The code.
     """
 
+    document: str
     language: str
     line: int
     text: str
@@ -41,13 +46,17 @@ class Example:
 
 
 def examples(language: str | None = None) -> list[Example]:
-    """Read all blocks of the README, or those of one language."""
-    text = README.read_text()
-    found = [
-        Example(match[1], text.count("\n", 0, match.start()) + 1, match[2]) for match in _FENCE.finditer(text)
-    ]
-    assert text.count("\n```") == 2 * len(found), "a block of the README has no language"
-    return [example for example in found if language in {None, example.language}]
+    """Read all blocks of the documents, or those of one language."""
+    every = []
+    for document in DOCUMENTS:
+        text = document.read_text()
+        found = [
+            Example(document.name, match[1], text.count("\n", 0, match.start()) + 1, match[2])
+            for match in _FENCE.finditer(text)
+        ]
+        assert text.count("\n```") == 2 * len(found), f"a block of {document.name} has no language"
+        every += found
+    return [example for example in every if language in {None, example.language}]
 
 
 def example(start: str) -> Example:

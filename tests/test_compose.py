@@ -459,12 +459,10 @@ class TestPreparation:
         assert done.stdout.split() == names
 
 
-def test_the_readme_names_commands_that_exist():
-    """Services, files and targets of the section are there."""
-    text = (TOP / "README.md").read_text()
-    section = text.partition("## docker compose")[2].partition("\n## ")[0]
-    assert section
-    commands = [line[2:].partition(" #")[0].split() for line in section.splitlines() if line.startswith("$ ")]
+def test_the_page_names_commands_that_exist():
+    """Services, files and targets of docs/compose.md are there."""
+    page = (TOP / "docs/compose.md").read_text()
+    commands = [line[2:].partition(" #")[0].split() for line in page.splitlines() if line.startswith("$ ")]
     assert ["docker", "compose", "build"] in commands
     assert ["docker", "compose", "up", "--detach"] in commands
     assert ["make", "compose-base"] in commands
@@ -474,5 +472,5 @@ def test_the_readme_names_commands_that_exist():
     for command in runs:
         assert shlex.join(command).startswith("docker compose ")
         assert "ingest" in command
-    for name in re.findall(r"CANVOD_[A-Z_]+", section):
+    for name in re.findall(r"CANVOD_[A-Z_]+", page):
         assert name in defaults() or "__" in name, name

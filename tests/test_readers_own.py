@@ -37,9 +37,9 @@ def read(path, variables, /):
 
 
 def example():
-    """Return the reader that the README shows."""
-    readme = Path(__file__).parents[1] / "README.md"
-    chapter = readme.read_text(encoding="utf-8").split("### A reader of your own")[1]
+    """Return the reader that docs/readers.md shows."""
+    page = Path(__file__).parents[1] / "docs/readers.md"
+    chapter = page.read_text(encoding="utf-8").split("## A reader of your own")[1]
     return chapter.split("```python\n")[1].split("```")[0]
 
 

@@ -1,4 +1,4 @@
-"""What the README prints is what happens: its commands, their output, and its Python."""
+"""What the README and docs/ print is what happens: their commands, the output, and their Python."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ import yaml
 from canvod.launch.config import load_settings
 from canvod.launch.simulate import simulate
 from leftovers import RUN
-from readme import README, Example, example, examples, matches
+from readme import DOCUMENTS, README, TOP, Example, example, examples, matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-TOP = README.parent
 NAME = f"readme-{RUN}"
 TIMEOUT_S = 240
 
@@ -46,7 +45,7 @@ RUN_WITH_COMPOSE = {
     "docker compose cp keys:/keys/client",
     "canvod-launch compose --config",
 }
-"""By test_compose_docker, in a cluster that stands for all of its tests."""
+"""By test_compose_docker, in a cluster that all of its tests use."""
 
 RUN_CELLS = """
 import json
@@ -72,7 +71,7 @@ class Shell:
     folder: Path
     environ: Mapping[str, str]
     paths: dict[str, str] = field(default_factory=dict)
-    """Paths and names of the README, and what stands for them here."""
+    """Paths and names of the documents, and what is used for them here."""
 
     def translate(self, text: str) -> str:
         """Put this folder's paths in place of those that are printed."""
@@ -102,7 +101,7 @@ class Shell:
         """Run a block; all commands but the refused ones succeed, and print what is printed below them."""
         results = self.run(block.commands)
         for (command, printed), (status, output) in zip(block.steps, results, strict=True):
-            told = f"README line {block.line}: $ {command}\n{output}"
+            told = f"{block.document} line {block.line}: $ {command}\n{output}"
             assert status == (1 if command.startswith(tuple(refused)) else 0), told
             assert matches(self.translate(printed), output), f"{told}\nis not\n{printed}"
         return "".join(output for _, output in results)
@@ -138,9 +137,12 @@ def backend(shell: Shell) -> str:
 
 
 def test_every_example_is_run() -> None:
-    """Each block of the README is run, by this module or by that of Compose."""
-    claimed = [example(start).line for start in RUN_HERE | RUN_WITH_COMPOSE]
-    assert sorted(claimed) == [block.line for block in examples("console")]
+    """Each block of commands is run, by this module or by that of Compose."""
+    claimed = [example(start) for start in RUN_HERE | RUN_WITH_COMPOSE]
+    assert {(block.document, block.line) for block in claimed} == {
+        (block.document, block.line) for block in examples("console")
+    }
+    assert len(claimed) == len(examples("console"))
     assert {block.language for block in examples()} <= {"console", "python", "yaml", "toml"}
 
 
@@ -171,6 +173,25 @@ def test_the_demo_does_what_is_printed(shell: Shell) -> None:
         assert last.endswith("Once that is done: make demo\n")
     else:
         assert "==>" not in last
+
+
+def anchors(document: Path) -> set[str]:
+    """Anchors of the headings of a document, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, TOP / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    """Files and headings that a document links to are there; the README links to every page."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if "://" not in link:
+            path, _, anchor = link.partition("#")
+            target = document.parent / path if path else document
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+    assert document.parent == TOP or f"(docs/{document.name})" in README.read_text()
 
 
 def test_make_has_the_two_commands() -> None:
@@ -227,7 +248,7 @@ def test_the_python_example_is_a_cell(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("shell", BACKENDS[1:], indirect=True)
-def test_a_standing_cluster_is_used_as_printed(shell: Shell) -> None:
+def test_a_detached_cluster_is_used_as_printed(shell: Shell) -> None:
     """It starts with the output that is printed, and what the table below says of it holds."""
     (folder,) = {file.parent for file in simulate(shell.folder / "data", hours=1, receivers=1).files}
     (shell.folder / "data/stores").mkdir()
@@ -249,7 +270,7 @@ def test_a_standing_cluster_is_used_as_printed(shell: Shell) -> None:
         shell.run(["canvod-launch down lab"])
 
 
-def test_the_unit_is_where_the_readme_says() -> None:
+def test_the_unit_is_where_the_page_says() -> None:
     """Without systemd the unit cannot be started here; its file and the names in the commands are checked."""
     block = example("sudo cp contrib/systemd")
     source = block.commands[0].split()[2]

@@ -15,6 +15,7 @@ from canvod.launch.units import GIB, MIB, bytes_of_gib, format_bytes
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     "README.md",
+    *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     ".env",
