@@ -1,8 +1,8 @@
-"""Start, scale and stop the scheduler and workers of a plan, by one life cycle and a backend each way.
+"""Start, scale and stop the scheduler and workers of a plan: one life cycle, and one backend for each way.
 
-`preparation` makes the plan and has the images ready, `lifecycle` starts and stops, and a `backend`
-carries it out: `docker` (containers), `local` (processes); `pool` stands in where Dask is not installed.
-`base` is the `distributed.SpecCluster`, `tls` makes the keys, `scheduler_rpc` holds the lease. Below it:
-`canvod.launch.docker`, `images`, `plan`, `host`. Above it: `canvod.launch.manager` and `detached`, which
-use the same start.
+`preparation` chooses the backend, makes the plan and has the images ready. `started_cluster` starts and stops
+what the plan says by a `backend`: `docker_backend` (containers) or `process_backend`. `process_pool` is used
+where Dask is not installed. `planned_cluster` is the `distributed.SpecCluster`, `tls` makes the keys, and
+`scheduler_connection` holds the lease. Below it: `canvod.launch.docker`, `images`, `plan`, `host`. Above it:
+`canvod.launch.manager` and `detached`, which use the same start.
 """
