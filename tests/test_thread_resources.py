@@ -7,14 +7,12 @@ import os
 import platform
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 from unittest.mock import MagicMock
 
 import pytest
 
 from canvod.launch.runtime.plugin import ResourceInitPlugin
-from canvod.launch.runtime.thread_resources import thread_resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +68,7 @@ def test_every_thread_gets_affinity_and_nice() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
-    [("[4095], 3", "affinity [4095] refused"), ("[cpu, 4095], 3", "a thread has cores")],
+    [("[4095], 3", "affinity [4095] refused"), ("[cpu, 4095], 3", "are what the kernel has set")],
 )
 def test_what_is_refused_is_told_and_the_rest_applies(arguments: str, problem: str) -> None:
     """Cores that are not there, also where the kernel takes the others without a word."""
@@ -88,9 +86,7 @@ def test_the_plugin_keeps_the_list_that_it_was_given(cores: list[int] | None) ->
 
 @pytest.fixture
 def setpriority(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """What sets the nice value; without other threads in the process, which depend on the tests before."""
-    own = [thread for thread in thread_resources() if thread.tid == threading.get_native_id()]
-    monkeypatch.setattr("canvod.launch.runtime.thread_resources.thread_resources", lambda: own)
+    """What sets the nice value."""
     return Calls(monkeypatch, "setpriority")
 
 

@@ -73,26 +73,26 @@ def apply_resources(cpu_affinity: Sequence[int] | None, nice: int) -> list[str]:
     list of str
         What could not be applied, one sentence each; empty when every thread is as asked.
     """
-    problems: dict[str, None] = {}
     if cpu_affinity is not None and not _has_affinity():
-        problems["affinity is not set: this system has no sched_setaffinity"] = None
-        cpu_affinity = None
+        return ["affinity is not set: this system has no sched_setaffinity", *apply_resources(None, nice)]
     # The calling thread first, whose ID may be written as 0.
-    problems |= dict.fromkeys(_set(0, cpu_affinity, nice))
+    problems = _set(0, cpu_affinity, nice)
     if platform.system() != "Linux":
-        return list(problems)
-    own = threading.get_native_id()
+        return problems
+    own = next(each for each in thread_resources() if each.tid == threading.get_native_id())
+    if not problems and not _is_as_asked(own, cpu_affinity, nice):
+        problems.append(f"cores {list(own.cpu_affinity)} and nice {own.nice} are what the kernel has set")
+    # The others get what this one has, so that nothing is tried again that was refused.
+    cpu_affinity, nice = None if cpu_affinity is None else own.cpu_affinity, own.nice if nice else 0
+    different: list[int] = []
     for _ in range(_ROUNDS):
-        different = {each.tid for each in thread_resources() if not _is_as_asked(each, cpu_affinity, nice)}
-        for tid in different - {own}:
-            problems |= dict.fromkeys(_set(tid, cpu_affinity, nice))
-        if problems or different <= {own}:
-            break
-    for thread in thread_resources():
-        if not problems and not _is_as_asked(thread, cpu_affinity, nice):
-            has = f"cores {list(thread.cpu_affinity)} and nice {thread.nice}"
-            problems[f"a thread has {has} after affinity and nice were set"] = None
-    return list(problems)
+        different = [each.tid for each in thread_resources() if not _is_as_asked(each, cpu_affinity, nice)]
+        if not different:
+            return problems
+        refused = dict.fromkeys(problem for tid in different for problem in _set(tid, cpu_affinity, nice))
+        if refused:
+            return [*problems, *refused]
+    return [*problems, f"threads {different} change their cores or nice value again and again"]
 
 
 def _is_as_asked(thread: ThreadResources, cpu_affinity: Sequence[int] | None, nice: int) -> bool:
