@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def _data_folder(name: str) -> Path:
             f"no real data: {folder} is not there; set CANVOD_TEST_DATA to the folder that holds {name}/",
         )
     return folder
+
+
+@pytest.fixture
+def own_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and temporary files in folders of this test: every start on this host prunes the common ones."""
+    for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
+        folder = tmp_path / name.lower()
+        folder.mkdir(mode=0o700)
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 @pytest.fixture(scope="session")

@@ -149,6 +149,7 @@ def test_nothing_is_left_however_a_program_ends(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_runtime")
 def test_what_a_killed_program_with_processes_leaves_is_swept(tmp_path: Path) -> None:
     """Its keys, and the folder that its workers spill to."""
     name = "process-killed"

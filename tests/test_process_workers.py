@@ -13,6 +13,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -125,31 +126,30 @@ time.sleep(600)
 
 
 @pytest.mark.slow
-def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_runtime")
+def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start() -> None:
     """Its workers go, with what they have started, their temporary files and their semaphores."""
     name = f"killed-{os.getpid()}"
+    folder = Path(gettempdir())
     program = subprocess.Popen(
-        [sys.executable, "-c", KILLED.replace("NAME", repr(name))],
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", KILLED.replace("NAME", repr(name))], stderr=subprocess.PIPE, text=True
     )
     assert program.stderr is not None
     temporary = Path(next(line for line in program.stderr if line.startswith("/")).strip())
-    assert temporary.is_relative_to(tmp_path)
+    assert temporary.is_relative_to(folder)
     assert temporary.exists()
     program.kill()
     program.wait()
     deadline = time.monotonic() + 60
-    while (left := kinds_left(name, tmp_path)) != ["keys", "scratch folder"] and time.monotonic() < deadline:
+    while (left := kinds_left(name, folder)) != ["keys", "scratch folder"] and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert left == ["keys", "scratch folder"], find_leftovers(name, spill_dir=tmp_path)
+    assert left == ["keys", "scratch folder"], find_leftovers(name)
     assert not temporary.exists()
-    (scratch,) = tmp_path.iterdir()
+    (scratch,) = folder.iterdir()
     assert sum(entry.stat().st_size for entry in scratch.rglob("*") if entry.is_file()) < 1000
-    assert prune_scratch(tmp_path) == [f"scratch {scratch}"]
+    assert prune_scratch() == [f"scratch {scratch}"]
     prune_keys()
-    assert_nothing_left(name, spill_dir=tmp_path)
+    assert_nothing_left(name)
     program.stderr.close()
 
 

@@ -172,6 +172,7 @@ def test_a_launcher_killed_at_work_leaves_nothing(
         process.communicate()
 
 
+@pytest.mark.usefixtures("own_runtime")
 @pytest.mark.parametrize("how", ["idle", "stuck"])
 def test_the_lease_ends_containers_also_where_the_watchdog_is_killed(
     engine: docker.DockerClient, tmp_path: Path, how: str
