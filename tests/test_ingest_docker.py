@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from canvod.launch.host.labels import LABEL_PREFIX, OWNER_LABEL
 from canvod.launch.host.owner import owner_mark
 from canvod.launch.ingest.store import open_repository
 from canvod.launch.testing import assert_nothing_left, assert_store_equals, serial_model
-from leftovers import GONE_WITHIN_S, SEED, volumes
+from leftovers import GONE_WITHIN_S, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -180,26 +179,63 @@ def test_an_interrupted_ingest_commits_nothing_and_leaves_nothing(
     assert not (folder / "store").exists()
 
 
-@pytest.mark.parametrize("round_", range(3))
+KILLED_AT_ITS_COMMIT = """
+import os, signal, threading, time
+from canvod.launch.ingest.store import Store
+
+commit = Store.commit
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def kill_when_a_snapshot_is_written(folder, known):
+    while set(os.listdir(folder)) == known:
+        time.sleep(0.001)
+    kill()
+
+def killed(store, *arguments):
+    stage, folder = os.environ["KILLED"], store.path / "snapshots"
+    if stage == "before":
+        kill()
+    if stage == "snapshot":
+        known = set(os.listdir(folder))
+        threading.Thread(target=kill_when_a_snapshot_is_written, args=(folder, known)).start()
+    commit(store, *arguments)
+    if stage == "after":
+        kill()
+    time.sleep(60)
+
+Store.commit = killed
+"""
+"""Kills the launcher before its commit, when the snapshot is written and need not be the newest, or after."""
+
+
+@pytest.mark.parametrize(
+    ("stage", "possible"), [("before", {0}), ("snapshot", {0, 1}), ("after", {1})], ids=str
+)
 def test_a_launcher_killed_in_its_commit_costs_no_file(
-    images: object, engine: docker.DockerClient, rosalia: Path, folder: Path, round_: int
+    images: object,
+    engine: docker.DockerClient,
+    rosalia: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    possible: set[int],
 ) -> None:
     """SIGKILL while the commit is written: the store has all or nothing of it, and the next run the rest."""
     del images
     files = sorted((rosalia / "02_canopy").rglob("*.rnx"))[:4]
-    with started(files, folder / "store") as program:
-        cluster = cluster_of(engine, program)
-        manifests = folder / "store" / "manifests"
-        deadline = time.monotonic() + 120
-        while not (manifests.is_dir() and any(manifests.iterdir())):
-            assert program.poll() is None
-            assert time.monotonic() < deadline
-        time.sleep(random.Random(SEED + round_).uniform(0, 0.02))  # noqa: S311 - a schedule, no secret
-        program.kill()
-        program.communicate()
+    (folder / "sitecustomize.py").write_text(KILLED_AT_ITS_COMMIT)
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("KILLED", stage)
+        with started(files, folder / "store") as program:
+            cluster = cluster_of(engine, program)
+            _, err = program.communicate(timeout=280)
+    assert program.returncode == -signal.SIGKILL, err
     assert_nothing_left(cluster, engine, within_s=GONE_WITHIN_S)
     commits = len(open_repository(folder / "store").snapshots()) - 1  # the first one is the empty store
-    assert commits in {0, 1}
+    assert commits in possible
     status, report, err = run(files, folder / "store")
     assert status == 0, err
     counts = {"stored": 4 * (1 - commits), "skipped": 4 * commits, "failed": 0}

@@ -213,10 +213,12 @@ def test_nothing_is_left_of_a_cluster_that_was_closed(engine: docker.DockerClien
     """Not even its watchdog, while the program that closed it goes on."""
     name = "closed"
     process = launch(tmp_path, name, "close")
-    read_until(process, "closed")
-    assert_nothing_left(name, engine)
-    assert process.poll() is None
-    kill(process)
+    try:
+        read_until(process, "closed")
+        assert_nothing_left(name, engine)
+        assert process.poll() is None
+    finally:
+        kill(process)
 
 
 @pytest.mark.slow
