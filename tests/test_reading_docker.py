@@ -127,7 +127,7 @@ def test_a_store_that_workers_do_not_see_is_told_before_anything_is_computed(
     manager: DaskClusterManager, lab: Path
 ) -> None:
     """With the settings that show it; and it can be read here."""
-    del manager
+    manager.task_client.wait_for_workers(1, timeout=60)
     with pytest.raises(InputError, match=r"1 of 1 workers of tls://.* cannot see the store") as caught:
         open_group(lab / "elsewhere", GROUP)
     for word in (f'read_only=["{lab}/elsewhere"]', f"--read-only {lab}/elsewhere", "launch.read_only"):
