@@ -237,3 +237,15 @@ def test_a_process_cluster_that_is_closed_says_nothing() -> None:
     )
     lines = done.stderr.partition("up\n")[2].splitlines()
     assert [line for line in lines if "canvod.launch" not in line] == []
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_cluster_is_seen_against_its_budget(manager: DaskClusterManager) -> None:
+    """Of scheduler and workers, whoever's children they are; and never more is available than it leaves."""
+    before = manager.memory.used_gb()
+    assert 0.1 < before < 1
+    assert manager.memory.used_percent() == pytest.approx(100 * before / 1, rel=0.3)
+    held = manager.client.submit(os.urandom, 200 * 1024**2, workers=["worker-0"])
+    assert manager.client.submit(len, held).result() == 200 * 1024**2
+    assert manager.memory.used_gb() > before + 0.15
+    assert manager.memory.available_gb() < 1 - before

@@ -286,6 +286,8 @@ class DaskClusterManager:
         from canvod.launch.cluster.planned_cluster import PlannedCluster
 
         self._session.cluster = PlannedCluster(started)
+        budget_gb = self.settings.processing.max_memory_gb or started.plan.worker_memory_bytes / GIB
+        self.memory = MemoryMonitor(budget_gb, used_bytes=self._session.cluster.backend.memory_bytes)
         return started.plan
 
     def _close_after(self, error: BaseException) -> None:

@@ -47,6 +47,9 @@ class Backend(Protocol):
     def describe(self) -> ClusterInfo:
         """Tell what there is now. The scheduler's address is empty until it is known."""
 
+    def memory_bytes(self) -> int:
+        """Measure how much memory all members use now."""
+
     def problem(self, name: str) -> LaunchError | None:
         """Say why a member that was started will not come; None while it may."""
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from canvod.launch.cluster.backend import SCHEDULER
+from canvod.launch.docker.container_memory import container_memory
 from canvod.launch.docker.containers import ContainerSet
 from canvod.launch.docker.discovery import dashboard_link, scheduler_address
-from canvod.launch.errors import ClusterError, LaunchError
+from canvod.launch.errors import ClusterError, EngineError, LaunchError
 from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
 from canvod.launch.logs import get_logger
 from canvod.launch.runtime.keys import STATE
+from canvod.launch.threads import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,6 +43,7 @@ class DockerBackend:
     def __init__(self, engine: Client, state: ClusterState, *, joins: bool = False) -> None:
         self.plan: ClusterPlan = state.plan
         self.on_end: Callable[[ContainerInfo], None] | None = None
+        self._engine = engine
         self._state = state
         self._containers = ContainerSet(engine, state.plan, self._standard_input, joins=joins)
         self._containers.on_end = self._ended
@@ -72,6 +76,17 @@ class DockerBackend:
             scheduler_address(scheduler.address),
             dashboard_link(scheduler.address, scheduler.dashboard_port),
         )
+
+    def memory_bytes(self) -> int:
+        """Ask the engine for the memory of all containers, without files that are only cached."""
+        sizes: list[int] = []
+
+        def measure(identifier: str) -> None:
+            with suppress(EngineError):  # it may have ended
+                sizes.append(container_memory(self._engine, identifier, peak=False)[0] or 0)
+
+        in_threads(measure, [each.id for each in self._containers.containers.values() if each.id])
+        return sum(sizes)
 
     def problem(self, name: str) -> LaunchError | None:
         """Say why a container will not come: the engine refused it, or it has ended."""

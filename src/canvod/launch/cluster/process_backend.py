@@ -18,6 +18,7 @@ from canvod.launch.cluster.backend import SCHEDULER
 from canvod.launch.errors import ClusterError, LaunchError
 from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
 from canvod.launch.host.cpulist import format_cpulist
+from canvod.launch.host.memory_monitor import resident_bytes
 from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, semaphore_name
 from canvod.launch.host.ports import free_port
 from canvod.launch.logs import get_logger
@@ -177,6 +178,12 @@ class ProcessBackend:
             dask_memory_limit_bytes=plan.dask_memory_limit_bytes,
             exit_code=status,
         )
+
+    def memory_bytes(self) -> int:
+        """Add up the resident memory of all processes and their children."""
+        with self._lock:
+            pids = [process.pid for process in self._processes.values()]
+        return sum(map(resident_bytes, pids))
 
     def problem(self, name: str) -> LaunchError | None:
         """Say why a process will not come: it has ended."""

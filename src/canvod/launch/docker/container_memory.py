@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from canvod.launch.docker.engine import read_in_container, translate
@@ -14,7 +15,7 @@ _PEAK_FILE: Final = "/sys/fs/cgroup/memory.peak"
 """The most memory that a container ever had, under cgroup v2 and Linux 5.19 or newer."""
 
 
-def container_memory(client: Client, container: str) -> tuple[int | None, int | None]:
+def container_memory(client: Client, container: str, *, peak: bool = True) -> tuple[int | None, int | None]:
     """Ask for the memory of a container that runs.
 
     Parameters
@@ -23,11 +24,13 @@ def container_memory(client: Client, container: str) -> tuple[int | None, int | 
         The engine.
     container : str
         Its identifier or name.
+    peak : bool, default: True
+        Whether the peak is asked for as well: under cgroup v2 that is a command in the container.
 
     Returns
     -------
     tuple of two int or None
-        As `read_memory`; the peak also under cgroup v2, where the kernel tells it.
+        As `read_memory`, with the peak that the kernel tells under cgroup v2.
 
     Raises
     ------
@@ -36,13 +39,11 @@ def container_memory(client: Client, container: str) -> tuple[int | None, int | 
     """
     with translate(f"measure the container {container}"):
         answer: Any = client.api.stats(container, stream=False, one_shot=True)
-    memory, peak = read_memory(answer.get("memory_stats") or {})
-    if peak is None:
-        try:
-            peak = int(read_in_container(client, container, ["cat", _PEAK_FILE]))
-        except (EngineError, ValueError):
-            peak = None
-    return memory, peak
+    memory, peak_bytes = read_memory(answer.get("memory_stats") or {})
+    if peak and peak_bytes is None:
+        with suppress(EngineError, ValueError):
+            peak_bytes = int(read_in_container(client, container, ["cat", _PEAK_FILE]))
+    return memory, peak_bytes
 
 
 def read_memory(stats: dict[str, Any]) -> tuple[int | None, int | None]:

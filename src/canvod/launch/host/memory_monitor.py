@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
@@ -23,8 +24,7 @@ class MemoryMonitor:
     max_memory_gb : float, optional
         Budget of the cluster in GiB. It limits nothing here; the cluster's own limits do.
     used_bytes : callable, optional
-        Gives what the cluster uses now, in bytes; `resident_bytes` where it consists of this process's
-        children. Without it the machine alone is watched.
+        Gives what the cluster uses now, in bytes. Without it the machine alone is watched.
 
     Raises
     ------
@@ -99,19 +99,23 @@ class MemoryMonitor:
         )
 
 
-def resident_bytes() -> int:
-    """Tell the resident memory of this process and its children, in bytes.
+def resident_bytes(pid: int | None = None) -> int:
+    """Tell the resident memory of a process and its children, in bytes.
+
+    Parameters
+    ----------
+    pid : int, optional
+        The process; this one by default. One that has ended uses nothing.
 
     Returns
     -------
     int
         What they share is counted for each.
     """
-    process = psutil.Process()
     used = 0
-    for each in (process, *process.children(recursive=True)):
-        try:
-            used += each.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                used += each.memory_info().rss
     return used
