@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import urllib3
 
 from canvod.launch.cluster.backend_choice import choose_backend
 from canvod.launch.config import load_settings
-from canvod.launch.docker.engine import engine_address, read_engine, require_engine, translate
+from canvod.launch.docker.engine import connect, engine_address, read_engine, require_engine, translate
+from canvod.launch.docker.orphans import prune_engine
 from canvod.launch.errors import EngineError, LaunchError
+from canvod.launch.host.labels import CLUSTER_LABEL, OWNER_LABEL, UID_LABEL
 from canvod.launch.manager import DaskClusterManager
 from engine_proxy import EngineProxy
 from plan_strategies import make_engine
@@ -134,6 +138,24 @@ def test_an_engine_that_cannot_run_clusters_of_this_host_is_not_taken(
             DaskClusterManager({"launch": {"backend": "docker"}})
         assert "launch.backend: process" in str(caught.value.hint)
         assert {request.partition(" ")[0] for request in proxy.requests} == {"GET"}
+
+
+@pytest.mark.docker
+def test_nothing_is_pruned_on_another_host(monkeypatch, engine):
+    """Owners there have another boot, as the dead have here: what they use is not removed."""
+    answer = engine.info() | {"KernelVersion": "5.15.0-elsewhere"}
+    labels = {CLUSTER_LABEL: "afar", OWNER_LABEL: "another-boot/1/1/1", UID_LABEL: str(os.getuid())}
+    network = engine.networks.create(f"canvod-launch-afar-{os.getpid()}", labels=labels)
+    try:
+        with EngineProxy(
+            None, lambda moment, seen: answer if (moment, seen) == ("before", "GET /info") else None
+        ) as proxy:
+            monkeypatch.setenv("DOCKER_HOST", proxy.address)
+            with closing(connect()) as client, pytest.raises(EngineError, match="nothing was removed"):
+                prune_engine(client)
+        network.reload()
+    finally:
+        network.remove()
 
 
 @pytest.mark.docker

@@ -241,7 +241,7 @@ def test_a_lost_network_interface_is_looked_for_again(engine, images, image_sett
         ImageBuilder(engine, broken, BuildNetwork(), lambda event: lines.append(event.line)).build(
             identity, base_name
         )
-    assert sum("lost sight of its network" in line for line in lines) == NETWORK_ATTEMPTS - 1
+    assert sum("did not find its network" in line for line in lines) == NETWORK_ATTEMPTS - 1
 
 
 def test_a_base_image_of_another_python_is_refused(engine, images):
@@ -267,7 +267,7 @@ def test_the_nearest_python_is_for_those_who_do_not_mind(engine, images, monkeyp
     assert found.python == next(
         python
         for python in base_image.nearest_pythons("3.12")
-        if base_image._at_hand(engine, python) is not None
+        if base_image._present_base(engine, python) is not None
     )
 
 

@@ -115,7 +115,7 @@ def test_packages_of_a_lab_are_one_file(context, tmp_path):
     """Requirements and files of them travel as one file, in whatever order they were named."""
     file = tmp_path / "lab.txt"
     digits = "0" * 64
-    file.write_text(f"# ours\nscipy==1.17.0 \\\n    --hash=sha256:{digits}  # checked\n\nnumba>=0.60\n")
+    file.write_text(f"# ours \\\nscipy==1.17.0 \\\n    --hash=sha256:{digits}  # checked\n\nnumba>=0.60\n")
     found = read_context(packages=[str(file), "attrs==25.4.0"])
     assert found.packages == (f"attrs==25.4.0\nnumba>=0.60\nscipy==1.17.0 --hash=sha256:{digits}\n")
     with tarfile.open(fileobj=io.BytesIO(found.tar())) as archive:

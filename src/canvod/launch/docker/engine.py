@@ -10,7 +10,7 @@ import errno
 import os
 import platform
 import socket
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -68,19 +68,19 @@ class EngineTimeoutError(EngineError):
 
 
 class EngineNetworkError(EngineError):
-    """The engine lost sight of one of its network interfaces for a moment; asking again helps."""
+    """The engine did not find one of its network interfaces for a moment; asking again helps."""
 
 
 _UNREACHABLE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 
 NETWORK_ATTEMPTS: Final = 3
-"""How often to ask before a lost interface is believed."""
+"""How often to ask before the request has failed."""
 
 _LOST_INTERFACE: Final = "no such network interface"
 
 
 def lost_interface(message: str) -> bool:
-    """Tell whether the engine failed because it did not see an interface that is there.
+    """Tell whether the engine failed because it did not find an interface that is there.
 
     It lists all interfaces of the host to find one, and the list can be incomplete while other containers'
     interfaces come and go.
@@ -216,13 +216,31 @@ def require_engine(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> EngineInventory:
     EngineError
         If none answers; the hint says what to do.
     """
-    client = connect(timeout_s=timeout_s)
-    try:
-        with translate("ask the Docker engine what it is"):
-            info: dict[str, Any] = client.info()
-            version: dict[str, Any] = client.version()
-    finally:
-        client.close()
+    with closing(connect(timeout_s=timeout_s)) as client:
+        return describe_engine(client)
+
+
+def describe_engine(client: Client) -> EngineInventory:
+    """Ask the engine of a client what it is.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The client.
+
+    Returns
+    -------
+    EngineInventory
+        What the engine says of itself.
+
+    Raises
+    ------
+    EngineError
+        If it does not answer.
+    """
+    with translate("ask the Docker engine what it is"):
+        info: dict[str, Any] = client.info()
+        version: dict[str, Any] = client.version()
     return read_engine(
         info, version, address=engine_address(), kernel=platform.release(), socket_gid=_socket_gid()
     )
@@ -254,13 +272,14 @@ def _is_own(address: str) -> bool:
     parts = urlsplit(address)
     if parts.scheme == "unix":
         return True
-    try:
-        family, kind, protocol, _, found = socket.getaddrinfo(parts.hostname, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.bind(found)
-    except OSError:
-        return False
-    return True
+    with suppress(socket.gaierror):
+        for family, kind, protocol, _, found in socket.getaddrinfo(
+            parts.hostname, 0, type=socket.SOCK_STREAM
+        ):
+            with suppress(OSError), socket.socket(family, kind, protocol) as probe:
+                probe.bind(found)
+                return True
+    return False
 
 
 def read_engine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from canvod.launch.docker.engine import describe_engine
 from canvod.launch.docker.removal import EngineObject, list_objects, remedy, remove_objects
 from canvod.launch.errors import EngineError
 from canvod.launch.host.labels import CLUSTER_LABEL, DETACHED_LABEL, OWNER_LABEL, ROLE_LABEL, uid_of
@@ -71,8 +72,15 @@ def prune_engine(client: Client) -> list[str]:
     Raises
     ------
     EngineError
-        If the engine does not answer, or something cannot be removed; the rest has been removed.
+        If the engine does not answer, or runs containers on another host, whose owners cannot be seen from
+        here; or something cannot be removed, and the rest has been.
     """
+    if elsewhere := describe_engine(client).elsewhere:
+        raise EngineError(
+            f"The Docker engine runs containers {elsewhere}: whose owners live cannot be seen from here, and "
+            "nothing was removed.",
+            hint="run canvod-launch prune on that host",
+        )
     removed: list[str] = []
     kept: dict[str, list[str]] = {}
     for cluster, objects in find_orphans(client).items():

@@ -83,7 +83,7 @@ def choose_base(
         refusal = exc
     others = nearest_pythons(python) if any_python else ()
     for other in others:
-        if (name := _at_hand(client, other)) is not None:
+        if (name := _present_base(client, other)) is not None:
             return BaseImage(name, other)
     for other in others:
         try:
@@ -108,15 +108,15 @@ def nearest_pythons(python: str) -> tuple[str, ...]:
     )
 
 
-def base_is_near(client: Client, python: str) -> bool:
-    """Tell whether a base image of a Python can be had without a registry."""
-    return _at_hand(client, python) is not None or can_make_base(python)
+def needs_no_registry(client: Client, python: str) -> bool:
+    """Tell whether the base image of a Python is there, or can be made here, without a registry."""
+    return _present_base(client, python) is not None or can_make_base(python)
 
 
 def _of_python(
     client: Client, launch: LaunchSettings, python: str, mirror: str | None, progress: Progress
 ) -> BaseImage:
-    if (name := _at_hand(client, python)) is not None:
+    if (name := _present_base(client, python)) is not None:
         return BaseImage(name, python)
     name = _official(python)
     try:
@@ -143,7 +143,7 @@ def _official(python: str) -> str:
     return f"python:{python}-slim"
 
 
-def _at_hand(client: Client, python: str) -> str | None:
+def _present_base(client: Client, python: str) -> str | None:
     """Name a base image that the engine has: the official one, else our own."""
     names = [_official(python), *([base_name(python)] if python in SUITES else [])]
     return next((name for name in names if inspect_image(client, name) is not None), None)
@@ -162,7 +162,7 @@ def _named(client: Client, name: str, python: str, *, any_python: bool, progress
             raise
     found = _python_of(client, name)
     if found != python and not any_python:
-        # The label of an image would lie.
+        # The image would have a label of another Python.
         raise ImageError(
             f"The base image {name} has Python {found}, and Python {python} is needed: that of whoever "
             "starts the cluster, or what launch.python says.",

@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from canvod.launch.docker.engine import NETWORK_ATTEMPTS, Client, inspect_image, lost_interface, translate
 from canvod.launch.errors import ImageError
 from canvod.launch.host.python_version import own_python
-from canvod.launch.images.base_image import base_is_near, choose_base, nearest_pythons
+from canvod.launch.images.base_image import choose_base, nearest_pythons, needs_no_registry
 from canvod.launch.images.build_log import (
     LOOK,
     REMEDIES,
@@ -172,7 +172,7 @@ def build_images(
 
     if not force:
         # Another Python only where that one cannot be had anyway: not each start is to ask the registry.
-        others = any_python and not base_is_near(client, python)
+        others = any_python and not needs_no_registry(client, python)
         for candidate in (python, *(nearest_pythons(python) if others else ())):
             found = [image for identity in identities(candidate) if (image := _up_to_date(client, identity))]
             if len(found) == len(roles):
@@ -309,7 +309,7 @@ class ImageBuilder:
             If the engine fails.
         """
         started = time.monotonic()
-        again = BuildEvent(identity.name, "the engine lost sight of its network; once more")
+        again = BuildEvent(identity.name, "the engine did not find its network; building again")
         attempts = Retrying(
             retry=retry_if_exception(lambda error: lost_interface(str(error))),
             stop=stop_after_attempt(NETWORK_ATTEMPTS),
