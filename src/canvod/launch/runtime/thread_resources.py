@@ -79,7 +79,9 @@ def apply_resources(cpu_affinity: Sequence[int] | None, nice: int) -> list[str]:
     problems = _set(0, cpu_affinity, nice)
     if platform.system() != "Linux":
         return problems
-    own = next(each for each in thread_resources() if each.tid == threading.get_native_id())
+    own = next((each for each in thread_resources() if each.tid == threading.get_native_id()), None)
+    if own is None:
+        return [*problems, "/proc/self/task does not show this thread: only it has been set"]
     if not problems and not _is_as_asked(own, cpu_affinity, nice):
         problems.append(f"cores {list(own.cpu_affinity)} and nice {own.nice} are what the kernel has set")
     # The others get what this one has, so that nothing is tried again that was refused.
