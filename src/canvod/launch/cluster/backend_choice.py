@@ -1,4 +1,4 @@
-"""Which backend carries the plan out, and why."""
+"""Which backend a start uses, and why."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ type Client = docker.DockerClient
 """A client of one Docker engine, as `connect` returns it."""
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
-"""Where an engine listens unless somebody says otherwise."""
+"""Where an engine listens unless it is set up otherwise."""
 
 DEFAULT_TIMEOUT_S = 60.0
 """How long one request may take; the engine answers slowly while it writes layers."""
@@ -382,7 +382,7 @@ def inspect_image(client: Client, name: str) -> dict[str, Any] | None:
         The engine's answer, or None where it has no such image.
     """
     try:
-        with translate(f"look at the image {name}"):
+        with translate(f"inspect the image {name}"):
             answer: dict[str, Any] = client.api.inspect_image(name)
     except EngineNotFoundError:
         return None

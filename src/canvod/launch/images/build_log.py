@@ -121,7 +121,7 @@ class BuildLog:
         """
         if "error" in event:
             self.error = str(event["error"])
-        # Programs write words, not lines, and the engine passes on whatever it gets.
+        # The engine sends output in the pieces in which a program writes it, which need not be lines.
         text = self._partial + _COLOUR.sub("", str(event.get("stream", ""))).replace("\r", "\n")
         *lines, self._partial = text.split("\n")
         for line in filter(None, map(str.strip, lines)):

@@ -1,6 +1,6 @@
 """What a build needs of the network it runs in: certificates, a package index, a Debian mirror, proxies.
 
-They travel in a folder that only the builder stage copies, so that they stay in no layer of an image. Only
+They are put into a folder that only the builder stage copies, so that they stay in no layer of an image. Only
 the standard library is imported here: a script asks for the mirror before there is an environment.
 """
 
