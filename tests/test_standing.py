@@ -485,9 +485,9 @@ def test_a_cluster_to_use_cannot_be_shaped() -> None:
 @pytest.mark.parametrize(
     ("names", "wanted", "words"),
     [
-        ((), None, "No cluster of yours stands"),
+        ((), None, "You have no detached cluster on this host"),
         ((), "lab", "there is none at all"),
-        (("a", "b"), None, "2 stand: a, b"),
+        (("a", "b"), None, "there are 2: a, b"),
         (("a", "b"), "c", "there are: a, b"),
     ],
 )
@@ -507,7 +507,7 @@ def test_time_without_tasks_counts_from_the_end_of_the_start() -> None:
         async with Scheduler(dashboard_address=":0", plugins=[plugin], idle_timeout=0.3) as scheduler:
             await asyncio.sleep(1.2)
             stood = scheduler.status == Status.running
-            plugin.aim(workers=1)
+            plugin.set_target(workers=1)
             await asyncio.wait_for(scheduler.finished(), 5)
             return stood, scheduler.status == Status.closed
 
