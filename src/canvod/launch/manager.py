@@ -343,10 +343,11 @@ class DaskClusterManager:
                 session.client = open_client(session.cluster or address, address, security)
             # Worker processes of this host are of this environment.
             if self.plan.backend != "process" and own_tasks_only not in self._checked:
+                is_detached = attached is not None and attached.plan.detached
                 check_versions(
                     session.client,
                     own_tasks_only=own_tasks_only,
-                    detached=None if attached is None else attached.cluster.name,
+                    detached=self.plan.name if is_detached else None,
                 )
                 self._checked.add(own_tasks_only)
             return session.client

@@ -120,7 +120,7 @@ def check_versions(client: Client, *, own_tasks_only: bool, detached: str | None
     own_tasks_only : bool
         Compare only what the tasks of canvod-launch need.
     detached : str, optional
-        Name of the cluster, where another process of this host has started it.
+        Name of the cluster, where it is a detached one of this host.
 
     Raises
     ------
@@ -142,6 +142,11 @@ def check_versions(client: Client, *, own_tasks_only: bool, detached: str | None
         hint += (
             "; or start it anew from this environment: "
             f"canvod-launch down {detached} && canvod-launch up --name {detached}"
+        )
+    else:
+        hint += (
+            f"; or, where docker compose runs it, make its images again: CANVOD_PYTHON={own_python()} in .env, "
+            "docker compose build, docker compose up --detach"
         )
     raise VersionMismatchError(
         "This environment and the cluster differ:\n" + "\n".join(f"    {line}" for line in found),
