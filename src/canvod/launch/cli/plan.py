@@ -63,7 +63,7 @@ def plan(  # noqa: PLR0917 - typer gives them by name
     """
     from canvod.launch.cli.plan_view import plan_json
     from canvod.launch.cli.session import choose_file, resource_fields
-    from canvod.launch.cluster.host_paths import make_mounts
+    from canvod.launch.cluster.host_paths import make_mounts, require_mounts
     from canvod.launch.cluster.planning import StartRequest, plan_request
     from canvod.launch.config import load_settings
 
@@ -90,6 +90,8 @@ def plan(  # noqa: PLR0917 - typer gives them by name
     else:
         backend, reason, engine = _choose(settings)
         result = plan_request(request, backend, engine)
+    if result.backend == "docker":
+        require_mounts(result)
     if json_output:
         typer.echo(plan_json(result, hidden=settings.launch.environment))
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from canvod.launch.errors import ClusterError, ConfigError, VersionMismatchError
+from canvod.launch.host.python_version import own_python
 from canvod.launch.images.versions import CLIENT_PACKAGES, install_versions, version_differences
 
 if TYPE_CHECKING:
@@ -145,8 +146,8 @@ def check_versions(client: Client, *, own_tasks_only: bool, detached: str | None
         )
     else:
         hint += (
-            f"; or, where docker compose runs it, make its images again: CANVOD_PYTHON={own_python()} in .env, "
-            "docker compose build, docker compose up --detach"
+            "; or, where docker compose runs it, make its images again: "
+            f"CANVOD_PYTHON={own_python()} in .env, docker compose build, docker compose up --detach"
         )
     raise VersionMismatchError(
         "This environment and the cluster differ:\n" + "\n".join(f"    {line}" for line in found),

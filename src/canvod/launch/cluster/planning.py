@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from canvod.launch.cluster.host_paths import describe_mounts, make_mounts, require_mounts, show_current_folder
+from canvod.launch.cluster.host_paths import describe_mounts, make_mounts, show_current_folder
 from canvod.launch.host.detect import read_inventory
 from canvod.launch.host.owner import owner_labels
 from canvod.launch.host.python_version import installed_version, own_python
@@ -101,8 +101,6 @@ def plan_request(
 
     Raises
     ------
-    ConfigError
-        If workers are to see a path that is not there.
     PlanError
         If the settings do not fit this host.
     ImageError
@@ -136,7 +134,6 @@ def plan_request(
     )
     if plan.backend != "docker":
         return plan
-    require_mounts(plan)
     note = Note(level="info", text=f"Workers see {describe_mounts(plan)}. {reason}".strip())
     return plan.model_copy(update={"notes": (*plan.notes, note)})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.backend_choice import choose_backend
-from canvod.launch.cluster.host_paths import describe_mounts
+from canvod.launch.cluster.host_paths import describe_mounts, require_mounts
 from canvod.launch.cluster.planning import StartRequest, log_warnings, plan_request
 from canvod.launch.cluster.prune import prune_host, prune_quietly
 from canvod.launch.cluster.started_cluster import StartedCluster
@@ -84,6 +84,9 @@ def announced_plan(
     plan = plan_request(request, backend, engine)
     log_warnings(plan)
     request.before_start(plan)
+    if backend == "docker":
+        # Afterwards: who is shown the plan may make what is missing, the folder of a store.
+        require_mounts(plan)
     return plan
 
 
