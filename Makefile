@@ -84,6 +84,14 @@ compose-base: venv ## Prepare docker compose build where no registry answers
 	@scripts/prepare-images
 	@$(BIN)/canvod-launch build --for-compose
 
+.PHONY: compose-user
+compose-user: ## Write into .env whose containers those of compose.yaml are, and make ./data and ./stores theirs
+	@CANVOD_USER=$(CANVOD_USER) scripts/compose-user
+
+.PHONY: compose-file
+compose-file: venv ## Write compose.yaml from the code that canvod-launch compose uses
+	@text=$$($(BIN)/python -m canvod.launch.detached.compose_template) && echo "$$text" > compose.yaml
+
 .PHONY: venv
 venv: ## Make the environment
 	@scripts/bootstrap --venv $(VENV)

@@ -1,9 +1,10 @@
-"""``docker compose up`` on a real engine: what stands there, who gets in, and what a death changes."""
+"""``docker compose up`` on a real engine: what runs then, who can connect, and what a crash changes."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -19,7 +20,7 @@ import yaml
 from distributed import Client
 
 from canvod.launch.config import load_settings
-from canvod.launch.detached.compose_file import compose_text
+from canvod.launch.detached.compose_file import NOT_ROOT, compose_text
 from canvod.launch.docker.create_request import create_request
 from canvod.launch.docker.engine import probe_engine
 from canvod.launch.errors import ImageError
@@ -56,13 +57,11 @@ class Project:
     def __init__(self, folder: Path, engine: docker.DockerClient, config: str) -> None:
         self.folder, self.engine = folder, engine
         self.ports = {"CANVOD_SCHEDULER_PORT": str(take_port()), "CANVOD_DASHBOARD_PORT": str(take_port())}
-        self.uid = os.getuid() or 10001
         self.environ = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "CANVOD_USER"},
             "DOCKER_CONFIG": config,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:{config}/bin",
             "COMPOSE_PROJECT_NAME": PROJECT,
-            "CANVOD_USER": f"{self.uid}:{os.getgid() or 10001}",
             "CANVOD_WORKER_MEMORY": "768m",
             "CANVOD_NICE": "5",
             **self.ports,
@@ -102,6 +101,12 @@ class Project:
         assert done.returncode == 0, f"{commands}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
 
+    @property
+    def uid(self) -> int:
+        """User of the containers."""
+        (user,) = re.findall(r"(?m)^CANVOD_USER=(\d+):", (self.folder / ".env").read_text())
+        return int(user)
+
     def containers(self) -> dict[str, dict[str, Any]]:
         """What the engine says of each container, by name."""
         listed = self.engine.api.containers(
@@ -115,7 +120,7 @@ class Project:
         return [state for name, state in sorted(self.containers().items()) if name.startswith(f"{service}-")]
 
     def wait_healthy(self, restarts: int = 0) -> None:
-        """Wait until everything that stands is healthy, workers having been started again so often."""
+        """Wait until scheduler and workers are healthy, workers having been started again so often."""
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             states = [*self.of("scheduler"), *self.of("worker")]
@@ -180,10 +185,6 @@ def project(
         "compose.override.yaml", "compose.pinned.yaml", "client-keys", "data", "stores", ".hypothesis",
     )  # fmt: skip
     shutil.copytree(TOP, folder, ignore=left_out)
-    for name in ("data", "stores"):
-        (folder / name).mkdir()
-        # The engine's user is not the owner of pytest's folder.
-        (folder / name).chmod(0o777)
     made = Project(folder, engine, cli_config)
     try:
         prepare_compose(engine, load_settings(None), folder)
@@ -193,7 +194,7 @@ def project(
         skip_without("DOCKER", f"no base image, and no right to make one: {exc.message}")
     made.run("down", "--volumes", "--remove-orphans")
     try:
-        made.follow(*example("docker compose build").commands)
+        made.follow("make compose-user", *example("docker compose build").commands)
         made.wait_healthy()
         yield made
     finally:
@@ -223,8 +224,8 @@ def test_everything_is_healthy_and_reachable_from_here_only(project: Project) ->
 
 
 def test_every_container_is_contained(project: Project) -> None:
-    """Hardening, caps and limits of every container, the one that makes the keys too."""
-    assert len(project.containers()) >= 4
+    """Hardening and limits of every container, those that end before the scheduler starts too."""
+    assert len(project.containers()) >= 5
     for name, found in project.containers().items():
         host = found["HostConfig"]
         assert host["ReadonlyRootfs"] is True, name
@@ -242,7 +243,7 @@ def test_every_container_is_contained(project: Project) -> None:
         assert host["Tmpfs"] == {"/tmp": "rw,nosuid,nodev,noexec,mode=1777,size=64m"}, name
         assert found["Config"]["User"].startswith(f"{project.uid}:"), name
         assert not [mount for mount in found["Mounts"] if mount.get("Source", "").endswith(".sock")], name
-        expected = "no" if name.startswith(("keys", "ingest", f"{PROJECT}-ingest")) else "on-failure"
+        expected = "on-failure" if name.startswith(("scheduler", "worker")) else "no"
         assert host["RestartPolicy"]["Name"] in (expected, ""), name
     for worker in project.of("worker"):
         assert worker["HostConfig"]["Memory"] == 768 * 1024**2
@@ -274,7 +275,7 @@ def test_nothing_of_the_site_stays_in_an_image(project: Project) -> None:
 
 
 def test_a_client_with_the_keys_works(project: Project, keys: Path) -> None:
-    """From the host, over TLS: tasks run, with the nice value, and Dask's limit is below the cap."""
+    """From the host, over TLS: tasks run, with the nice value, and Dask's limit is below the memory limit."""
     with project.client(keys) as client:
         assert client.submit(sum, [1, 2], pure=False).result(timeout=60) == 3
         workers = client.scheduler_info()["workers"]
@@ -393,7 +394,7 @@ def test_a_worker_that_is_told_to_stop_ends_with_0(project: Project) -> None:
     project.wait_healthy()
 
 
-def test_a_worker_process_that_stands_still_is_not_healthy(project: Project, keys: Path) -> None:
+def test_a_worker_process_that_hangs_is_not_healthy(project: Project, keys: Path) -> None:
     """The check that Compose makes asks the process itself, not only whether the container runs."""
     with project.client(keys) as client:
         pids = client.run(os.getpid)
@@ -418,13 +419,25 @@ def test_a_worker_process_that_stands_still_is_not_healthy(project: Project, key
 
 
 def test_another_user_is_told_about_the_keys(project: Project) -> None:
-    """Who changes CANVOD_USER on keys that are there reads what to do; root is refused."""
-    done = project.call("run", "--rm", "keys", CANVOD_USER="12345:12345")
+    """Who changes CANVOD_USER on keys that are there reads what to do."""
+    done = project.call("run", "--rm", "--no-deps", "keys", CANVOD_USER="12345:12345")
     assert done.returncode == 1
     assert "docker compose down --volumes" in done.stdout + done.stderr
-    done = project.call("run", "--rm", "keys", CANVOD_USER="0:0")
-    assert done.returncode == 1
-    assert "never run as root" in done.stdout + done.stderr
+
+
+def test_root_is_refused_on_the_screen(project: Project) -> None:
+    """``up`` shows why nothing starts, in the background too, and ends with 1."""
+    environ = {"CANVOD_USER": "0:0", "COMPOSE_PROJECT_NAME": f"{PROJECT}-root"}
+    try:
+        done = project.call("up", **environ)
+        assert done.returncode == 1
+        assert "CANVOD_USER is root; containers never run as root." in done.stdout + done.stderr
+        assert "make compose-user" in done.stdout + done.stderr
+        done = project.call("up", "--detach", **environ)
+        assert done.returncode == 1
+        assert f'service "{NOT_ROOT}" didn\'t complete successfully' in done.stderr
+    finally:
+        project.call("down", "--volumes", **environ)
 
 
 def test_scaling_adds_workers(project: Project, keys: Path) -> None:
@@ -506,7 +519,8 @@ def test_what_the_readme_does_with_a_cluster_works(project: Project, images: obj
     for number in range(2):
         write_window(project.folder / f"data/01_reference/f{number}.25o", number * 10)
     (project.folder / "data/01_reference").chmod(0o755)
-    assert "rosalia/reference_01" in project.follow(*example("sed -i").commands)
+    # The last two commands: store and show.
+    assert "rosalia/reference_01" in project.follow(*example("docker compose run --rm ingest").commands[-2:])
     scheduler = f"tls://127.0.0.1:{project.ports['CANVOD_SCHEDULER_PORT']}"
     use = f"from distributed import Client; print(Client('{scheduler}').submit(sum, [1, 2]).result())"
     keys = example("docker compose cp keys:/keys/client").commands

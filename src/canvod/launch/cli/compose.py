@@ -33,28 +33,13 @@ def compose(
     """
     from canvod.launch.cli.console import warn
     from canvod.launch.cli.session import read_settings, resource_fields
-    from canvod.launch.cluster.host_paths import make_mounts
+    from canvod.launch.cluster.planning import StartRequest, plan_request
     from canvod.launch.detached.compose_file import compose_notes, compose_text
     from canvod.launch.docker.engine import probe_engine
-    from canvod.launch.host.detect import read_inventory
-    from canvod.launch.host.python_version import installed_version, own_python
-    from canvod.launch.images.context import image_namer
-    from canvod.launch.plan.planner import make_plan
 
     settings = read_settings(config, resource_fields(workers, memory))
-    plan = make_plan(
-        settings,
-        read_inventory(),
-        backend="docker",
-        name=name,
-        python=own_python(),
-        version=installed_version(),
-        engine=probe_engine(),
-        mounts=make_mounts(settings.launch.read_only, settings.launch.writable),
-        image_for=image_namer(settings),
-        environ=os.environ,
-        detached=True,
-    )
+    request = StartRequest(settings=settings, name=name, detached=True)
+    plan = plan_request(request, "docker", probe_engine())
     source = settings.provenance.source
     text = compose_text(plan, settings_file=None if source is None else os.path.abspath(source))  # noqa: PTH100
     # Warnings of the settings themselves have been written already.

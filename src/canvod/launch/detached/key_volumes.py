@@ -1,13 +1,12 @@
 """Keys of a cluster that ``docker compose`` runs: made once, one volume for each role.
 
-It is the whole work of a container that ends before the others start:
-``python -m canvod.launch.detached.key_volumes FOLDER``. It needs no root: the volumes' folders are open to
-any user, the files only to the user that all containers run as.
+The program of a container that ends before the others start:
+``python -m canvod.launch.detached.key_volumes FOLDER``. It needs no root: any user may write the volumes'
+folders, and only the user of all containers may read the files.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -17,14 +16,14 @@ from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY, write_keys
 
 
 def fill_volumes(top: Path, cluster: str) -> bool:
-    """Make keys where there are none; a set that is not complete, or not of one piece, is replaced.
+    """Make keys where there are none; files that are missing, or of two authorities, have all replaced.
 
     Parameters
     ----------
     top : pathlib.Path
         Holds a folder for each role.
     cluster : str
-        Name of the cluster, for whoever looks at a certificate.
+        Name of the cluster, which certificates show.
 
     Returns
     -------
@@ -67,12 +66,6 @@ def _complete(top: Path) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Fill the volumes below a folder, say so, and return the exit status."""
     top = Path((sys.argv[1:] if arguments is None else arguments)[0])
-    if os.getuid() == 0:
-        sys.stderr.write(
-            "error: CANVOD_USER is root; containers never run as root.\n"
-            "  to do: write another user into .env, such as CANVOD_USER=1000:1000 (id -u, id -g)\n"
-        )
-        return 1
     try:
         made = fill_volumes(top, "docker compose")
     except KeysError as error:
