@@ -86,7 +86,7 @@ compose-base: venv ## Prepare docker compose build where no registry answers
 
 .PHONY: compose-user
 compose-user: ## Write into .env whose containers those of compose.yaml are, and make ./data and ./stores theirs
-	@CANVOD_USER=$(CANVOD_USER) scripts/compose-user
+	@scripts/compose-user
 
 .PHONY: compose-file
 compose-file: venv ## Write compose.yaml from the code that canvod-launch compose uses
