@@ -558,16 +558,15 @@ def test_events_are_followed_again_where_their_stream_breaks(
 def test_an_ephemeral_cluster_is_used_by_its_name(engine: docker.DockerClient, own_images: object) -> None:
     """Another manager of this host starts nothing, and leaves it as it is."""
     del own_images
-    plan = plan_of("by-name")
-    with started(plan) as cluster:
-        with DaskClusterManager(name=plan.name) as manager:
+    name = f"by-name-{RUN}"
+    with DaskClusterManager(SETTINGS, cluster_name=name) as owner:
+        with DaskClusterManager(name=name) as manager:
             assert manager.cluster is None
-            assert manager.plan.workers == plan.workers
-            assert manager.scheduler_address == cluster.scheduler_address
+            assert manager.plan.workers == owner.plan.workers
+            assert manager.scheduler_address == owner.scheduler_address
             assert manager.client.submit(sum, [1, 2]).result(timeout=60) == 3
-        with Client(cluster) as client:
-            assert worker_names(client) == ["worker-0", "worker-1"]
-    assert_nothing_left(plan.name, engine)
+        assert worker_names(owner.client) == ["worker-0", "worker-1"]
+    assert_nothing_left(name, engine)
 
 
 def test_what_cannot_be_read_of_others_keeps_no_cluster_from_its_start(engine: docker.DockerClient) -> None:
