@@ -62,7 +62,7 @@ def test_the_remedy_fits_the_cluster() -> None:
     detached = refusal(cluster, detached="lab")
     assert f"python: client {own}, scheduler 3.99" in detached
     assert "canvod-launch down lab && canvod-launch up --name lab" in detached
-    assert "compose" not in detached
+    assert "docker compose" not in detached
     remote = refusal(cluster)
     assert f"CANVOD_PYTHON={own} in .env, docker compose build, docker compose up --detach" in remote
     assert "canvod-launch down" not in remote
