@@ -41,7 +41,7 @@ RUN_HERE = {
 }
 RUN_WITH_COMPOSE = {
     "docker compose build",
-    "sed -i",
+    "docker compose run --rm ingest",
     "docker compose cp keys:/keys/client",
     "canvod-launch compose --config",
 }
