@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from distributed.comm.core import connect as dask_connect
 
+from canvod.launch.cluster.planned_cluster import PlannedCluster
 from canvod.launch.cluster.scheduler_connection import SchedulerConnection
-from canvod.launch.errors import ClusterError, PlanError
+from canvod.launch.errors import ClusterError, ClusterExistsError, PlanError
 from canvod.launch.manager import DaskClusterManager
 from canvod.launch.testing import assert_nothing_left, find_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from canvod.launch.host.clusters import ContainerInfo
 
 SETTINGS = {"launch": {"backend": "process", "dashboard_port": 0}}
 
@@ -58,17 +63,26 @@ def names(manager: DaskClusterManager) -> list[str]:
     return sorted(worker["name"] for worker in workers)
 
 
+def members(manager: DaskClusterManager) -> dict[str, ContainerInfo]:
+    """Scheduler and workers of a cluster by their names."""
+    return {member.name: member for member in manager.cluster.backend.describe().containers}
+
+
+def ids(manager: DaskClusterManager) -> dict[str, str]:
+    """Process IDs of scheduler and workers by their names."""
+    return {name: member.id for name, member in members(manager).items()}
+
+
 def kill_nanny(manager: DaskClusterManager, name: str) -> str:
     """Kill the process of a worker, and return its number."""
-    members = {member.name: member for member in manager.cluster.backend.describe().containers}
-    os.kill(int(members[name].id), signal.SIGKILL)
-    return members[name].id
+    process = ids(manager)[name]
+    os.kill(int(process), signal.SIGKILL)
+    return process
 
 
 def replaced(manager: DaskClusterManager, name: str, before: str) -> bool:
     """Whether a worker is there again, with another process."""
-    members = {member.name: member.id for member in manager.cluster.backend.describe().containers}
-    return members.get(name, before) != before and name in names(manager)
+    return ids(manager).get(name, before) != before and name in names(manager)
 
 
 @pytest.mark.slow
@@ -249,3 +263,132 @@ def test_the_memory_of_a_cluster_is_seen_against_its_budget(manager: DaskCluster
     assert manager.client.submit(len, held).result() == 200 * 1024**2
     assert manager.memory.used_gb() > before + 0.15
     assert manager.memory.available_gb() < 1 - before
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_retired_and_asked_for_at_once_comes_back(manager: DaskClusterManager) -> None:
+    """Also where `scale` comes before the process of the retired worker has ended."""
+    process = ids(manager)["worker-1"]
+    manager.client.retire_workers(names=["worker-1"])
+    manager.cluster.scale(2)
+    assert eventually(lambda: replaced(manager, "worker-1", process))
+
+
+@pytest.mark.slow
+def test_a_worker_that_loses_its_scheduler_is_replaced(manager: DaskClusterManager) -> None:
+    """It was not told to leave, so it has not been retired."""
+    process = ids(manager)["worker-1"]
+    workers = manager.client.scheduler_info(n_workers=-1)["workers"].items()
+    address = next(address for address, worker in workers if worker["name"] == "worker-1")
+
+    def break_connection(dask_worker: Any) -> None:
+        dask_worker.loop.add_callback(dask_worker.batched_stream.comm.abort)
+
+    manager.client.run(break_connection, workers=[address])
+    assert eventually(lambda: replaced(manager, "worker-1", process))
+
+
+@pytest.mark.slow
+def test_a_worker_that_ends_before_anybody_listens_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its registration and the moment from which the cluster is told of ends."""
+    make = PlannedCluster.__init__
+    killed: list[str] = []
+
+    def kill_first(self: PlannedCluster, started: Any) -> None:
+        found = {each.name: each.id for each in started.backend.describe().containers}
+        killed.append(found["worker-1"])
+        os.kill(int(killed[0]), signal.SIGKILL)
+        # The worker process, which the scheduler knows, ends a moment after its nanny.
+        assert eventually(lambda: started.backend.problem("worker-1") is not None)
+        with monkeypatch.context() as patched:
+            patched.setattr(PlannedCluster, "has_worker", lambda *_: True)
+            make(self, started)
+
+    monkeypatch.setattr(PlannedCluster, "__init__", kill_first)
+    with start() as manager:
+        assert eventually(lambda: replaced(manager, "worker-1", killed[0]))
+
+
+@pytest.mark.slow
+def test_no_close_waits_for_a_worker_that_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for the time that a start may take."""
+    manager = start()
+    monkeypatch.setattr(PlannedCluster, "has_worker", lambda *_: False)
+    before = ids(manager)["worker-1"]
+    kill_nanny(manager, "worker-1")
+    assert eventually(lambda: ids(manager).get("worker-1", before) != before)
+    began = time.monotonic()
+    manager.close()
+    assert time.monotonic() - began < 15
+    assert_nothing_left(manager.plan.name)
+
+
+@pytest.mark.slow
+def test_without_a_scheduler_no_worker_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing would come of it: what is lost is said once."""
+    with start() as manager:
+        before = ids(manager)
+        os.kill(int(before["scheduler"]), signal.SIGKILL)
+        assert eventually(lambda: all(not each.runs for each in members(manager).values()))
+        time.sleep(1)
+        assert ids(manager) == before
+        assert sum("scheduler_ended" in record.getMessage() for record in caplog.records) == 1
+    assert_nothing_left(manager.plan.name)
+
+
+@pytest.mark.slow
+def test_a_second_cluster_of_one_name_is_refused_and_costs_the_first_nothing() -> None:
+    """Both would be in one program, and have one folder of keys."""
+    with start(cluster_name="twice") as manager:
+        with pytest.raises(ClusterExistsError, match="has a cluster twice already"):
+            start(cluster_name="twice")
+        assert manager.client.submit(sum, [1, 2]).result() == 3
+    with start(cluster_name="twice"):
+        pass
+
+
+def test_a_start_without_a_folder_for_spilled_data_leaves_no_keys(tmp_path: Path) -> None:
+    """And says what is missing."""
+    settings = {"launch": {"backend": "process", "spill_dir": str(tmp_path / "missing")}}
+    name = f"spill-{os.getpid()}"
+    with pytest.raises(ClusterError, match=r"missing.*\n.*launch\.spill_dir"):
+        DaskClusterManager(settings, n_workers=1, memory_limit_per_worker="512MiB", cluster_name=name)
+    assert_nothing_left(name)
+
+
+def program(before: str = "pass") -> list[str]:
+    """Command of a program that uses a cluster whose task writes a line."""
+    code = (
+        "import os, sys; from canvod.launch import DaskClusterManager\n"
+        f"{before}\n"
+        "options = dict(n_workers=1, memory_limit_per_worker='512MiB', nice_priority=5)\n"
+        f"with DaskClusterManager({SETTINGS!r}, **options) as manager:\n"
+        "    assert manager.client.submit(eval, 'print(1, flush=True) or 7').result() == 7\n"
+    )
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.slow
+def test_a_search_path_may_be_longer_than_an_argument() -> None:
+    """The kernel takes 128 KiB for one."""
+    before = "sys.path += ['/missing/' + 'x' * 90 + str(number) for number in range(2000)]"
+    subprocess.run(program(before), check=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_what_workers_write_is_in_no_file_of_a_program_without_standard_error(tmp_path: Path) -> None:
+    """Its first open file has the number of standard error."""
+    file = tmp_path / "results"
+    opened = f"file = os.open({str(file)!r}, os.O_CREAT | os.O_WRONLY)\nassert file == 2, file"
+    subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *program(opened)], check=True, timeout=120)
+    assert file.read_text() == ""
+
+
+@pytest.mark.slow
+def test_a_program_that_is_nicer_than_its_settings_has_a_cluster() -> None:
+    """Nobody but root may lower a nice value: workers keep the launcher's, and so does the scheduler."""
+    limited = ["setpriv", "--bounding-set", "-sys_nice", "--inh-caps", "-sys_nice"]
+    if os.getuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("root may do everything, and setpriv is not here")
+    rights = limited if os.getuid() == 0 else []
+    subprocess.run([*rights, "nice", "-n", "10", *program()], check=True, timeout=120)

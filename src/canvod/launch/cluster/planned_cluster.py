@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from distributed.core import Status
@@ -14,8 +15,9 @@ from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
+from canvod.launch.cluster.backend import SCHEDULER
 from canvod.launch.cluster.started_cluster import POLL_S, require_member
-from canvod.launch.errors import PlanError
+from canvod.launch.errors import ClusterError, PlanError
 from canvod.launch.logs import get_logger
 from canvod.launch.threads import in_thread
 
@@ -30,6 +32,8 @@ MAX_RESTARTS: Final = 5
 
 RESTART_WINDOW_S: Final = 600.0
 """A worker that ends once in a while is always started again; one that ends at once each time is not."""
+
+_LOST = "close the cluster and start it again: tasks and results went with its scheduler"
 
 log = get_logger("canvod.launch")
 
@@ -57,6 +61,7 @@ class PlannedWorker(ProcessInterface):
         deadline = time.monotonic() + backend.plan.start_timeout_s
         backend.start([self.name])
         while not cluster.has_worker(self.name):
+            cluster.require_scheduler()
             await in_thread(
                 lambda: require_member(backend, self.name, deadline, "did not register with the scheduler")
             )
@@ -94,6 +99,8 @@ class PlannedCluster(SpecCluster):
         self.backend: Backend = started.backend
         self._started_cluster = started
         self._restarts: dict[str, deque[float]] = {}
+        self._asked_again: set[str] = set()
+        self._closing = False
         self._ended: dict[str, ContainerInfo] = {}
         self._process = os.getpid()
         super().__init__(
@@ -106,6 +113,9 @@ class PlannedCluster(SpecCluster):
             shutdown_scheduler=False,
         )
         self.backend.on_end = self._member_ended
+        for member in self._members().values():
+            if member.exit_code is not None:  # while nobody listened
+                self._member_ended(member)
 
     @property
     def cluster_plan(self) -> ClusterPlan:
@@ -129,6 +139,16 @@ class PlannedCluster(SpecCluster):
         """Whether a worker of this name is registered with the scheduler."""
         return any(worker["name"] == name for worker in self.scheduler_info["workers"].values())
 
+    def _members(self) -> dict[str, ContainerInfo]:
+        return {member.name: member for member in self.backend.describe().containers}
+
+    def require_scheduler(self) -> None:
+        """Raise if no worker can be started any more: the cluster is being closed, or has no scheduler."""
+        if self._closing:
+            raise ClusterError(f"The cluster {self.name} is being closed.")
+        if SCHEDULER in self._ended:
+            raise ClusterError(f"The scheduler of cluster {self.name} has ended.", hint=_LOST)
+
     def explain_death(self, name: str) -> str | None:
         """Say why a worker may have died: what engine, kernel and nanny told.
 
@@ -142,8 +162,7 @@ class PlannedCluster(SpecCluster):
         str or None
             A clause for a message, or None where nothing is known.
         """
-        members = {member.name: member for member in self.backend.describe().containers}
-        member = members.get(name) or self._ended.get(name)
+        member = self._members().get(name) or self._ended.get(name)
         return None if member is None else member.cause_of_death()
 
     def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
@@ -169,7 +188,18 @@ class PlannedCluster(SpecCluster):
         if cores is not None:
             wanted = max(wanted, math.ceil(cores / self._threads_per_worker()))
         self._require_slots(wanted)
+        if not self.asynchronous and self.status == Status.running:
+            self._note_retired()
         return super().scale(wanted)
+
+    def _note_retired(self) -> None:
+        """Note which workers have been retired and have not ended yet: they are asked for again now."""
+        connection = self._started_cluster.connection
+        with suppress(ClusterError):
+            registered = set() if connection is None else set(connection.ask()["workers"])
+            self._asked_again = {
+                name for name in self.workers if self._wanted(name) and name not in registered
+            }
 
     def adapt(  # type: ignore[override] # what is left out goes through `options`
         self,
@@ -215,25 +245,30 @@ class PlannedCluster(SpecCluster):
     def _update_worker_status(self, op: str, msg: Any) -> None:
         # SpecCluster gives up a worker that is gone for 15 s. A nanny on a busy machine may need longer to
         # restart it, and that one has ended for good is told by the backend.
+        if op == "add":
+            self._asked_again -= {worker["name"] for worker in msg["workers"].values()}
         Cluster._update_worker_status(self, op, msg)  # noqa: SLF001
 
     def _member_ended(self, member: ContainerInfo) -> None:
         """Act on a member that has ended by itself; called from a thread of the backend."""
         self._ended[member.name] = member
+        if member.role == "scheduler":
+            log.error("scheduler_ended", cluster=self.name, exit_code=member.exit_code, hint=_LOST)
         if member.role == "worker" and self.status == Status.running and self.loop is not None:
             self.loop.add_callback(self._replace, member)
 
     async def _replace(self, member: ContainerInfo) -> None:
         """Start a worker again that has ended, unless it has left because it was told to."""
         name = member.name
-        async with self._lock:
-            pass  # a start that is under way takes this one for a worker that is there
-        worker = self.workers.get(name)
-        # Of one that never came, the one who waits for it raises the error.
-        if worker is None or worker.status != Status.running or not self._wanted(name):
-            return
-        await self._close_worker(name)
-        if member.exit_code == 0:
+        async with self._lock:  # a start that is under way takes this one for a worker that is there
+            worker = self.workers.get(name)
+            # Of one that never came, the one who waits for it raises the error.
+            if worker is None or worker.status != Status.running or not self._wanted(name):
+                return
+            if self._members()[name].id != member.id:
+                return  # it has been started again meanwhile
+            await self._close_worker(name)
+        if member.exit_code == 0 and name not in self._asked_again:
             # It was retired: `scale` starts it again.
             self.worker_spec.pop(name, None)
             return
@@ -248,13 +283,15 @@ class PlannedCluster(SpecCluster):
             try:
                 await self._correct_state()
             except Exception as error:  # noqa: BLE001 - of whichever worker, and maybe of another one
+                if not self._wanted(name):
+                    return
                 log.warning("worker_restart_failed", worker=name, reason=str(error))
             if name in self.workers:
                 log.info("worker_restarted", worker=name, restarts=len(restarts))
                 return
 
     def _wanted(self, name: str) -> bool:
-        return self.status == Status.running and name in self.worker_spec
+        return self.status == Status.running and name in self.worker_spec and SCHEDULER not in self._ended
 
     async def _close_worker(self, name: str) -> None:
         """End a worker; where that fails its place is free all the same."""
@@ -294,7 +331,8 @@ class PlannedCluster(SpecCluster):
         return result
 
     async def _close(self) -> None:
-        # All members are stopped together, by who started them: nothing is retired.
+        # All members are stopped together, by who started them: nothing is retired, or waited for.
+        self._closing = True
         self.worker_spec.clear()
         self.workers.clear()
         for worker in self._created:

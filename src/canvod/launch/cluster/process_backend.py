@@ -24,6 +24,7 @@ from canvod.launch.host.ports import free_port
 from canvod.launch.logs import get_logger
 from canvod.launch.plan.container_plans import PROCESS_VARIABLES
 from canvod.launch.runtime.host_process import remove_semaphores
+from canvod.launch.termination import shielded
 from canvod.launch.threads import in_threads
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ STOP_TIMEOUT_S: Final = 15.0
 
 SCHEDULER_FILE: Final = "scheduler.json"
 """Where Dask's scheduler writes its address, for its workers and for this process."""
+
+SEARCH_PATH_FILE: Final = "search_path.json"
+"""Where a process finds its modules: `search_path` of this program."""
 
 log = get_logger("canvod.launch")
 
@@ -64,16 +68,26 @@ class ProcessBackend:
         self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping: set[str] = set()
-        self._scratch = TemporaryDirectory(
-            prefix=f"{SCRATCH_PREFIX}{plan.name}-", dir=plan.workers[0].spill_path, ignore_cleanup_errors=True
-        )
-        Path(self._scratch.name, OWNER_FILE).write_text(owner_mark())
+        self._closed = False
+        prefix, parent = f"{SCRATCH_PREFIX}{plan.name}-", plan.workers[0].spill_path
+        try:
+            self._scratch = TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
+            Path(self._scratch.name, OWNER_FILE).write_text(owner_mark())
+        except OSError as error:
+            raise ClusterError(
+                f"Could not make a folder for temporary files and spilled data: {error}.",
+                hint="see that launch.spill_dir, or the system's folder of temporary files where that is not "
+                "set (TMPDIR), is there, can be written and has room",
+            ) from error
 
     def start(self, names: Iterable[str]) -> None:
         """Begin to start processes; workers wait for the scheduler's address by themselves."""
         plans = {each.dask_name: each for each in (self.plan.scheduler, *self.plan.workers)}
         for name in names:
-            with self._lock:
+            # A signal between a process's start and its entry here would leave it to itself.
+            with shielded(), self._lock:
+                if self._closed:
+                    raise ClusterError(f"The cluster {self.plan.name} is being closed.")
                 if name not in self._processes:
                     self._stopping.discard(name)
                     process = self._processes[name] = self._launch(plans[name])
@@ -81,8 +95,8 @@ class ProcessBackend:
 
     def _launch(self, plan: ContainerPlan) -> subprocess.Popen[bytes]:
         scratch = Path(self._scratch.name, plan.dask_name)
-        scratch.mkdir(exist_ok=True)
         scheduler_file = Path(self._scratch.name, SCHEDULER_FILE)
+        search_path_file = scratch / SEARCH_PATH_FILE
         options: dict[str, object] = {
             "keys": self._keys / plan.role,
             "nice": plan.nice,
@@ -110,18 +124,31 @@ class ProcessBackend:
             }
         # With -P and a search path of its own it finds the modules that this program would.
         code = (
-            f"import sys; sys.path[:] = {search_path()!r}; "
+            f"import json, sys; sys.path[:] = json.load(open({str(search_path_file)!r})); "
             f"from canvod.launch.runtime.{plan.role} import main; sys.exit(main())"
         )
-        return subprocess.Popen(
-            [sys.executable, "-P", "-c", code, *(f"--{key}={value}" for key, value in options.items())],
-            env=process_environment(plan.environment),
-            cwd=_current_folder(),
-            stdin=subprocess.DEVNULL,
-            # What a task prints must not mix with this program's output.
-            stdout=_standard_error(),
-            start_new_session=True,
-        )
+        # What a task prints must not mix with this program's output. Where this program was started without
+        # standard error, descriptor 2 is whatever it has opened since.
+        output = subprocess.DEVNULL if sys.__stderr__ is None else _standard_error()
+        try:
+            scratch.mkdir(exist_ok=True)
+            # In a file, since one argument holds 128 KiB at most.
+            search_path_file.write_text(json.dumps(search_path()))
+            return subprocess.Popen(
+                [sys.executable, "-P", "-c", code, *(f"--{key}={value}" for key, value in options.items())],
+                env=process_environment(plan.environment),
+                cwd=_current_folder(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ClusterError(
+                f"Could not start {plan.dask_name} as a process: {error}.",
+                hint="see that there is memory, room for temporary files, and that this user may have more "
+                "processes (ulimit -u)",
+            ) from error
 
     def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
         status = process.wait()
@@ -205,6 +232,7 @@ class ProcessBackend:
     def close(self) -> list[str]:
         """End all processes, and remove what they have written for themselves."""
         with self._lock:
+            self._closed = True
             names = list(self._processes)
         # Workers before their scheduler: they would say that they have lost it.
         self.stop(name for name in names if name != SCHEDULER)

@@ -17,12 +17,13 @@ from canvod.launch.cluster.backend import SCHEDULER
 from canvod.launch.cluster.cluster_state import ClusterState
 from canvod.launch.cluster.tls import ROLES, KeyFolder, keys_folder, make_keys
 from canvod.launch.docker.removal import remedy
-from canvod.launch.errors import ClusterError
+from canvod.launch.errors import ClusterError, ClusterExistsError
 from canvod.launch.host.owner import owner_mark
 from canvod.launch.termination import shielded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from pathlib import Path
 
     from canvod.launch.cluster.backend import Backend
     from canvod.launch.cluster.scheduler_connection import SchedulerConnection
@@ -36,6 +37,10 @@ POLL_S: Final = 0.02
 
 WAIT_S: Final = 0.5
 """How long the scheduler is asked to wait for the next worker, between two looks at what has ended."""
+
+_lock = threading.Lock()
+_names_in_use: set[Path | None] = set()
+"""Folders of keys of the clusters that this process has started and not stopped."""
 
 
 class StartedCluster:
@@ -72,6 +77,7 @@ class StartedCluster:
         self.backend: Backend | None = None
         self.connection: SchedulerConnection | None = None
         self._watchdog: Watchdog | None = None
+        self._name_in_use: Path | None = None
         self._lock = threading.RLock()
         self._left: list[str] | None = None
 
@@ -112,44 +118,60 @@ class StartedCluster:
 
     def _start(self) -> Iterator[ClusterInfo]:
         plan = self.plan
-        self.backend, self.keys = self._make_backend()
+        self._claim_name()
+        keys = self.keys = self._make_keys()
+        backend = self.backend = self._make_backend(keys)
         deadline = time.monotonic() + plan.start_timeout_s
         workers = [worker.dask_name for worker in plan.workers]
-        self.backend.start([SCHEDULER, *workers])
-        yield self.backend.describe()
+        backend.start([SCHEDULER, *workers])
+        yield backend.describe()
         # Its import takes about as long as the members' start, and both go on at the same time.
         from canvod.launch.cluster.scheduler_connection import SchedulerConnection
 
-        while not (address := self.backend.describe().scheduler_address):
-            require_member(self.backend, SCHEDULER, deadline, "did not start")
+        while not (address := backend.describe().scheduler_address):
+            require_member(backend, SCHEDULER, deadline, "did not start")
             time.sleep(POLL_S)
-        self.connection = SchedulerConnection(address, self.keys.security())
+        self.connection = SchedulerConnection(address, keys.security())
         while not self.connection.listens():
             where = address.removeprefix("tls://")
-            require_member(self.backend, SCHEDULER, deadline, f"did not accept a connection at {where}")
+            require_member(backend, SCHEDULER, deadline, f"did not accept a connection at {where}")
             time.sleep(POLL_S)
         if plan.backend == "docker" and not plan.detached:
             # Now, not when the workers are there: on a slow host that takes longer than the lease may.
             self.connection.hold_lease()
-        yield from await_workers(self.backend, self.connection, workers, deadline)
+        yield from await_workers(backend, self.connection, workers, deadline)
 
-    def _make_backend(self) -> tuple[Backend, KeyFolder]:
+    def _claim_name(self) -> None:
+        """Refuse a name that a cluster of this process has: both would have the same folder of keys."""
+        folder = keys_folder(self.plan.name, owner_mark())
+        with _lock:
+            if folder in _names_in_use:
+                raise ClusterExistsError(
+                    f"This program has a cluster {self.plan.name} already, or is just starting it.",
+                    hint="take another name, or close that one first",
+                )
+            _names_in_use.add(folder)
+        self._name_in_use = folder
+
+    def _make_keys(self) -> KeyFolder:
         plan = self.plan
         if plan.backend == "docker":
             from canvod.launch.docker.watchdog import Watchdog
 
             # First of all: it removes the keys, too, where this process is killed.
             self._watchdog = Watchdog(plan.name, keys_folder(plan.name, owner_mark()))
-        self.state = ClusterState(make_keys(plan.name), plan)
-        if plan.backend == "docker" and self.engine is not None:
+        keys = make_keys(plan.name)
+        self.state = ClusterState(keys, plan)
+        return KeyFolder(plan.name, keys, ("client",) if plan.backend == "docker" else ROLES)
+
+    def _make_backend(self, keys: KeyFolder) -> Backend:
+        if self.plan.backend == "docker" and self.engine is not None and self.state is not None:
             from canvod.launch.cluster.docker_backend import DockerBackend
 
-            keys = KeyFolder(plan.name, self.state.keys)
-            return DockerBackend(self.engine, self.state), keys
+            return DockerBackend(self.engine, self.state)
         from canvod.launch.cluster.process_backend import ProcessBackend
 
-        keys = KeyFolder(plan.name, self.state.keys, ROLES)
-        return ProcessBackend(plan, keys.path), keys
+        return ProcessBackend(self.plan, keys.path)
 
     def stop(self) -> None:
         """Remove everything; may be called any number of times.
@@ -189,6 +211,9 @@ class StartedCluster:
             self._watchdog.dismiss()
         if self.engine is not None:
             self.engine.close()
+        with _lock:
+            _names_in_use.discard(self._name_in_use)
+            self._name_in_use = None
 
 
 def await_workers(

@@ -325,19 +325,24 @@ class ContainerSet:
         """Follow the engine's events until the set is closed; where the stream breaks, it is opened again."""
         filters = {"type": "container", "event": ["die", "oom"], "label": cluster_label(self.plan.name)}
         last_ns = 0
+        told = False
         while not self._closing.is_set():
             try:
                 with translate("follow the engine's events"):
                     events: Any = self._client.api.events(since=int(since), filters=filters, decode=True)
                     with self._lock:
                         self._events = events
+                        told = False
+                        if self._closing.is_set():  # nobody else closes it any more
+                            events.close()
                     for event in events:
                         # Opened again, the stream begins with events that were told already.
                         if event["timeNano"] > last_ns:
                             last_ns, since = event["timeNano"], event["time"]
                             self._take(event)
             except EngineError as error:
-                if not self._closing.is_set():
+                if not self._closing.is_set() and not told:
+                    told = True
                     log.warning("engine_events_interrupted", cluster=self.plan.name, reason=error.message)
             self._closing.wait(_EVENTS_PAUSE_S)
 

@@ -18,6 +18,7 @@ from tornado.web import Application, RequestHandler
 from canvod.launch.runtime import health
 from canvod.launch.runtime.host_process import be_quiet, launcher_gone
 from canvod.launch.runtime.keys import CONFIRM, STATE, KeysMissingError, obtain_keys, security
+from canvod.launch.runtime.thread_resources import apply_resources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     if options.launcher is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if options.nice:
-        # Before anything else, so that every thread inherits it. Lowering one's own priority needs no right.
-        os.setpriority(os.PRIO_PROCESS, 0, options.nice)
+    # Before anything else, so that every thread inherits it. Nobody may be less nice than its launcher.
+    for problem in apply_resources(None, options.nice):
+        sys.stderr.write(f"scheduler: {problem}\n")
     try:
         obtain_keys(options.keys)
     except (KeysMissingError, OSError) as error:

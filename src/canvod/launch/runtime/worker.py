@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
 
-    from distributed import Nanny
-
 PRELOADED = ("distributed", "canvod.launch.runtime.plugin")
 """What the nanny and the worker both import."""
 
@@ -217,7 +215,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
     return 0 if nanny.status == Status.closed and not lost else 1
 
 
-async def _run_on_host(options: argparse.Namespace, nanny: Nanny) -> NoReturn:
+async def _run_on_host(options: argparse.Namespace, nanny: Any) -> NoReturn:
     terminated = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
     started = asyncio.ensure_future(nanny)
@@ -234,7 +232,8 @@ async def _run_on_host(options: argparse.Namespace, nanny: Nanny) -> NoReturn:
     if told.done() and started.done():
         with suppress(Exception):
             await asyncio.wait_for(nanny.close(timeout=STOP_TIMEOUT_S), 2 * STOP_TIMEOUT_S)
-    end_group(options.spill_path, options.semaphores, status=0 if problem is None else 1)
+    failed = problem is not None or (nanny.reason in SCHEDULER_LOST and not told.done())
+    end_group(options.spill_path, options.semaphores, status=int(failed))
 
 
 def own_limit_bytes() -> int:
