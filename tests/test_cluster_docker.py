@@ -311,6 +311,26 @@ def test_a_replacement_that_dies_is_replaced_too(
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
 
 
+def test_a_container_that_is_stopped_while_it_is_created_is_gone_then(
+    engine: docker.DockerClient, own_images: object
+) -> None:
+    """Not some time later: the one who has stopped it may end, or start it again."""
+    plan = plan_of("late")
+    backend = DockerBackend(engine, ClusterState(make_keys(plan.name), plan))
+
+    def is_there() -> bool:
+        return bool(engine.containers.list(all=True, filters={"label": f"{CLUSTER_LABEL}={plan.name}"}))
+
+    try:
+        for _ in range(2):
+            backend.start(["scheduler"])
+            assert eventually(is_there)
+            backend.stop(["scheduler"])
+            assert not is_there()
+    finally:
+        backend.close()
+
+
 def test_a_name_that_is_taken_costs_its_cluster_nothing(
     cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:

@@ -258,22 +258,25 @@ class ContainerSet:
         """
         with self._lock:
             leaving = [self._containers.pop(name) for name in names if name in self._containers]
-            # What is being created is removed when that is done.
-            late = [container for container in leaving if not container.started.done()]
-            self._leaving += late
+            # What is being created is removed when that is done; `close` waits for it, too.
+            self._leaving += [container for container in leaving if not container.started.done()]
         errors: list[EngineError] = []
 
         def discard(container: Container) -> None:
+            limit_s = 0 if self._silent else REMOVAL_TIMEOUT_S
+            if wait([container.started], timeout=limit_s).not_done:
+                container.started.add_done_callback(partial(_call_with, discard, container))
+                return
+            if self._silent:
+                return
             try:
                 self._discard(container)
             except EngineError as error:
-                self._silent = self._silent or isinstance(error, EngineTimeoutError)
+                if isinstance(error, EngineTimeoutError):
+                    self._silent = True
                 errors.append(error)
 
-        for container in late:
-            container.started.add_done_callback(partial(_call_with, discard, container))
-        if not self._silent:
-            in_threads(discard, [container for container in leaving if container not in late])
+        in_threads(discard, leaving)
         if errors:
             raise errors[0]
 
