@@ -258,7 +258,11 @@ class DaskClusterManager:
             **_workers_of(self.plan),
             seconds=round(time.monotonic() - begun, 2),
         )
+        # Of the machine: to ask the engine for the memory of its containers takes a second.
         self.memory.log_memory_stats("cluster start")
+        if self.cluster is not None:
+            budget_gb = self.memory.max_memory_gb or self.plan.worker_memory_bytes / GIB
+            self.memory = MemoryMonitor(budget_gb, used_bytes=self.cluster.backend.memory_bytes)
 
     def _start(self, request: StartRequest, name: str | None) -> ClusterPlan:
         address = self.settings.processing.scheduler_address
@@ -286,8 +290,6 @@ class DaskClusterManager:
         from canvod.launch.cluster.planned_cluster import PlannedCluster
 
         self._session.cluster = PlannedCluster(started)
-        budget_gb = self.settings.processing.max_memory_gb or started.plan.worker_memory_bytes / GIB
-        self.memory = MemoryMonitor(budget_gb, used_bytes=self._session.cluster.backend.memory_bytes)
         return started.plan
 
     def _close_after(self, error: BaseException) -> None:

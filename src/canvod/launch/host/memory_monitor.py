@@ -54,17 +54,11 @@ class MemoryMonitor:
         What the machine has available without swapping; no more than the cluster has left of its budget,
         where both are known.
         """
-        available = psutil.virtual_memory().available / GIB
-        if self.used_bytes is not None and self.max_memory_gb is not None:
-            available = min(available, self.max_memory_gb - self.used_gb())
-        return max(0.0, available)
+        return self._measure()[0]
 
     def used_gb(self) -> float:
         """Return how much memory the cluster uses, in GiB; all that is in use on the machine without one."""
-        if self.used_bytes is not None:
-            return self.used_bytes() / GIB
-        memory = psutil.virtual_memory()
-        return (memory.total - memory.available) / GIB
+        return self._measure()[1]
 
     def used_percent(self) -> float:
         """Return how much memory is in use, in percent.
@@ -72,10 +66,18 @@ class MemoryMonitor:
         What the cluster uses of its budget, or of the machine's memory where it has none; without a cluster
         what is in use of the machine's.
         """
-        memory = psutil.virtual_memory()
+        return self._measure()[2]
+
+    def _measure(self) -> tuple[float, float, float]:
+        """Measure once what is available and in use, in GiB, and in percent."""
+        machine = psutil.virtual_memory()
+        available_gb = machine.available / GIB
         if self.used_bytes is None:
-            return float(memory.percent)
-        return 100.0 * self.used_gb() / (self.max_memory_gb or memory.total / GIB)
+            return available_gb, (machine.total - machine.available) / GIB, float(machine.percent)
+        used_gb = self.used_bytes() / GIB
+        if self.max_memory_gb is not None:
+            available_gb = max(0.0, min(available_gb, self.max_memory_gb - used_gb))
+        return available_gb, used_gb, 100.0 * used_gb / (self.max_memory_gb or machine.total / GIB)
 
     def log_memory_stats(self, context: str = "") -> None:
         """Log the event ``memory_stats``: of the cluster, if there is one, and of the machine.
@@ -86,12 +88,13 @@ class MemoryMonitor:
             What is being done, to find the line by.
         """
         machine = psutil.virtual_memory()
+        available_gb, used_gb, used_percent = self._measure()
         log.info(
             "memory_stats",
             context=context,
-            available_gb=round(self.available_gb(), 2),
-            used_gb=round(self.used_gb(), 2),
-            used_percent=round(self.used_percent(), 1),
+            available_gb=round(available_gb, 2),
+            used_gb=round(used_gb, 2),
+            used_percent=round(used_percent, 1),
             max_memory_gb=self.max_memory_gb,
             machine_available_gb=round(machine.available / GIB, 2),
             machine_used_percent=round(machine.percent, 1),
