@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,11 +22,9 @@ def in_threads[T](function: Callable[[T], object], arguments: Iterable[T]) -> No
     arguments : iterable
         Its arguments.
     """
-    threads = [threading.Thread(target=function, args=(argument,)) for argument in arguments]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for thread in [_start(partial(function, argument)) for argument in arguments]:
+        if thread is not None:
+            thread.join()
 
 
 def settle_in_thread[T](future: Future[T], work: Callable[[], T]) -> None:
@@ -47,7 +46,7 @@ def settle_in_thread[T](future: Future[T], work: Callable[[], T]) -> None:
         else:
             future.set_result(result)
 
-    threading.Thread(target=settle, daemon=True).start()
+    _start(settle)
 
 
 async def in_thread[T](work: Callable[[], T]) -> T:
@@ -78,5 +77,16 @@ async def in_thread[T](work: Callable[[], T]) -> T:
         else:
             loop.call_soon_threadsafe(set_unless_done, future.set_result, result)
 
-    threading.Thread(target=run, daemon=True).start()
+    _start(run)
     return await future
+
+
+def _start(work: Callable[[], object]) -> threading.Thread | None:
+    """Start a thread; Python 3.12 starts none while it exits: the work is done at once then."""
+    thread = threading.Thread(target=work, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        work()
+        return None
+    return thread

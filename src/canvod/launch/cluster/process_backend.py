@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing.process
 import os
 import signal
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from canvod.launch.cluster.backend import SCHEDULER
+from canvod.launch.cluster.own_program import start_program
 from canvod.launch.errors import ClusterError, LaunchError
 from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
 from canvod.launch.host.cpulist import format_cpulist
@@ -22,7 +21,6 @@ from canvod.launch.host.memory_monitor import resident_bytes
 from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, semaphore_name
 from canvod.launch.host.ports import free_port
 from canvod.launch.logs import get_logger
-from canvod.launch.plan.container_plans import PROCESS_VARIABLES
 from canvod.launch.runtime.host_process import remove_semaphores
 from canvod.launch.termination import shielded
 from canvod.launch.threads import in_threads
@@ -39,7 +37,7 @@ SCHEDULER_FILE: Final = "scheduler.json"
 """Where Dask's scheduler writes its address, for its workers and for this process."""
 
 SEARCH_PATH_FILE: Final = "search_path.json"
-"""Where a process finds its modules: `search_path` of this program."""
+"""Where a process reads in which folders it finds its modules."""
 
 log = get_logger("canvod.launch")
 
@@ -96,7 +94,6 @@ class ProcessBackend:
     def _launch(self, plan: ContainerPlan) -> subprocess.Popen[bytes]:
         scratch = Path(self._scratch.name, plan.dask_name)
         scheduler_file = Path(self._scratch.name, SCHEDULER_FILE)
-        search_path_file = scratch / SEARCH_PATH_FILE
         options: dict[str, object] = {
             "keys": self._keys / plan.role,
             "nice": plan.nice,
@@ -122,26 +119,10 @@ class ProcessBackend:
                 "local-directory": scratch,
                 "dashboard-port": free_port(self.plan.dashboard_port),
             }
-        # With -P and a search path of its own it finds the modules that this program would.
-        code = (
-            f"import json, sys; sys.path[:] = json.load(open({str(search_path_file)!r})); "
-            f"from canvod.launch.runtime.{plan.role} import main; sys.exit(main())"
-        )
-        # What a task prints must not mix with this program's output. Where this program was started without
-        # standard error, descriptor 2 is whatever it has opened since.
-        output = subprocess.DEVNULL if sys.__stderr__ is None else _standard_error()
         try:
             scratch.mkdir(exist_ok=True)
-            # In a file, since one argument holds 128 KiB at most.
-            search_path_file.write_text(json.dumps(search_path()))
-            return subprocess.Popen(
-                [sys.executable, "-P", "-c", code, *(f"--{key}={value}" for key, value in options.items())],
-                env=process_environment(plan.environment),
-                cwd=_current_folder(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
+            return start_program(
+                f"canvod.launch.runtime.{plan.role}", options, scratch / SEARCH_PATH_FILE, plan.environment
             )
         except OSError as error:
             raise ClusterError(
@@ -247,39 +228,5 @@ class ProcessBackend:
         return semaphore_name(self.plan.name, name)
 
 
-def search_path() -> list[str]:
-    """Give the folders in which this program finds its modules, for its processes to find them too."""
-    here = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
-    return list(dict.fromkeys(filter(None, (entry or here for entry in sys.path))))
-
-
-def process_environment(variables: dict[str, str]) -> dict[str, str]:
-    """Give the environment of a process: this program's, without what Dask would take as settings.
-
-    Parameters
-    ----------
-    variables : dict of str to str
-        What the plan sets.
-    """
-    own = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
-    # What a task prints is there at once, as in the containers.
-    return PROCESS_VARIABLES | {"PYTHONUNBUFFERED": "1"} | own | variables
-
-
 def _ending(status: int) -> str:
     return signal.Signals(-status).name if -status in set(signal.Signals) else f"exit status {status}"
-
-
-def _standard_error() -> int:
-    try:
-        os.fstat(2)
-    except OSError:
-        return subprocess.DEVNULL
-    return 2
-
-
-def _current_folder() -> str:
-    try:
-        return str(Path.cwd())
-    except FileNotFoundError:
-        return "/"
