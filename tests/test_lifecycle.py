@@ -230,7 +230,7 @@ def test_a_cell_that_runs_twice_leaves_one_cluster(capsys: pytest.CaptureFixture
     manager.client.submit(sum, [1, 2]).result()
     manager = start(cluster_name=second)
     gc.collect()
-    assert_nothing_left(first)
+    assert eventually(lambda: not find_leftovers(first))
     assert find_leftovers(second)
     manager.close()
     assert_nothing_left(second)

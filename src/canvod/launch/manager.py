@@ -103,12 +103,12 @@ class _Session:
 
 
 def _close_unreferenced(session: _Session) -> None:
-    """End the session of a manager that nobody refers to, in a thread that nobody else waits in."""
+    """End the session of a manager that nobody refers to, in a thread that the program's end waits for.
+
+    Not here: Python calls this anywhere, also where a lock is held that closing needs.
+    """
     if not session.closed:
-        thread = threading.Thread(target=session.close)
-        thread.start()
-        if threading.current_thread() is threading.main_thread():
-            thread.join()
+        threading.Thread(target=session.close).start()
 
 
 class DaskClusterManager:

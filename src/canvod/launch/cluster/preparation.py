@@ -107,10 +107,10 @@ def _prepare_containers(request: StartRequest, inventory: EngineInventory | None
             progress=request.progress,
             build_progress=request.build_progress,
         )
+        request.progress(f"starting {_count(plan)} in containers, which see {describe_mounts(plan)}")
     except BaseException:
         engine.close()
         raise
-    request.progress(f"starting {_count(plan)} in containers, which see {describe_mounts(plan)}")
     return StartedCluster(plan, engine)
 
 

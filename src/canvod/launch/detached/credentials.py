@@ -109,6 +109,10 @@ def scheduler_mark(client: Client, cluster: ClusterInfo) -> str:
         raise ClusterNotFoundError(_why_not(cluster), hint=_instead(cluster))
     with translate(f"look at the container {scheduler.name}"):
         pid = int(client.api.inspect_container(scheduler.id)["State"]["Pid"])
+    if pid == 0:
+        raise ClusterNotFoundError(
+            f"The scheduler of cluster {cluster.name} has just ended.", hint=_instead(cluster)
+        )
     return owner_mark(pid)
 
 
