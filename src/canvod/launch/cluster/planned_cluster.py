@@ -265,8 +265,9 @@ class PlannedCluster(SpecCluster):
             # Of one that never came, the one who waits for it raises the error.
             if worker is None or worker.status != Status.running or not self._wanted(name):
                 return
-            if self._members()[name].id != member.id:
-                return  # it has been started again meanwhile
+            found = self._members().get(name)
+            if found is None or found.id != member.id:
+                return  # it has been removed, or started again, meanwhile
             await self._close_worker(name)
         if member.exit_code == 0 and name not in self._asked_again:
             # It was retired: `scale` starts it again.
