@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +32,6 @@ from leftovers import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import docker
     import xarray as xr
@@ -56,6 +57,10 @@ def test_what_is_on_this_host_is_found_and_stays(runtime: Path) -> None:
     semaphore = SHARED_MEMORY / f"sem.{semaphore_name(name, 'worker-0')}-abc"
     semaphore.touch()
     sleep = subprocess.Popen(["sleep", "60"], env=os.environ | {"TMPDIR": str(scratch / "worker-0")})
+    deadline = time.monotonic() + 30
+    # A process has no command line for a moment, while the kernel puts the program in its place.
+    while Path(f"/proc/{sleep.pid}/cmdline").read_bytes() != b"sleep\x0060\x00":
+        assert time.monotonic() < deadline
     try:
         for _ in range(2):
             assert find_leftovers(name, spill_dir=runtime) == [
