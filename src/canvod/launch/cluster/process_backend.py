@@ -63,6 +63,7 @@ class ProcessBackend:
         self.plan = plan
         self.on_end: Callable[[ContainerInfo], None] | None = None
         self._keys = keys
+        self._plans = {each.dask_name: each for each in (plan.scheduler, *plan.workers)}
         self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping: set[str] = set()
@@ -80,7 +81,6 @@ class ProcessBackend:
 
     def start(self, names: Iterable[str]) -> None:
         """Begin to start processes; workers wait for the scheduler's address by themselves."""
-        plans = {each.dask_name: each for each in (self.plan.scheduler, *self.plan.workers)}
         for name in names:
             # A signal between a process's start and its entry here would leave it to itself.
             with shielded(), self._lock:
@@ -88,7 +88,7 @@ class ProcessBackend:
                     raise ClusterError(f"The cluster {self.plan.name} is being closed.")
                 if name not in self._processes:
                     self._stopping.discard(name)
-                    process = self._processes[name] = self._launch(plans[name])
+                    process = self._processes[name] = self._launch(self._plans[name])
                     threading.Thread(target=self._watch, args=(name, process), daemon=True).start()
 
     def _launch(self, plan: ContainerPlan) -> subprocess.Popen[bytes]:
@@ -175,7 +175,7 @@ class ProcessBackend:
         return ClusterInfo(self.plan.name, containers, found["address"], link)
 
     def _info(self, name: str, process: subprocess.Popen[bytes]) -> ContainerInfo:
-        plan = next(each for each in (self.plan.scheduler, *self.plan.workers) if each.dask_name == name)
+        plan = self._plans[name]
         status = process.poll()
         return ContainerInfo(
             name=name,

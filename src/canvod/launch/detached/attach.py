@@ -68,8 +68,7 @@ def attach_by_name(name: str | None, client: Client | None = None) -> Attachment
     """
     engine = client or connect(timeout_s=ENGINE_TIMEOUT_S)
     try:
-        cluster = choose_cluster(find_clusters(engine), name)
-        return Attachment(cluster, client_keys(engine, cluster), read_state(engine, cluster).plan)
+        return _attach(engine, choose_cluster(find_clusters(engine), name))
     finally:
         if client is None:
             engine.close()
@@ -102,7 +101,12 @@ def attach_by_address(address: str) -> Attachment | None:
     try:
         for cluster in find_clusters(engine):
             if cluster.scheduler_address == address and cluster.kind != "compose":
-                return attach_by_name(cluster.name, engine)
+                return _attach(engine, cluster)
     finally:
         engine.close()
     return None
+
+
+def _attach(engine: Client, cluster: ClusterInfo) -> Attachment:
+    state = read_state(engine, cluster)
+    return Attachment(cluster, client_keys(engine, cluster, state), state.plan)

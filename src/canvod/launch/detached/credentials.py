@@ -61,7 +61,7 @@ def read_state(client: Client, cluster: ClusterInfo) -> ClusterState:
         ) from error
 
 
-def client_keys(client: Client, cluster: ClusterInfo) -> KeyFolder:
+def client_keys(client: Client, cluster: ClusterInfo, state: ClusterState | None = None) -> KeyFolder:
     """Get a client's keys of a cluster into files of this user, where they stay as long as the cluster.
 
     Parameters
@@ -70,6 +70,8 @@ def client_keys(client: Client, cluster: ClusterInfo) -> KeyFolder:
         The engine.
     cluster : ClusterInfo
         The cluster.
+    state : ClusterState, optional
+        What it keeps, where that is known; it is asked where its keys are needed by default.
 
     Returns
     -------
@@ -91,7 +93,10 @@ def client_keys(client: Client, cluster: ClusterInfo) -> KeyFolder:
             return folder
     mark = scheduler_mark(client, cluster)
     folder = KeyFolder.existing(cluster.name, mark)
-    return folder or KeyFolder(cluster.name, read_state(client, cluster).keys, mark=mark)
+    if folder is None:
+        state = state or read_state(client, cluster)
+        folder = KeyFolder(cluster.name, state.keys, mark=mark)
+    return folder
 
 
 def scheduler_mark(client: Client, cluster: ClusterInfo) -> str:

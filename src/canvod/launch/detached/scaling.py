@@ -70,7 +70,7 @@ def scale_cluster(client: Client, cluster: ClusterInfo, workers: int) -> tuple[i
             f"processing.max_memory_gb, then canvod-launch down {cluster.name} and canvod-launch up "
             f"--name {cluster.name}",
         )
-    security = client_keys(client, cluster).security()
+    security = client_keys(client, cluster, state).security()
     wanted = planned[:workers]
     with SchedulerConnection(cluster.scheduler_address, security) as connection:
         before = connection.ask()["workers"]
