@@ -12,7 +12,7 @@ import dask.config
 import distributed  # noqa: F401 - brings its defaults
 import pytest
 
-from canvod.launch.cluster.dask_settings import DaskDefaults, dask_defaults
+from canvod.launch.cluster.dask_settings import DaskDefaults
 from canvod.launch.errors import ExitStatus
 from ingest_files import write_window
 
@@ -170,8 +170,9 @@ def test_certificates_hold_for_a_scheduler_of_somebody_else() -> None:
     """They are where the user has put them; nothing else of the section is taken."""
     theirs = {"distributed.comm.tls.ca-file": "/ca.pem", "distributed.comm.compression": "lz4"}
     with dask.config.set(theirs):
-        with dask_defaults():
-            assert dask.config.get("distributed.comm.tls.ca-file") is None
+        defaults = DaskDefaults()
+        assert dask.config.get("distributed.comm.tls.ca-file") is None
+        defaults.end()
         defaults = DaskDefaults(certificates=True)
         assert dask.config.get("distributed.comm.tls.ca-file") == "/ca.pem"
         assert dask.config.get("distributed.comm.compression") is not True

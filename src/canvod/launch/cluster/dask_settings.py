@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import threading
 import traceback
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from canvod.launch.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SECTION: Final = "distributed"
 
@@ -82,16 +78,6 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     """Leave out what is not set."""
     given = {name: _given(value) if isinstance(value, dict) else value for name, value in settings.items()}
     return {name: value for name, value in given.items() if value not in (None, {})}
-
-
-@contextmanager
-def dask_defaults() -> Iterator[None]:
-    """Use Dask's defaults in a block."""
-    defaults = DaskDefaults()
-    try:
-        yield
-    finally:
-        defaults.end()
 
 
 def refusal(error: BaseException) -> ConfigError | None:
