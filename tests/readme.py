@@ -69,9 +69,12 @@ def example(start: str) -> Example:
 def matches(expected: str, output: str) -> bool:
     """Whether an output is what is printed, up to figures, units, widths and what ``…`` leaves out."""
     pattern = ""
-    for word in re.findall(r"\.\.\.|…|─+|\d+(?:\.\d+)?|\s+|[^\s\d.…─]+|.", expected.strip()):
-        if word in {"...", "…"}:
-            pattern += r"[\s\S]*" if word == "..." else r"\S*"
+    for word in re.findall(r"\s*\.\.\.\s*|…|─+|\d+(?:\.\d+)?|\s+|[^\s\d.…─]+|.", expected.strip()):
+        if word.strip() == "...":
+            # With the space around it: a line of progress is printed only where there is time for it.
+            pattern += r"[\s\S]*"
+        elif word == "…":
+            pattern += r"\S*"
         elif word[0] == "─":
             pattern += "─+"
         elif word[0].isdecimal():

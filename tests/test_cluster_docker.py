@@ -34,6 +34,7 @@ from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.testing import assert_containers_match_plan, assert_nothing_left, plan_differences
 from engine_proxy import EngineProxy
+from eventually import eventually
 from images_fixture import OWN_PYTHON
 from leftovers import RUN, volumes
 
@@ -101,14 +102,6 @@ def started(plan: ClusterPlan) -> PlannedCluster:
     for _ in started.start():
         pass
     return PlannedCluster(started)
-
-
-def eventually[T](question: Callable[[], T], *, timeout_s: float = 60.0) -> T:
-    """Ask until the answer is true, or the time is up."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := question()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return answer
 
 
 def worker_names(client: Client) -> list[str]:

@@ -19,22 +19,15 @@ from canvod.launch.cluster.scheduler_connection import SchedulerConnection
 from canvod.launch.errors import ClusterError, ClusterExistsError, PlanError
 from canvod.launch.manager import DaskClusterManager
 from canvod.launch.testing import assert_nothing_left, find_leftovers
+from eventually import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from canvod.launch.host.clusters import ContainerInfo
 
 SETTINGS = {"launch": {"backend": "process", "dashboard_port": 0}}
-
-
-def eventually[T](question: Callable[[], T], *, timeout_s: float = 60.0) -> T:
-    """Ask until the answer is true, or the time is up."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := question()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return answer
 
 
 def start(**options: Any) -> DaskClusterManager:

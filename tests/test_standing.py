@@ -35,11 +35,12 @@ from canvod.launch.manager import DaskClusterManager
 from canvod.launch.runtime.operations import STATUS, TARGET, StatusPlugin
 from canvod.launch.testing import assert_nothing_left, find_leftovers
 from engine_proxy import EngineProxy
+from eventually import eventually
 from leftovers import GONE_WITHIN_S, RUN, volumes
 from plan_strategies import planned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import docker
 
@@ -95,14 +96,6 @@ def state(folder: Path, name: str = NAME) -> dict[str, Any]:
     """What status says of one cluster."""
     (found,) = json.loads(call(folder, "status", "--name", name, "--json").stdout)
     answer: dict[str, Any] = found
-    return answer
-
-
-def eventually[T](question: Callable[[], T], *, timeout_s: float = 30.0) -> T:
-    """Ask until the answer is true, or the time is up."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := question()) and time.monotonic() < deadline:
-        time.sleep(0.1)
     return answer
 
 
