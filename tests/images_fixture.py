@@ -11,8 +11,8 @@ import pytest
 from canvod.launch.config import Settings, load_settings
 from canvod.launch.docker.engine import Client, connect
 from canvod.launch.errors import ImageError
-from canvod.launch.images.build import BuiltImage, build_images
 from canvod.launch.images.debian import SUITES
+from canvod.launch.images.image_builder import BuiltImage, build_images
 from required import skip_without
 
 if TYPE_CHECKING:

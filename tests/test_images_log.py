@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canvod.launch.images.build import ImageBuilder, _one_builder
 from canvod.launch.images.build_log import KEPT_LINES, REMEDIES, BuildLog, find_remedy
 from canvod.launch.images.build_network import BuildNetwork
 from canvod.launch.images.context import read_context
+from canvod.launch.images.image_builder import ImageBuilder, _one_builder
 
 STREAM = (
     "Step 1/4 : FROM base AS builder\n ---> 111111111111\n"
@@ -65,7 +65,9 @@ def test_each_failure_has_a_remedy(output, hint):
 def test_an_authority_that_is_not_trusted_is_told_with_the_file(monkeypatch):
     """The remedy says which certificates were trusted, and names the system's where these are others."""
     log = BuildLog("x", error="CERTIFICATE_VERIFY_FAILED")
-    monkeypatch.setattr("canvod.launch.images.build.system_bundle", lambda: Path("/etc/ssl/system.crt"))
+    monkeypatch.setattr(
+        "canvod.launch.images.image_builder.system_bundle", lambda: Path("/etc/ssl/system.crt")
+    )
 
     def hint(origin):
         return str(ImageBuilder(None, read_context(), BuildNetwork(ca_origin=origin))._failure(log).hint)

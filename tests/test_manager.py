@@ -395,7 +395,7 @@ def test_images_of_another_python_are_refused_before_anything_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who would get a client of workers that cannot run its functions is told so first, with ways out."""
-    monkeypatch.setattr("canvod.launch.images.build.build_images", None)
+    monkeypatch.setattr("canvod.launch.images.image_builder.build_images", None)
     other = "3.13" if sys.version_info[:2] != (3, 13) else "3.14"
     for backend in ("docker", "auto"):
         with pytest.raises(VersionMismatchError) as caught:
@@ -412,7 +412,7 @@ def test_packages_of_other_versions_are_refused_before_anything_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An environment that was not made from the lock file is compared with it, package by package."""
-    monkeypatch.setattr("canvod.launch.images.build.build_images", None)
+    monkeypatch.setattr("canvod.launch.images.image_builder.build_images", None)
     versions = {"zarr": "1.0", "numpy": "1.0"}
     monkeypatch.setattr(
         "canvod.launch.images.versions.version", lambda name: versions.get(name) or version(name)
@@ -436,8 +436,8 @@ def test_no_base_image_of_this_python_is_told_before_anything_is_built(
     def refused(*_arguments: object, **_options: object) -> None:
         raise ImageError("No base image of Python 3.12 can be had.", hint="use Python 3.13 or 3.14")
 
-    monkeypatch.setattr("canvod.launch.images.build.choose_base", refused)
-    monkeypatch.setattr("canvod.launch.images.build._up_to_date", lambda *_arguments: None)
+    monkeypatch.setattr("canvod.launch.images.image_builder.choose_base", refused)
+    monkeypatch.setattr("canvod.launch.images.image_builder._up_to_date", lambda *_arguments: None)
     with pytest.raises(ImageError, match=r"use Python 3\.13 or 3\.14"):
         DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1)
     told: list[str] = []
@@ -463,7 +463,7 @@ def test_a_build_is_told_on_stderr_unless_it_is_to_be_quiet(
         progress(BuildEvent("image", "Step 1/2 : RUN", 1, 2))
         raise ImageError("stopped")
 
-    monkeypatch.setattr("canvod.launch.images.build.build_images", build)
+    monkeypatch.setattr("canvod.launch.images.image_builder.build_images", build)
     with pytest.raises(ImageError, match="stopped"):
         DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1, **options)
     out, errors = capsys.readouterr()

@@ -13,7 +13,7 @@ from canvod.launch.cli.options import ConfigOption, JsonOption
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from canvod.launch.images.build import BuiltImage
+    from canvod.launch.images.image_builder import BuiltImage
 
 
 def build(  # noqa: PLR0917 (typer gives them by name)
@@ -80,8 +80,8 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     from canvod.launch.cli.progress import show_build
     from canvod.launch.cli.session import engine, read_settings
     from canvod.launch.host.python_version import own_python
-    from canvod.launch.images.build import build_base, build_images
     from canvod.launch.images.compose_build import prepare_compose
+    from canvod.launch.images.image_builder import build_base, build_images
 
     settings = read_settings(
         config,

@@ -12,7 +12,7 @@ from canvod.launch.cluster.started_cluster import StartedCluster
 from canvod.launch.docker.discovery import refuse_second
 from canvod.launch.docker.engine import connect
 from canvod.launch.errors import ConfigError, ImageError
-from canvod.launch.images.build import use_images
+from canvod.launch.images.image_builder import use_images
 from canvod.launch.images.versions import require_same_versions
 from canvod.launch.logs import get_logger
 

@@ -12,7 +12,7 @@ from canvod.launch.plan.cores import oversubscribed_nodes
 from canvod.launch.plan.engine_requirements import check_engine
 from canvod.launch.plan.host_access import container_groups, container_user, worker_mounts
 from canvod.launch.plan.model import ClusterPlan, ContainerPlan, NetworkPlan, Notes
-from canvod.launch.plan.notes import note_limits, note_memory, note_pool, note_processes, note_protection
+from canvod.launch.plan.plan_notes import note_limits, note_memory, note_pool, note_processes, note_protection
 from canvod.launch.plan.priority import cpu_priority, normal_weight
 from canvod.launch.plan.sizing import size_cluster
 
