@@ -88,10 +88,6 @@ compose-base: venv ## Prepare docker compose build where no registry answers
 compose-user: ## Write into .env whose containers those of compose.yaml are, and make ./data and ./stores theirs
 	@scripts/compose-user
 
-.PHONY: compose-file
-compose-file: venv ## Write compose.yaml from the code that canvod-launch compose uses
-	@text=$$($(BIN)/python -m canvod.launch.detached.compose_template) && echo "$$text" > compose.yaml
-
 .PHONY: venv
 venv: ## Make the environment
 	@scripts/bootstrap --venv $(VENV)

@@ -18,14 +18,7 @@ from hypothesis import given
 from canvod.launch.cli import main
 from canvod.launch.cluster.tls import ROLES, KeyFolder, make_keys
 from canvod.launch.config import Settings
-from canvod.launch.detached.compose_file import (
-    NOT_ROOT,
-    REFUSAL,
-    client_environment,
-    compose_file,
-    compose_text,
-)
-from canvod.launch.detached.compose_template import template_text
+from canvod.launch.detached.compose_file import REFUSAL, client_environment, compose_file, compose_text
 from canvod.launch.detached.key_volumes import fill_volumes
 from canvod.launch.detached.key_volumes import main as fill
 from canvod.launch.docker.create_request import create_request, network_options
@@ -42,6 +35,8 @@ from plan_strategies import fitting_cases, make_engine, make_host, make_settings
 
 TOP = Path(__file__).resolve().parent.parent
 COMPOSE = (TOP / "compose.yaml").read_text()
+NOT_ROOT = "CANVOD_USER-is-not-root"
+OWNS_KEYS = "CANVOD_USER-owns-the-keys"
 VARIABLE = re.compile(r"\$\{(CANVOD_\w+)(?::-([^}]*))?\}")
 UNITS = {"b": 1, "k": 1024, "m": 1024**2, "g": GIB}
 
@@ -88,28 +83,37 @@ def test_every_setting_is_documented():
         assert block.startswith("#"), block
 
 
-def test_compose_yaml_is_up_to_date():
-    """It is what the code of the written plan gives: ``make compose-file`` writes it."""
-    assert template_text() == COMPOSE, "make compose-file"
-
-
 OF_ONE_HOST = {"command", "image", "labels", "container_name", "cpuset", "volumes", "tmpfs"}
 
 
 @pytest.mark.parametrize(
-    ("mine", "planned", "own"), [("scheduler", "scheduler", set()), ("worker", "worker-0", {"deploy"})]
+    ("mine", "planned", "own"),
+    [
+        ("scheduler", "scheduler", {"build"}),
+        ("worker", "worker-0", {"build", "deploy"}),
+        ("keys", "keys", {"depends_on"}),
+        ("ingest", "ingest", {"working_dir"}),
+    ],
 )
 def test_compose_starts_the_containers_of_the_launcher(mine, planned, own):
-    """With nothing set a container is that of a written plan, but for cores and mounts."""
-    processing = {"resource_mode": "manual", "n_max_threads": 2, "max_memory_gb": 3}
-    written = compose_file(detached_plan(processing, host=make_host(uid=0, gid=0)))["services"][planned]
+    """With nothing set a container is that of a written plan, but for its cores and the folders here."""
+    processing = {"resource_mode": "manual", "n_max_threads": 1, "max_memory_gb": 1.5}
+    mounts = [Mount(path="/data", read_only=True), Mount(path="/stores", read_only=False)]
+    document = compose_file(detached_plan(processing, host=make_host(uid=0, gid=0), mounts=mounts))
+    written = document["services"][planned]
     found = services()[mine]
-    assert set(found) - set(written) == {"build", "cpu_shares", "cgroup_parent"} | own
+    assert set(found) - set(written) == {"cpu_shares", "cgroup_parent"} | own
     for field in ("mem_limit", "memswap_limit"):
         assert size(found[field]) == written.pop(field), field
+    if "worker-0" in written.get("depends_on", ()):
+        written["depends_on"]["worker"] = written["depends_on"].pop("worker-0")
     for field in set(written) - OF_ONE_HOST:
         assert _texts(found[field]) == _texts(written[field]), field
     assert found["tmpfs"] == [line.replace("67108864", "64m") for line in written["tmpfs"]]
+    assert _mounts(found) - {("/config", True)} == _mounts(written)
+    if mine in {"keys", "ingest"}:
+        assert found["command"] == written["command"]
+        return
     module = scheduler if mine == "scheduler" else worker
     options, written_options = options_of(module, found["command"]), options_of(module, written["command"])
     for option in ("name", "memory_limit", "cpu_affinity"):
@@ -118,6 +122,20 @@ def test_compose_starts_the_containers_of_the_launcher(mine, planned, own):
     assert options == written_options
     keys = {"type": "volume", "source": f"keys-{mine}", "target": "/keys", "read_only": True}
     assert found["volumes"][0] == written["volumes"][0] == {**keys, "volume": {"nocopy": True}}
+
+
+def test_network_and_volumes_of_compose_are_those_of_the_launcher():
+    """Ports go to 127.0.0.1, and replicas share one volume to spill to."""
+    document = yaml.safe_load(COMPOSE)
+    assert document["networks"] == {"default": {"driver_opts": network_options()}}
+    written = {
+        re.sub(r"spill-worker-\d+", "spill", name) for name in compose_file(detached_plan())["volumes"]
+    }
+    assert set(document["volumes"]) == written
+
+
+def _mounts(service: dict[str, Any]) -> set[tuple[str, bool]]:
+    return {(mount["target"], mount.get("read_only", False)) for mount in service["volumes"]}
 
 
 def _texts(value: Any) -> Any:
@@ -140,6 +158,31 @@ def test_root_is_refused_by_a_service_whose_name_says_why():
     assert "CANVOD_USER is root" in done.stderr
     assert "make compose-user" in done.stderr
     subprocess.run(["setpriv", "--reuid", "1000", "--clear-groups", *command], check=True)
+
+
+def test_keys_of_another_user_are_refused_by_a_service_whose_name_says_why(volumes):
+    """It ends with 1 and a remedy where there are keys that it cannot read, else with 0."""
+    found = services()
+    assert OWNS_KEYS in found["keys"]["depends_on"]
+    assert found[OWNS_KEYS]["volumes"] == found["keys"]["volumes"]
+    *shell, script = found[OWNS_KEYS]["command"]
+    command = [*shell, script.replace("$$", "$").replace("/keys/", f"{volumes}/")]
+    subprocess.run(command, check=True)
+    fill_volumes(volumes, "x")
+    subprocess.run(command, check=True)
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    for folder in (volumes, *volumes.parents):
+        if not folder.stat().st_mode & 0o1:
+            folder.chmod(0o711)
+    for role in ROLES:
+        (volumes / role).chmod(0o1777)
+    volumes.chmod(0o755)
+    other = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
+    done = subprocess.run([*other, *command], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "made with another CANVOD_USER" in done.stderr
+    assert "docker compose down --volumes" in done.stderr
 
 
 class TestUser:
@@ -202,19 +245,16 @@ def test_keys_and_ingest_are_contained_as_well():
     """Neither the init service nor the ingest has more rights than scheduler and workers."""
     found = services()
     written = compose_file(detached_plan())["services"]
-    for service in (found[NOT_ROOT], found["keys"], found["ingest"], written["keys"], written["ingest"]):
+    checks = (found[NOT_ROOT], found[OWNS_KEYS])
+    for service in (*checks, found["keys"], found["ingest"], written["keys"], written["ingest"]):
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges"]
         assert service["memswap_limit"] == service["mem_limit"]
         assert "ports" not in service
         assert "privileged" not in service
-    assert (
-        found[NOT_ROOT]["network_mode"]
-        == found["keys"]["network_mode"]
-        == written["keys"]["network_mode"]
-        == "none"
-    )
+    for service in (*checks, found["keys"], written["keys"]):
+        assert service["network_mode"] == "none"
     assert found["ingest"]["environment"] == written["ingest"]["environment"] == client_environment()
     assert found["ingest"]["profiles"] == written["ingest"]["profiles"] == ["ingest"]
 
@@ -255,7 +295,7 @@ def test_each_role_has_a_volume_of_its_own_for_its_key():
             if name == NOT_ROOT:
                 assert sources == []
                 continue
-            role = {"keys": None, "ingest": "client"}.get(name, name.partition("-")[0])
+            role = {"keys": None, OWNS_KEYS: None, "ingest": "client"}.get(name, name.partition("-")[0])
             assert sources == ([f"keys-{role}"] if role else [f"keys-{role}" for role in ROLES])
 
 

@@ -20,7 +20,7 @@ import yaml
 from distributed import Client
 
 from canvod.launch.config import load_settings
-from canvod.launch.detached.compose_file import NOT_ROOT, compose_text
+from canvod.launch.detached.compose_file import compose_text
 from canvod.launch.docker.create_request import create_request
 from canvod.launch.docker.engine import probe_engine
 from canvod.launch.errors import ImageError
@@ -419,10 +419,18 @@ def test_a_worker_process_that_hangs_is_not_healthy(project: Project, keys: Path
 
 
 def test_another_user_is_told_about_the_keys(project: Project) -> None:
-    """Who changes CANVOD_USER on keys that are there reads what to do."""
-    done = project.call("run", "--rm", "--no-deps", "keys", CANVOD_USER="12345:12345")
-    assert done.returncode == 1
-    assert "docker compose down --volumes" in done.stdout + done.stderr
+    """Who changes CANVOD_USER on keys that are there reads why nothing starts, in the background too."""
+    environ = {"CANVOD_USER": "12345:12345", "COMPOSE_PROJECT_NAME": f"{PROJECT}-other"}
+    try:
+        made = project.call("run", "--rm", "keys", COMPOSE_PROJECT_NAME=environ["COMPOSE_PROJECT_NAME"])
+        assert made.returncode == 0, made.stderr
+        done = project.call("up", "--detach", **environ)
+        assert done.returncode == 1
+        assert 'service "CANVOD_USER-owns-the-keys" didn\'t complete successfully' in done.stderr
+        logs = project.call("logs", **environ).stdout
+        assert "docker compose down --volumes" in logs
+    finally:
+        project.call("down", "--volumes", **environ)
 
 
 def test_root_is_refused_on_the_screen(project: Project) -> None:
@@ -435,7 +443,7 @@ def test_root_is_refused_on_the_screen(project: Project) -> None:
         assert "make compose-user" in done.stdout + done.stderr
         done = project.call("up", "--detach", **environ)
         assert done.returncode == 1
-        assert f'service "{NOT_ROOT}" didn\'t complete successfully' in done.stderr
+        assert 'service "CANVOD_USER-is-not-root" didn\'t complete successfully' in done.stderr
     finally:
         project.call("down", "--volumes", **environ)
 

@@ -8,12 +8,12 @@ that both ways start the same containers. What differs, and why:
 - The scheduler's port is published too, on 127.0.0.1: clients of a detached cluster come from anywhere here.
 - Compose has no field for ``CpusetMems``: memory may come from any NUMA node.
 
-`canvod.launch.detached.compose_template` makes compose.yaml of the same services.
+compose.yaml of a checkout is written by hand: the same services with workers as replicas and variables of
+.env. A test compares it with this module field by field.
 """
 
 from __future__ import annotations
 
-from textwrap import indent
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -42,11 +42,6 @@ HEALTHCHECK: Final = {
     "timeout": "30s",
     "retries": 3,
 }
-RESTART: Final = "on-failure"
-
-NOT_ROOT: Final = "CANVOD_USER-is-not-root"
-"""Service of compose.yaml that fails for root; a written plan has another user already."""
-
 _NAMES: Final = {
     "CpusetCpus": "cpuset",
     "Memory": "mem_limit",
@@ -63,22 +58,27 @@ _NAMES: Final = {
 }
 """Compose's names of fields of ``HostConfig``."""
 
+_WIDTH: Final = 120
+"""Characters of a line of the file."""
+
 _TRANSLATED: Final = frozenset({"Tmpfs", "Mounts", "LogConfig", "PortBindings"})
 _DIFFERENT: Final = frozenset({"NetworkMode", "AutoRemove", "RestartPolicy", "CpusetMems"})
 
 
-_LINE_LENGTH: Final = 130
-"""Most characters that a collection may have in Python's notation to be written in one line."""
+_HEADING: Final = """\
+The cluster {name}, each worker a service of its own. Written by canvod-launch compose for this host;
+changed settings need a new one. The images are made by canvod-launch build. Then:
 
-_TAG: Final = "tag:yaml.org,2002:"
+  docker compose --file compose.pinned.yaml up --detach
+  docker compose --file compose.pinned.yaml run --rm ingest INPUT --store PATH --group GROUP
 
-_COMMENTS: Final = {
-    NOT_ROOT: "Ends with 1 for root. Its name is all that docker compose up --detach shows of a failure.",
-    "keys": "Makes the keys, once, and ends. A volume for each role: no container sees another one's key.",
-    "scheduler": "Port 8786 is for clients that have a certificate of this cluster.\n"
-    "The dashboard, 8787, asks for none: everybody who has an account on this host can look at it.",
-    "ingest": "The main job, a client of the cluster above; its options follow the name of the service.",
-}
+An ingest reads and writes what launch.read_only and launch.writable name, under the same paths. Where a
+service does not complete, docker compose --file compose.pinned.yaml logs keys says why.
+
+The service keys makes the keys, once, and ends; each role has a volume of its own for its key. Port 8786 is
+for clients that have a certificate of this cluster. The dashboard, 8787, asks for none: everybody who has an
+account on this host can look at it.
+"""
 
 
 def compose_text(plan: ClusterPlan, *, settings_file: str | None = None) -> str:
@@ -101,80 +101,10 @@ def compose_text(plan: ClusterPlan, *, settings_file: str | None = None) -> str:
     PlanError
         If the plan is another one.
     """
-    heading = f"""\
-The cluster {plan.name}, each worker a service of its own. Written by canvod-launch compose for this host;
-changed settings need a new one. The images are made by canvod-launch build. Then:
-
-  docker compose --file compose.pinned.yaml up --detach
-  docker compose --file compose.pinned.yaml run --rm ingest INPUT --store PATH --group GROUP
-
-An ingest reads and writes what launch.read_only and launch.writable name, under the same paths.
-"""
-    for note in compose_notes(plan):
-        heading += f"\n{note}\n"
-    return write_yaml(compose_file(plan, settings_file=settings_file), heading)
-
-
-def write_yaml(document: dict[str, Any], heading: str) -> str:
-    """Write the contents of a Compose file, what all services have alike only once.
-
-    Parameters
-    ----------
-    document : dict
-        As `compose_file` returns it.
-    heading : str
-        Becomes the comment above it.
-    """
-    services = document["services"]
-    first, *others = services.values()
-    shared = {
-        field: value for field, value in first.items() if all(other.get(field) == value for other in others)
-    }
-    parts = [
-        f"{_comment(heading)}name: {document['name']}\n",
-        "# What every container has, as canvod-launch itself starts them.\nx-container: &container\n"
-        + indent(_yaml(shared), "  "),
-        "services:",
-    ]
-    for name, service in services.items():
-        own = _yaml({field: value for field, value in service.items() if field not in shared})
-        text = f"{_comment(_COMMENTS.get(name, ''))}{name}:\n  <<: *container\n{indent(own, '  ')}"
-        parts.append(indent(text, "  "))
-    parts += [_yaml({section: document[section]}) for section in ("networks", "volumes")]
-    return "\n".join(parts)
-
-
-def _comment(text: str) -> str:
-    return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())
-
-
-def _yaml(content: dict[str, Any]) -> str:
-    text: str = yaml.dump(_Block(content), Dumper=_Dumper, sort_keys=False, width=1000)
-    return text
-
-
-class _Block(dict[str, Any]):
-    """A mapping that is written with each field in a line of its own."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes each collection that fits into one line, and strings of several lines as they are."""
-
-
-def _fits(collection: dict[str, Any] | list[Any]) -> bool:
-    return len(str(collection)) <= _LINE_LENGTH
-
-
-_Dumper.add_representer(_Block, lambda to, held: to.represent_mapping(_TAG + "map", held, flow_style=False))
-_Dumper.add_representer(
-    dict, lambda to, held: to.represent_mapping(_TAG + "map", held, flow_style=_fits(held))
-)
-_Dumper.add_representer(
-    list, lambda to, held: to.represent_sequence(_TAG + "seq", held, flow_style=_fits(held))
-)
-_Dumper.add_representer(
-    str, lambda to, held: to.represent_scalar(_TAG + "str", held, "|" if "\n" in held else None)
-)
+    heading = "\n".join((_HEADING.format(name=plan.name), *compose_notes(plan)))
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in heading.splitlines())
+    document = compose_file(plan, settings_file=settings_file)
+    return comment + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=_WIDTH)
 
 
 def compose_notes(plan: ClusterPlan) -> list[str]:
@@ -219,12 +149,12 @@ def compose_file(plan: ClusterPlan, *, settings_file: str | None = None) -> dict
             "Only a plan of a detached cluster of containers can be written for docker compose.",
             hint="leave out processing.scheduler_address",
         )
+    containers = (plan.scheduler, *plan.workers)
     services = {"keys": _keys_service(plan)}
-    for container in (plan.scheduler, *plan.workers):
-        services[container.dask_name] = _service(container, plan)
+    services |= {container.dask_name: _service(container, plan) for container in containers}
     services["ingest"] = _ingest_service(plan, settings_file)
     mounts = [mount for service in services.values() for mount in service.get("volumes", ())]
-    found = _escaped(
+    document: dict[str, Any] = _escaped(
         {
             "name": plan.network.name,
             "services": services,
@@ -239,28 +169,25 @@ def compose_file(plan: ClusterPlan, *, settings_file: str | None = None) -> dict
             "volumes": {mount["source"]: {} for mount in mounts if mount["type"] == "volume"},
         }
     )
-    found["services"]["keys"]["labels"][f"{LABEL_PREFIX}.compose"] = REFUSAL
-    return dict(found)
+    document["services"]["keys"]["labels"][f"{LABEL_PREFIX}.compose"] = REFUSAL
+    return document
 
 
 def _service(container: ContainerPlan, plan: ClusterPlan) -> dict[str, Any]:
     """Translate one container of the plan."""
-    role, is_scheduler = container.role, container.role == "scheduler"
-    body = create_request(container, plan, dashboard_port=plan.dashboard_port if is_scheduler else None)
+    body = create_request(container, plan, dashboard_port=plan.dashboard_port)
     service = _contained(body)
     service["container_name"] = container.name
     service["depends_on"] = {"keys": {"condition": "service_completed_successfully"}}
-    if not is_scheduler:
+    if container.role != "scheduler":
         service["depends_on"][SCHEDULER_HOST] = {"condition": "service_healthy"}
-    mounts = [_keys_mount(role)]
+    service["volumes"] = [_keys_mount(container.role)]
     for mount in body["HostConfig"]["Mounts"]:
         if mount["Type"] == "volume":
-            mounts.append(
-                {"type": "volume", "source": f"spill-{container.dask_name}", "target": mount["Target"]}
-            )
+            spill = {"type": "volume", "source": f"spill-{container.dask_name}", "target": mount["Target"]}
+            service["volumes"].append(spill)
         else:
-            mounts.append(bind_mount(mount["Source"], mount["Target"], read_only=mount["ReadOnly"]))
-    service["volumes"] = mounts
+            service["volumes"].append(_bind(mount["Source"], read_only=mount["ReadOnly"]))
     if published := body["HostConfig"].get("PortBindings"):
         (dashboard,) = published[f"{DASHBOARD_PORT}/tcp"]
         ports = {SCHEDULER_PORT: str(SCHEDULER_PORT), DASHBOARD_PORT: dashboard["HostPort"] or "0"}
@@ -269,7 +196,7 @@ def _service(container: ContainerPlan, plan: ClusterPlan) -> dict[str, Any]:
             for target, port in ports.items()
         ]
     service["healthcheck"] = HEALTHCHECK | {"start_period": f"{plan.start_timeout_s:g}s"}
-    service["restart"] = RESTART
+    service["restart"] = "on-failure"
     return service
 
 
@@ -321,12 +248,12 @@ def _ingest_service(plan: ClusterPlan, settings_file: str | None) -> dict[str, A
     """Return the service of the main job: a client of the cluster, which sees what the workers see."""
     worker = plan.workers[0]
     service = _contained(create_request(plan.scheduler, plan))
-    binds = [bind_mount(mount.path, mount.path, read_only=mount.read_only) for mount in worker.mounts]
+    paths = {mount.path: mount.read_only for mount in worker.mounts}
     entrypoint = ["canvod-launch", "ingest"]
     if settings_file is not None:
         entrypoint += ["--config", settings_file]
-        if settings_file not in {bind["source"] for bind in binds}:
-            binds.append(bind_mount(settings_file, settings_file, read_only=True))
+        paths.setdefault(settings_file, True)
+    members = (SCHEDULER_HOST, *(worker.dask_name for worker in plan.workers))
     service |= {
         "image": worker.image,
         "profiles": ["ingest"],
@@ -334,11 +261,8 @@ def _ingest_service(plan: ClusterPlan, settings_file: str | None) -> dict[str, A
         "command": ["--help"],
         "labels": {ROLE_LABEL: "ingest"},
         "environment": client_environment(),
-        "depends_on": {
-            name: {"condition": "service_healthy"}
-            for name in (SCHEDULER_HOST, *(worker.dask_name for worker in plan.workers))
-        },
-        "volumes": [_keys_mount("client"), *binds],
+        "depends_on": {name: {"condition": "service_healthy"} for name in members},
+        "volumes": [_keys_mount("client"), *(_bind(path, read_only=only) for path, only in paths.items())],
     }
     return service
 
@@ -367,18 +291,10 @@ def _keys_mount(role: str) -> dict[str, Any]:
     }
 
 
-def bind_mount(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
-    """Describe a mount of a path of the host, which has to be there.
-
-    Parameters
-    ----------
-    source, target : str
-        Path on the host, and in the container.
-    read_only : bool
-        Whether the container may not write it.
-    """
-    mount = {"type": "bind", "source": source, "target": target, "bind": {"create_host_path": False}}
-    return mount | {"read_only": True} if read_only else mount
+def _bind(path: str, *, read_only: bool) -> dict[str, Any]:
+    """Mount a path of the host, which has to be there, under the same name."""
+    bind = {"create_host_path": False}
+    return {"type": "bind", "source": path, "target": path, "read_only": read_only, "bind": bind}
 
 
 def _escaped(value: Any) -> Any:
