@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from canvod.launch.cli import main
 from canvod.launch.cli.connect import other_python
-from canvod.launch.cli.status_view import draw_clusters, format_uptime
+from canvod.launch.cli.status import draw_clusters, format_uptime
 from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
 from canvod.launch.host.labels import CLUSTER_LABEL, LABEL_PREFIX, ROLE_LABEL
 from canvod.launch.host.python_version import own_python
@@ -60,11 +59,10 @@ def down(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         class Engine:
             api = Api()
 
-        @contextmanager
-        def engine():
-            yield Engine()
+            def close(self) -> None:
+                """Nothing is open."""
 
-        monkeypatch.setattr("canvod.launch.cli.session.engine", engine)
+        monkeypatch.setattr("canvod.launch.docker.engine.connect", Engine)
         status = main(["down", *arguments])
         captured = capsys.readouterr()
         return status, captured.out + captured.err

@@ -52,7 +52,7 @@ def fail(run, monkeypatch):
     """Return a function that runs a command which ends with an error."""
 
     def run_failing(error, *arguments):
-        def load_settings(_):
+        def load_settings(*_, **__):
             raise error
 
         monkeypatch.setattr("canvod.launch.config.load_settings", load_settings)

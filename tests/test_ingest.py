@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from canvod.launch.cli.report_view import draw_report
+from canvod.launch.cli.ingest import draw_report
 from canvod.launch.errors import DependencyError, ExitStatus, InputError
 from canvod.launch.ingest.read import open_group, open_store
 from canvod.launch.ingest.report import FileOutcome, IngestReport

@@ -67,7 +67,7 @@ def test_the_drawing_is_the_plan(case):
     """The owner of every hardware thread can be read from the drawing, without colour and in 80 columns."""
     settings, host = case
     plan = planned(settings, host)
-    text = drawn(core_drawing(plan, host))
+    text = drawn(core_drawing(plan, host, 80))
     assert all(len(line) <= 80 for line in text.splitlines())
     marks = read_drawing(text)
     allowed = {cpu.id for cpu in host.cpus}
@@ -85,7 +85,7 @@ def test_a_small_drawing():
     """Two nodes, SMT, cores that are not allowed: as a reader sees it."""
     host = make_host(2, 4, 2, allowed={1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14})
     plan = plan_for(host, MANUAL | {"threads_per_worker": 2, "cpu_affinity": [1, 2, 3, 4, 5]})
-    assert drawn(core_drawing(plan, host)) == (
+    assert drawn(core_drawing(plan, host, 80)) == (
         "┌─ NUMA node 0 ─┐\n"
         "│  0  1  2  3   │\n"
         "│  x W0 W0  S   │\n"
@@ -104,7 +104,7 @@ def test_a_small_drawing():
 def test_drawings_fit_80_columns(nodes, cores, smt):
     """2, 16 and 256 hardware threads: at most 80 columns, and the last core is there."""
     host = make_host(nodes, cores, smt, memory_gb=512)
-    text = drawn(core_drawing(plan_for(host), host))
+    text = drawn(core_drawing(plan_for(host), host, 80))
     assert max(map(len, text.splitlines())) <= 80
     assert len(read_drawing(text)) == nodes * cores * smt
 
@@ -113,7 +113,7 @@ def test_colour_adds_nothing():
     """With colour the same characters are shown."""
     host = make_host(2, 8)
     plan = plan_for(host, MANUAL)
-    for renderable in (plan_table(plan), core_drawing(plan, host), plan_notes(plan)):
+    for renderable in (plan_table(plan), core_drawing(plan, host, 80), plan_notes(plan)):
         plain, coloured = drawn(renderable), drawn(renderable, colour=True)
         assert "\x1b[" in coloured
         assert Text.from_ansi(coloured).plain.strip() == plain.strip()

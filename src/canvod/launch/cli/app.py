@@ -4,8 +4,8 @@
 module NAME of this package, the command GROUP NAME that of the module GROUP. Its docstring is its help: a
 line for the list of commands, what else there is to know, and command lines in a section ``Examples``.
 
-Options that several commands share are in :mod:`~canvod.launch.cli.options`, the loading of settings is in
-:mod:`~canvod.launch.cli.session`, what writes text and JSON in :mod:`~canvod.launch.cli.console`.
+Options that several commands share are in :mod:`~canvod.launch.cli.options` with the loading of settings,
+what writes text and JSON is in :mod:`~canvod.launch.cli.console`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from canvod.launch.cli.console import messages
-from canvod.launch.cli.failure import report, report_interrupt, report_usage
+from canvod.launch.cli.failure import report
 from canvod.launch.cli.streams import discard, prepared
-from canvod.launch.errors import ExitStatus, InputError, LaunchError, OutputError
+from canvod.launch.errors import ExitStatus, LaunchError, OutputError
 from canvod.launch.termination import SIGNALS
 
 COMMANDS = (
@@ -122,8 +121,8 @@ def _help(command: Callable[..., Any]) -> tuple[str, str]:
     return "\n\n".join(paragraphs), "[bold]Examples[/]\n" + examples.replace("[", "\\[")
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the application and turn every end of it into an exit status.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command ``canvod-launch``, and turn every end of it into an exit status.
 
     Parameters
     ----------
@@ -133,49 +132,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status.
+        The exit status, see :class:`canvod.launch.errors.ExitStatus`.
     """
     messages.cache_clear()
-    with prepared():
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
-
-
-def _run(given: list[str]) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
     options = given[: _own_words(given)]
     # Read here and not by typer: an error of the command line itself comes before any option is known. So
     # --debug may also follow the command, where people write it.
-    debug = "--debug" in options
-    as_json = "--json" in options
+    debug, as_json = "--debug" in options, "--json" in options
     words = [word for word in options if word != "--debug"] + given[len(options) :]
-    try:
-        status = _call(words)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard(sys.stdout)
-        status = _BROKEN_PIPE
-    except (KeyboardInterrupt, typer.Abort) as exc:
-        return report_interrupt(exc, ExitStatus.INTERRUPTED, as_json=as_json)
-    except SystemExit as exc:
-        return report_interrupt(exc, int(exc.code or 0), as_json=as_json)
-    except OutputError as exc:
-        discard(sys.stdout)
-        status = report(exc, as_json=False, debug=debug)
-    except Exception as exc:  # noqa: BLE001 (whatever ends a command, its user reads one block)
-        if isinstance(exc, FileNotFoundError) and not _has_folder():
-            exc = InputError("The current folder does not exist any more.", hint="cd to one that exists")
-        # typer carries its own copy of click in newer releases, so its errors are known by what they can do.
-        if hasattr(exc, "format_message") and hasattr(exc, "exit_code"):
-            return report_usage(exc, as_json=as_json)
-        return report(exc, as_json=as_json, debug=debug)
+    with prepared():
+        try:
+            status = _call(words)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            discard(sys.stdout)
+            status = _BROKEN_PIPE
+        except OutputError as exc:
+            discard(sys.stdout)
+            status = report(exc, as_json=False, debug=debug)
+        except BaseException as exc:  # noqa: BLE001 (whatever ends a command, its user reads one block)
+            status = report(exc, as_json=as_json, debug=debug)
     return status
-
-
-def _has_folder() -> bool:
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _own_words(given: Sequence[str]) -> int:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from canvod.launch.cli.options import ConfigOption, JsonOption
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from canvod.launch.images.image_builder import BuiltImage
+from canvod.launch.cli.console import make_table, print_result, warn
+from canvod.launch.cli.options import ConfigOption, JsonOption, read_settings
+from canvod.launch.units import format_bytes
 
 
 def build(  # noqa: PLR0917 (typer gives them by name)
     config: ConfigOption = None,
     python: Annotated[
-        str | None,
-        typer.Option(metavar="3.N", help="Python of the images; else that of this program."),
+        str | None, typer.Option(metavar="3.N", help="Python of the images; else that of this program.")
     ] = None,
     python_image: Annotated[
-        str | None,
-        typer.Option(metavar="IMAGE", help="Base image; else the official python:3.N-slim."),
+        str | None, typer.Option(metavar="IMAGE", help="Base image; else the official python:3.N-slim.")
     ] = None,
     ca_bundle: Annotated[
         Path | None,
@@ -35,12 +31,10 @@ def build(  # noqa: PLR0917 (typer gives them by name)
         ),
     ] = None,
     index_url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Python package index; else pip's own settings."),
+        str | None, typer.Option(metavar="URL", help="Python package index; else pip's own settings.")
     ] = None,
     debian_mirror: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Debian mirror; else apt's own settings."),
+        str | None, typer.Option(metavar="URL", help="Debian mirror; else apt's own settings.")
     ] = None,
     base: Annotated[
         bool,
@@ -76,64 +70,54 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     $ sudo .venv/bin/canvod-launch build --base
     $ canvod-launch build --for-compose && docker compose build
     """
-    from canvod.launch.cli.console import print_json, warn
     from canvod.launch.cli.progress import show_build
-    from canvod.launch.cli.session import engine, read_settings
+    from canvod.launch.docker.engine import connect
     from canvod.launch.host.python_version import own_python
     from canvod.launch.images.compose_build import prepare_compose
     from canvod.launch.images.image_builder import build_base, build_images
 
-    settings = read_settings(
-        config,
-        {
-            "launch.python": python,
-            "launch.python_image": python_image,
-            "launch.build.ca_bundle": None if ca_bundle is None else str(ca_bundle.absolute()),
-            "launch.build.index_url": index_url,
-            "launch.build.debian_mirror": debian_mirror,
-        },
-    )
-    with engine() as client, show_build(quiet=quiet) as progress:
+    fields = {
+        "launch.python": python,
+        "launch.python_image": python_image,
+        "launch.build.ca_bundle": None if ca_bundle is None else str(ca_bundle.absolute()),
+        "launch.build.index_url": index_url,
+        "launch.build.debian_mirror": debian_mirror,
+    }
+    settings = read_settings(config, fields=fields)
+    with closing(connect()) as client, show_build(quiet=quiet) as progress:
         if for_compose:
             name, written = prepare_compose(client, settings, Path.cwd(), progress=progress)
             paths = [str(path.relative_to(Path.cwd())) for path in written]
-            if json_output:
-                print_json({"base": name, "written": paths})
-            else:
-                typer.echo(f"Base image  {name}")
-                typer.echo(f"Written     {', '.join(paths)}")
-                typer.echo("Next        docker compose build && docker compose up --detach")
+            print_result(
+                {"base": name, "written": paths},
+                f"Base image  {name}\n"
+                f"Written     {', '.join(paths)}\n"
+                "Next        docker compose build && docker compose up --detach",
+                as_json=json_output,
+            )
             return
         if base:
-            images: Sequence[BuiltImage] = [build_base(client, settings, force=force, progress=progress)]
+            images = [build_base(client, settings, force=force, progress=progress)]
         else:
             # As an ingest takes them, which runs with any Python.
-            images = build_images(client, settings, any_python=True, force=force, progress=progress)
+            images = [*build_images(client, settings, any_python=True, force=force, progress=progress)]
     wanted = settings.launch.python or own_python()
     if images[0].python != wanted:
         warn(
             f"no base image of Python {wanted} is available; images of Python {images[0].python} are enough "
             "for canvod-launch ingest, whose tasks run on either, but not for a program that gets a client"
         )
-    if json_output:
-        print_json([asdict(image) for image in images])
-    else:
-        _print(images)
-
-
-def _print(images: Sequence[BuiltImage]) -> None:
-    """Print a line for each image; names are never cut, so that they can be copied."""
-    from canvod.launch.units import format_bytes
-
-    rows = [("Image", "Python", "Size", "State", "Seconds")]
-    for image in images:
-        state = "built" if image.built else "up to date"
-        rows.append((image.name, image.python, format_bytes(image.size_bytes), state, f"{image.seconds:.1f}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, python, size, state, seconds in rows:
-        typer.echo(
-            f"{name:<{widths[0]}}  {python:<{widths[1]}}  {size:>{widths[2]}}  {state:<{widths[3]}}  "
-            f"{seconds:>{widths[4]}}"
+    rows = [
+        (
+            image.name,
+            image.python,
+            "built" if image.built else "up to date",
+            format_bytes(image.size_bytes),
+            f"{image.seconds:.1f}",
         )
-    if len(images) > 1:
+        for image in images
+    ]
+    table = make_table(("Image", "Python", "State"), ("Size", "Seconds"), rows)
+    print_result([asdict(image) for image in images], table, as_json=json_output, fold=False)
+    if len(images) > 1 and not json_output:
         typer.echo("They share their layers: together they need as much space as one.")

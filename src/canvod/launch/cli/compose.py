@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
-from canvod.launch.cli.options import ConfigOption, MemoryOption, WorkersOption
-
-NAME = "pinned"
-"""Name of the cluster, unless another is given: another one than that of compose.yaml."""
+from canvod.launch.cli.console import warn
+from canvod.launch.cli.options import ConfigOption, MemoryOption, WorkersOption, read_settings
 
 
 def compose(
     config: ConfigOption = None,
     name: Annotated[
         str, typer.Option(metavar="NAME", help="Name of the cluster, part of its containers' names.")
-    ] = NAME,
+    ] = "pinned",
     workers: WorkersOption = None,
     memory: MemoryOption = None,
 ) -> None:
@@ -31,13 +29,11 @@ def compose(
     $ canvod-launch compose --config config/processing.yaml > compose.pinned.yaml
     $ docker compose --file compose.pinned.yaml up --detach
     """
-    from canvod.launch.cli.console import warn
-    from canvod.launch.cli.session import read_settings, resource_fields
     from canvod.launch.cluster.planning import StartRequest, plan_request
     from canvod.launch.detached.compose_file import compose_notes, compose_text
     from canvod.launch.docker.engine import probe_engine
 
-    settings = read_settings(config, resource_fields(workers, memory))
+    settings = read_settings(config, workers=workers, memory=memory)
     request = StartRequest(settings=settings, name=name, detached=True)
     plan = plan_request(request, "docker", probe_engine())
     source = settings.provenance.source

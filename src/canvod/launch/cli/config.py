@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-import typer
+from rich.table import Table
+from rich.text import Text
 
-from canvod.launch.cli.options import JsonOption
+from canvod.launch.cli.console import print_json, print_result
+from canvod.launch.cli.options import ConfigArgument, JsonOption, read_settings
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from canvod.launch.config import Settings
 
 
-def check(
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="FILE",
-            help="Settings file; else ./config/processing.yaml where it is there.",
-        ),
-    ] = None,
-    json_output: JsonOption = False,
-) -> None:
+def check(file: ConfigArgument = None, json_output: JsonOption = False) -> None:
     """Check settings and show every value with the place it comes from. Nothing is started.
 
     Examples
@@ -34,16 +25,8 @@ def check(
     $ CANVOD_PROCESSING__NICE_PRIORITY=10 canvod-launch config check
     $ canvod-launch config check lab.yaml --json | jq .warnings
     """
-    from canvod.launch.cli.console import print_json, results
-    from canvod.launch.cli.session import choose_file, say_source
-    from canvod.launch.config import load_settings
-
-    settings = load_settings(choose_file(file))
-    if json_output:
-        print_json(_as_json(settings))
-        return
-    say_source(settings)
-    results().print(_table(settings))
+    settings = read_settings(file, announce=not json_output)
+    print_result(_as_json(settings), _table(settings), as_json=json_output)
 
 
 def schema() -> None:
@@ -54,7 +37,6 @@ def schema() -> None:
     $ canvod-launch config schema > config/schema.json
     $ sed -i '1i # yaml-language-server: $schema=schema.json' config/processing.yaml
     """
-    from canvod.launch.cli.console import print_json
     from canvod.launch.config import json_schema
 
     print_json(json_schema())
@@ -76,17 +58,12 @@ def _as_json(settings: Settings) -> dict[str, Any]:
 
 
 def _table(settings: Settings) -> Table:
-    from operator import attrgetter
-
-    from rich.table import Table
-    from rich.text import Text
-
     from canvod.launch.config import field_names, shown
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("Field", no_wrap=True)
-    table.add_column("Value", overflow="fold")
-    table.add_column("From", overflow="fold")
+    for heading in ("Value", "From"):
+        table.add_column(heading, overflow="fold")
     section = None
     for name in field_names():
         above, _, field = name.rpartition(".")
@@ -95,7 +72,7 @@ def _table(settings: Settings) -> Table:
             section = above
         origin = settings.origin(name)
         style = "dim" if origin.kind == "default" else ""
-        value = shown(name, attrgetter(name)(settings))
         place = str(origin).removeprefix("environment variable ")
-        table.add_row(Text(f"  {field}", style), Text(value, style), Text(place, style))
+        cells = (f"  {field}", shown(name, attrgetter(name)(settings)), place)
+        table.add_row(*(Text(cell, style) for cell in cells))
     return table

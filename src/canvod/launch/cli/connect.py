@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from canvod.launch.cli.console import print_result, warn
 from canvod.launch.cli.options import JsonOption, NameArgument
 
 if TYPE_CHECKING:
@@ -31,31 +32,23 @@ def connect(
     $ eval "$(canvod-launch connect --shell)"; python -c "import distributed; distributed.Client()"
     $ canvod-launch connect --json | jq -r .scheduler_address
     """
-    from canvod.launch.cli.console import print_json, warn
-    from canvod.launch.cli.session import engine
     from canvod.launch.detached.attach import attach_by_name
 
-    with engine() as client:
-        attachment = attach_by_name(name, client)
+    attachment = attach_by_name(name)
+    cluster, python = attachment.cluster, attachment.plan.python
     environment = attachment.environment()
-    python = attachment.plan.python
-    if hint := other_python(attachment.cluster.name, python):
+    if hint := other_python(cluster.name, python):
         warn(hint)
-    if json_output:
-        print_json(
-            {
-                "name": attachment.cluster.name,
-                "scheduler_address": attachment.cluster.scheduler_address,
-                "dashboard_link": attachment.cluster.dashboard_link,
-                "python": python,
-                "environment": environment,
-            }
-        )
-    elif shell:
-        for variable, value in environment.items():
-            typer.echo(f"export {variable}={shlex.quote(value)}")
-    else:
-        typer.echo(notebook_lines(attachment))
+    exports = [f"export {variable}={shlex.quote(value)}" for variable, value in environment.items()]
+    values = {
+        "name": cluster.name,
+        "scheduler_address": cluster.scheduler_address,
+        "dashboard_link": cluster.dashboard_link,
+        "python": python,
+        "environment": environment,
+    }
+    text = "\n".join(exports) if shell else _notebook_lines(attachment)
+    print_result(values, text, as_json=json_output)
 
 
 def other_python(name: str, python: str | None) -> str | None:
@@ -84,39 +77,24 @@ def other_python(name: str, python: str | None) -> str | None:
     )
 
 
-def notebook_lines(attachment: Attachment) -> str:
-    """Write the lines of a notebook.
-
-    Parameters
-    ----------
-    attachment : Attachment
-        The cluster.
-
-    Returns
-    -------
-    str
-        A Python program.
-    """
+def _notebook_lines(attachment: Attachment) -> str:
+    """Write a Python program that makes a client."""
     from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY
 
-    keys, plan = attachment.keys, attachment.plan
-    python = [f"# workers have Python {plan.python}: your own functions need it too"]
-    return "\n".join(
-        (
-            "from distributed import Client",
-            "from distributed.security import Security",
-            "",
-            "security = Security(",
-            "    require_encryption=True,",
-            f"    tls_ca_file={keys.file('client', CA)!r},",
-            f"    tls_client_cert={keys.file('client', CERTIFICATE)!r},",
-            f"    tls_client_key={keys.file('client', KEY)!r},",
-            ")",
-            f"client = Client({attachment.cluster.scheduler_address!r}, security=security)",
-            f"# dashboard: {attachment.cluster.dashboard_link}",
-            *python,
-            "# with canvod-launch here as well, which compares the versions:",
-            "#   from canvod.launch import DaskClusterManager",
-            f"#   client = DaskClusterManager(name={attachment.cluster.name!r}).client",
-        )
-    )
+    keys, cluster = attachment.keys, attachment.cluster
+    return f"""\
+from distributed import Client
+from distributed.security import Security
+
+security = Security(
+    require_encryption=True,
+    tls_ca_file={keys.file("client", CA)!r},
+    tls_client_cert={keys.file("client", CERTIFICATE)!r},
+    tls_client_key={keys.file("client", KEY)!r},
+)
+client = Client({cluster.scheduler_address!r}, security=security)
+# dashboard: {cluster.dashboard_link}
+# workers have Python {attachment.plan.python}: your own functions need it too
+# with canvod-launch here as well, which compares the versions:
+#   from canvod.launch import DaskClusterManager
+#   client = DaskClusterManager(name={cluster.name!r}).client"""

@@ -3,28 +3,65 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+UNFOLDED_WIDTH = 10_000
+"""Columns for text that is not to be folded."""
+
+NOTHING = "-"
+"""What a table shows for no value."""
 
 
 @cache
 def messages() -> Console:
     """Return the console of all messages: one for all of them, so that none breaks into a progress bar."""
-    from rich.console import Console
-
     return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def results() -> Console:
     """Return a console for the result of a command, on standard output."""
-    from rich.console import Console
-
     return Console(highlight=False)
+
+
+def tell(
+    event: str,
+    text: Text | None = None,
+    *,
+    level: Literal["info", "warning", "error"] = "info",
+    **fields: Any,
+) -> None:
+    """Write a message on standard error: text for people, or a line of the log where the log is JSON.
+
+    Parameters
+    ----------
+    event : str
+        The message.
+    text : rich.text.Text, optional
+        The message for people, where that is more.
+    level : {"info", "warning", "error"}, default: "info"
+        Its level in the log.
+    **fields : Any
+        What else the line of a log has.
+    """
+    if any(getattr(handler, "writes_json", False) for handler in logging.getLogger().handlers):
+        from canvod.launch.logs import get_logger
+
+        getattr(get_logger("canvod.launch"), level)(event, **fields)
+    else:
+        messages().print(text or Text(event))
 
 
 def say(text: str) -> None:
@@ -35,9 +72,7 @@ def say(text: str) -> None:
     text : str
         A line; its first letter becomes a capital.
     """
-    from rich.text import Text
-
-    messages().print(Text(text[:1].upper() + text[1:], style="dim"))
+    tell(text, Text(text[:1].upper() + text[1:], style="dim"))
 
 
 def warn(text: str) -> None:
@@ -48,17 +83,63 @@ def warn(text: str) -> None:
     text : str
         The warning.
     """
-    from rich.text import Text
-
-    messages().print(Text.assemble(("warning: ", "bold yellow"), text))
+    tell(text, Text.assemble(("warning: ", "bold yellow"), text), level="warning")
 
 
 def print_json(values: Any) -> None:
-    """Print the result of a command as JSON.
+    """Print plain values as JSON on standard output."""
+    typer.echo(json.dumps(values, indent=2))
+
+
+def print_result(values: Any, text: RenderableType, *, as_json: bool, fold: bool = True) -> None:
+    """Print the result of a command.
 
     Parameters
     ----------
     values : Any
-        Plain values.
+        It as plain values.
+    text : rich renderable
+        It for people; a string is printed as it is.
+    as_json : bool
+        Print JSON instead of text.
+    fold : bool, default: True
+        Fold what is wider than the terminal; else it stays in one line, so that it can be copied.
     """
-    typer.echo(json.dumps(values, indent=2))
+    if as_json:
+        print_json(values)
+    elif isinstance(text, str):
+        typer.echo(text)
+    else:
+        console = results() if fold else Console(highlight=False, width=UNFOLDED_WIDTH)
+        console.print(text)
+
+
+def make_table(
+    texts: Sequence[str], figures: Sequence[str], rows: Sequence[Sequence[str]] = (), title: str | None = None
+) -> Table:
+    """Make a table: texts on the left, which are folded where they are too long, and figures on the right.
+
+    Parameters
+    ----------
+    texts, figures : sequence of str
+        Headings of the columns.
+    rows : sequence of sequence of str
+        Cells; an empty one is shown as ``-``.
+    title : str, optional
+        Stands above the table.
+    """
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for heading in texts:
+        table.add_column(heading, overflow="fold")
+    for heading in figures:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell or NOTHING for cell in row))
+    return table

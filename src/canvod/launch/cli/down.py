@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import closing
 
-import typer
-
+from canvod.launch.cli.console import print_result
 from canvod.launch.cli.options import JsonOption, NameArgument
-
-if TYPE_CHECKING:
-    from canvod.launch.docker.engine import Client
 
 
 def down(name: NameArgument = None, json_output: JsonOption = False) -> None:
@@ -24,39 +20,26 @@ def down(name: NameArgument = None, json_output: JsonOption = False) -> None:
     $ canvod-launch down lab
     $ canvod-launch down lab --json
     """
-    from canvod.launch.cli.console import print_json
-    from canvod.launch.cli.session import engine
     from canvod.launch.detached.lifecycle import stop_cluster
+    from canvod.launch.docker.discovery import find_clusters
+    from canvod.launch.docker.engine import connect
     from canvod.launch.errors import ClusterNotFoundError
 
-    stopped: str | None = name
-    removed: list[str] = []
-    with engine() as client:
+    stopped, removed = name, list[str]()
+    with closing(connect()) as client:
         try:
             stopped, removed = stop_cluster(client, name)
             result = f"cluster {stopped} is removed"
         except ClusterNotFoundError:
-            others = _others(client, name)
-            if others is None:
+            clusters = find_clusters(client)
+            if name is None:
+                meant = [each for each in clusters if each.kind != "ephemeral" and each.mine]
+            else:
+                meant = [each for each in clusters if each.name == name]
+            if meant:
                 raise
+            names = ", ".join(cluster.name for cluster in clusters)
+            others = f" (there are: {names})" if names else ""
             result = f"no cluster {name or 'of yours'} on this host{others}; nothing to do"
-    if json_output:
-        print_json({"name": stopped, "removed": removed})
-        return
-    for item in removed:
-        typer.echo(f"removed {item}")
-    typer.echo(result)
-
-
-def _others(client: Client, name: str | None) -> str | None:
-    """Name the clusters that there are besides the one that is meant; None if it may be among them."""
-    from canvod.launch.docker.discovery import find_clusters
-
-    clusters = find_clusters(client)
-    if name is None:
-        meant = [cluster for cluster in clusters if cluster.kind != "ephemeral" and cluster.mine]
-    else:
-        meant = [cluster for cluster in clusters if cluster.name == name]
-    if meant:
-        return None
-    return f" (there are: {', '.join(cluster.name for cluster in clusters)})" if clusters else ""
+    lines = [f"removed {item}" for item in removed] + [result]
+    print_result({"name": stopped, "removed": removed}, "\n".join(lines), as_json=json_output)

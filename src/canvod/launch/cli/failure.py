@@ -7,93 +7,94 @@ import re
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
+import typer
+from rich.text import Text
+
 from canvod.launch import errors
-from canvod.launch.errors import ExitStatus, LaunchError
+from canvod.launch.cli.console import tell
+from canvod.launch.errors import ExitStatus, InputError, LaunchError
 
 
-def report(error: Exception, *, as_json: bool, debug: bool) -> int:
-    """Show an error that ended a command.
-
-    Parameters
-    ----------
-    error : Exception
-        An error of canvod-launch, or one that it did not foresee.
-    as_json : bool
-        Print one JSON object on standard output instead of text on stderr.
-    debug : bool
-        Show the traceback too, on stderr.
-
-    Returns
-    -------
-    int
-        The exit status.
-    """
-    from canvod.launch.cluster.dask_settings import refusal
-
-    if debug:
-        traceback.print_exception(error)
-    error = refusal(error) or error
-    if isinstance(error, LaunchError):
-        return _show(kind_of(error), error.message, _hint(error), error.exit_status, error, as_json=as_json)
-    return _show(
-        "internal",
-        f"{type(error).__name__}: {error}",
-        "this is not foreseen; run the command again with --debug and report what it shows"
-        if not debug
-        else "this is not foreseen; report the traceback above",
-        ExitStatus.INTERNAL_ERROR,
-        error,
-        as_json=as_json,
-    )
-
-
-def report_usage(error: Any, *, as_json: bool) -> int:
-    """Show what is wrong with the command line.
-
-    Parameters
-    ----------
-    error : click.ClickException
-        The error, from whichever copy of click typer uses.
-    as_json : bool
-        Print one JSON object on standard output instead of text on stderr.
-
-    Returns
-    -------
-    int
-        The exit status.
-    """
-    context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        # The help is shown already.
-        return int(error.exit_code)
-    command = context.command_path if context is not None else "canvod-launch"
-    return _show(
-        "usage", error.format_message(), f"{command} --help", int(error.exit_code), error, as_json=as_json
-    )
-
-
-def report_interrupt(error: BaseException, status: int, *, as_json: bool) -> int:
-    """Show that the command was ended by a signal, and what it could not remove.
+def report(error: BaseException, *, as_json: bool, debug: bool) -> int:
+    """Show what ended a command.
 
     Parameters
     ----------
     error : BaseException
-        What unwound the command.
-    status : int
-        128 + the number of the signal.
+        An error of canvod-launch or of the command line, a signal, or an error that nobody foresaw.
     as_json : bool
         Print one JSON object on standard output instead of text on stderr.
+    debug : bool
+        Show the traceback of an error too, on stderr.
 
     Returns
     -------
     int
         The exit status.
     """
-    ended = f"ended by {signal.Signals(status - 128).name}"
-    message = "interrupted" if status == ExitStatus.INTERRUPTED else ended
-    return _show("interrupted", message, None, status, error, as_json=as_json)
+    if isinstance(error, KeyboardInterrupt | typer.Abort | SystemExit):
+        found = _describe_signal(error)
+    # typer carries its own copy of click in newer releases, so its errors are known by what they can do.
+    elif hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help is shown already
+            return int(error.exit_code)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "canvod-launch"
+        found = _failure("usage", error.format_message(), f"{command} --help", error.exit_code)
+    else:
+        if debug:
+            traceback.print_exception(error)
+        error = _foreseen(error) or error
+        found = _describe_error(error, debug=debug)
+    if notes := _notes(error):
+        found["notes"] = notes
+    if as_json:
+        print(json.dumps(found), flush=True)  # noqa: T201 (the command's output)
+    else:
+        _show(found)
+    return int(found["exit_status"])
+
+
+def _failure(kind: str, message: str, hint: str | None, status: int) -> dict[str, Any]:
+    return {"error": message, "kind": kind, "hint": hint, "exit_status": int(status)}
+
+
+def _describe_signal(error: BaseException) -> dict[str, Any]:
+    """Say that the command was ended by a signal."""
+    status = int(error.code or 0) if isinstance(error, SystemExit) else int(ExitStatus.INTERRUPTED)
+    name = signal.Signals(status - 128).name
+    message = "interrupted" if status == ExitStatus.INTERRUPTED else f"ended by {name}"
+    return _failure("interrupted", message, None, status)
+
+
+def _describe_error(error: BaseException, *, debug: bool) -> dict[str, Any]:
+    if not isinstance(error, LaunchError):
+        remedy = "report the traceback above"
+        if not debug:
+            remedy = "run the command again with --debug and report what it shows"
+        message, hint = f"{type(error).__name__}: {error}", f"this is not foreseen; {remedy}"
+        return _failure("internal", message, hint, ExitStatus.INTERNAL_ERROR)
+    problems = getattr(error, "problems", ())
+    remedies = "; ".join(dict.fromkeys(problem.remedy for problem in problems))
+    found = _failure(kind_of(error), error.message, error.hint or remedies or None, error.exit_status)
+    if problems:
+        found["problems"] = [problem.as_json() for problem in problems]
+    return found
+
+
+def _foreseen(error: BaseException) -> LaunchError | None:
+    """Return what an error of another library means here, where that is known."""
+    from canvod.launch.cluster.dask_settings import refusal
+
+    if isinstance(error, FileNotFoundError):
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            return InputError("The current folder does not exist any more.", hint="cd to one that exists")
+    return refusal(error)
 
 
 def kind_of(error: LaunchError) -> str:
@@ -118,11 +119,6 @@ def kind_of(error: LaunchError) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Error")).lower()
 
 
-def _hint(error: LaunchError) -> str | None:
-    remedies = [problem.remedy for problem in getattr(error, "problems", ())]
-    return error.hint or "; ".join(dict.fromkeys(remedies)) or None
-
-
 def _notes(error: BaseException | None) -> list[str]:
     """Gather what was noted on an error on its way: typer makes another one of Ctrl-C."""
     found: list[str] = []
@@ -132,27 +128,11 @@ def _notes(error: BaseException | None) -> list[str]:
     return found
 
 
-def _show(
-    kind: str, message: str, hint: str | None, status: int, error: BaseException | None, *, as_json: bool
-) -> int:
-    problems = getattr(error, "problems", ())
-    notes = _notes(error)
-    if as_json:
-        found: dict[str, Any] = {"error": message, "kind": kind, "hint": hint, "exit_status": int(status)}
-        if problems:
-            found["problems"] = [problem.as_json() for problem in problems]
-        if notes:
-            found["notes"] = notes
-        print(json.dumps(found), flush=True)  # noqa: T201 (the command's output)
-        return int(status)
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(Text.assemble(("error: ", "bold red"), message))
-    if hint is not None and not problems:
-        console.print(Text.assemble(("  to do: ", "bold"), hint.replace("\n", "\n  ")))
-    for note in notes:
-        console.print(Text(note))
+def _show(failure: dict[str, Any]) -> None:
+    text = Text.assemble(("error: ", "bold red"), failure["error"])
+    if failure["hint"] is not None and "problems" not in failure:
+        text.append("\n  to do: ", "bold").append(failure["hint"].replace("\n", "\n  "))
+    for note in failure.get("notes", ()):
+        text.append(f"\n{note}")
+    tell(failure.pop("error"), text, level="error", **failure)
     sys.stderr.flush()
-    return int(status)

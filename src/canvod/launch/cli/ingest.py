@@ -3,43 +3,60 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
-from canvod.launch.cli.options import BackendOption, ConfigOption, JsonOption, MemoryOption, WorkersOption
+from canvod.launch.cli.console import print_result, say
+from canvod.launch.cli.options import (
+    BackendOption,
+    ConfigOption,
+    JsonOption,
+    MemoryOption,
+    WorkersOption,
+    read_settings,
+)
+from canvod.launch.ingest.report import format_epoch, format_files
+from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from canvod.launch.ingest.progress import IngestProgress
+    from canvod.launch.ingest.report import IngestReport, Status
+
+SHOWN_LINES = 12
+"""Most lines for files of one status, and for kinds of notes; JSON has them all."""
+
+STYLES: dict[Status, str] = {"failed": "red", "skipped": "yellow", "stored": "default"}
+"""In the order in which files are listed."""
 
 
 def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT…", help="Files, and folders that hold some."),
+        list[Path], typer.Argument(metavar="INPUT…", help="Files, and folders that hold some.")
     ],
     store: Annotated[Path, typer.Option(metavar="PATH", help="Folder of the store; made if needed.")],
-    group: Annotated[
-        str,
-        typer.Option(metavar="GROUP", help="Group of the receiver: rosalia/reference_01."),
-    ],
+    group: Annotated[str, typer.Option(metavar="GROUP", help="Group of the receiver: rosalia/reference_01.")],
     config: ConfigOption = None,
     backend: BackendOption = None,
     workers: WorkersOption = None,
     memory: MemoryOption = None,
     reader: Annotated[
-        str | None,
-        typer.Option(metavar="rinex|canvod|NAME", help="Reader; else rinex, our own."),
+        str | None, typer.Option(metavar="rinex|canvod|NAME", help="Reader; else rinex, our own.")
     ] = None,
     mixed_stations: Annotated[
         bool | None,
         typer.Option("--mixed-stations", help="Store files of several stations in the group."),
     ] = None,
     cluster: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Use this detached cluster; else a new one."),
+        str | None, typer.Option(metavar="NAME", help="Use this detached cluster; else a new one.")
     ] = None,
     lock_timeout: Annotated[
         float | None,
@@ -76,16 +93,20 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             f"--cluster {cluster} uses a cluster as it is: --backend, --workers and --memory cannot be set.",
             hint=f"leave them out; or canvod-launch scale N --name {cluster}",
         )
-    from canvod.launch.cli.console import print_json, results, say
     from canvod.launch.cli.progress import IngestDisplay, show_build
-    from canvod.launch.cli.report_view import draw_report
-    from canvod.launch.cli.session import read_settings, resource_fields
     from canvod.launch.cli.streams import report_only
     from canvod.launch.ingest.job import IngestJob
-    from canvod.launch.units import format_bytes
 
-    overrides = {"launch.backend": backend, "ingest.reader": reader, "ingest.mixed_stations": mixed_stations}
-    settings = read_settings(config, overrides | resource_fields(workers, memory))
+    settings = read_settings(
+        config,
+        workers=workers,
+        memory=memory,
+        fields={
+            "launch.backend": backend,
+            "ingest.reader": reader,
+            "ingest.mixed_stations": mixed_stations,
+        },
+    )
     job = IngestJob(inputs, store, group, settings, cluster)
     size = format_bytes(sum(file.size_bytes for file in job.found.files))
     count = len(job.found.files)
@@ -106,10 +127,70 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             lock_timeout_s=lock_timeout,
         )
     with report_only():
-        if json_output:
-            print_json(report.as_json())
-        else:
-            results().print(draw_report(report))
-            if report.snapshot_id is not None:
-                typer.echo(f"\nLook at it:  canvod-launch store show {shlex.quote(str(store))}")
+        print_result(report.as_json(), draw_report(report), as_json=json_output)
+        if report.snapshot_id is not None and not json_output:
+            typer.echo(f"\nLook at it:  canvod-launch store show {shlex.quote(str(store))}")
     return report.exit_status
+
+
+def draw_report(report: IngestReport) -> RenderableType:
+    """Draw what an ingest did: a table of figures, then a line for each thing to know about files.
+
+    Parameters
+    ----------
+    report : IngestReport
+        The report.
+
+    Returns
+    -------
+    rich renderable
+        As wide as the console allows.
+    """
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _rows(report):
+        table.add_row(name, Text(text))
+    files = [line for status in STYLES for line in _files(report, status)]
+    return Group(table, *files, *(Text(f"note: {notice}") for notice in report.notices))
+
+
+def _rows(report: IngestReport) -> Iterator[tuple[str, str]]:
+    yield "Store", f"{report.store}  group {report.group}"
+    counts = f"{len(report.stored)} stored, {len(report.skipped)} skipped, {len(report.failed)} failed"
+    yield "Files", counts
+    if report.first_epoch is not None and report.last_epoch is not None:
+        span = f"{format_epoch(report.first_epoch)} to {format_epoch(report.last_epoch)} GPS time"
+        yield "Group", f"{report.epochs} epochs × {report.signals} signals, {span}"  # noqa: RUF001
+    if report.overlapping_epochs:
+        yield "Overlap", f"{report.overlapping_epochs} epochs were stored from another file already, and kept"
+    kinds = list(report.notes_by_kind.items())
+    for kind, found in kinds[:SHOWN_LINES]:
+        yield "Notes", f"{kind}: {found.count:,} in {format_files(found.files)}"
+    if len(kinds) > SHOWN_LINES:
+        yield "Notes", f"and {len(kinds) - SHOWN_LINES} more kinds, all named by --json"
+    readers = dict.fromkeys(file.reader for file in report.files if file.reader)
+    yield "Reader", "; ".join(readers) or report.reader or "none"
+    read = sum(file.epochs > 0 or file.status == "failed" for file in report.files)
+    rate = f", {read / report.seconds_read:.1f} files/s" if read and report.seconds_read > 0 else ""
+    took = f"{report.seconds_read:.1f} s on {report.workers} workers"
+    yield "Read", f"{format_bytes(report.bytes_read)} in {took}{rate}"
+    if report.snapshot_id is not None:
+        size = f"{format_bytes(report.bytes_data)} of data in {format_bytes(report.bytes_stored)} on disk"
+        yield "Written", f"{size}, {report.seconds_write:.1f} s, commit {report.seconds_commit:.1f} s"
+    for worker, peak in report.peak_memory_bytes.items():
+        yield f"Peak of {worker}", format_bytes(peak)
+    yield "Snapshot", report.snapshot_id or "none: there was nothing to commit"
+
+
+def _files(report: IngestReport, status: Status) -> Iterator[Text]:
+    """Give a line for each text about files with this status; files with the same text share a line."""
+    by_text: dict[str, list[str]] = {}
+    for file in report.of(status):
+        if text := "; ".join(filter(None, (file.reason, *file.notes))):
+            by_text.setdefault(text, []).append(file.path)
+    for text, paths in list(by_text.items())[:SHOWN_LINES]:
+        named = paths[0] if len(paths) == 1 else format_files(len(paths))
+        yield Text(f"{status}: {named}: {text}", style=STYLES[status])
+    if (hidden := len(by_text) - SHOWN_LINES) > 0:
+        yield Text(f"{status}: and {hidden} more, all named by --json", style=STYLES[status])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -15,8 +16,7 @@ def logs(
         bool, typer.Option("--follow", "-f", help="Continue until the cluster ends, or Ctrl-C.")
     ] = False,
     tail: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="Only the last N lines of each container."),
+        int | None, typer.Option(metavar="N", min=0, help="Only the last N lines of each container.")
     ] = None,
 ) -> None:
     """Show what scheduler and workers of a cluster have written, in the order of time.
@@ -28,11 +28,11 @@ def logs(
     $ canvod-launch logs
     $ canvod-launch logs --name lab --tail 20 --follow
     """
-    from canvod.launch.cli.session import engine
     from canvod.launch.docker.container_logs import follow_output, read_output
     from canvod.launch.docker.discovery import choose_cluster, find_clusters
+    from canvod.launch.docker.engine import connect
 
-    with engine() as client:
+    with closing(connect()) as client:
         cluster = choose_cluster(find_clusters(client), name)
         width = max(len(container.name) for container in cluster.containers)
 

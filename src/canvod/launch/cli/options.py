@@ -1,50 +1,53 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the settings that come of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+from canvod.launch.cli.console import say, warn
+
+if TYPE_CHECKING:
+    from canvod.launch.config import Settings
 
 DEFAULT_NAME: Final = "canvod"
 """Name of a detached cluster that was given none."""
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        help="Settings file; else ./config/processing.yaml where it is there.",
-    ),
-]
+DEFAULT_FILE: Final = Path("config/processing.yaml")
+"""The settings file that a command takes where none is named and this one is there."""
+
+_CONFIG_HELP: Final = f"Settings file; else ./{DEFAULT_FILE} where it is there."
+_NAME_HELP: Final = "Name of the cluster; else your only one."
+
+ConfigArgument = Annotated[Path | None, typer.Argument(metavar="FILE", help=_CONFIG_HELP)]
 """The settings file of a command."""
 
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help=_CONFIG_HELP)]
+"""The same, as an option."""
+
 BackendOption = Annotated[
-    str | None,
-    typer.Option(metavar="auto|docker|process", help="Containers or processes."),
+    str | None, typer.Option(metavar="auto|docker|process", help="Containers or processes.")
 ]
 """What a new cluster is made of."""
 
 WorkersOption = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Number of workers; makes the mode manual."),
+    int | None, typer.Option(metavar="N", help="Number of workers; makes the mode manual.")
 ]
 """How many workers a new cluster has."""
 
 MemoryOption = Annotated[
     float | None,
     typer.Option(
-        metavar="GIB",
-        help="Memory limit of all workers together, in GiB (processing.max_memory_gb).",
+        metavar="GIB", help="Memory limit of all workers together, in GiB (processing.max_memory_gb)."
     ),
 ]
 """How much memory the workers of a new cluster may use."""
 
 ReadOnlyOption = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="PATH", help="Path that workers may read; may be repeated."),
+    list[Path] | None, typer.Option(metavar="PATH", help="Path that workers may read; may be repeated.")
 ]
 """What the workers of a new cluster see."""
 
@@ -63,14 +66,65 @@ IdleTimeoutOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, also of an error.")]
 """JSON instead of text for people."""
 
-NameOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Name of the cluster; else your only one."),
-]
+NameOption = Annotated[str | None, typer.Option(metavar="NAME", help=_NAME_HELP)]
 """The detached cluster of a command."""
 
-NameArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="NAME", help="Name of the cluster; else your only one."),
-]
+NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help=_NAME_HELP)]
 """The same, as an argument."""
+
+
+def read_settings(
+    config: Path | None,
+    *,
+    workers: int | None = None,
+    memory: float | None = None,
+    fields: Mapping[str, Any] | None = None,
+    announce: bool = True,
+) -> Settings:
+    """Load the settings of a command.
+
+    Parameters
+    ----------
+    config : Path, optional
+        The settings file that was named; else :data:`DEFAULT_FILE` is taken where it is there.
+    workers : int, optional
+        The option ``--workers``; makes the mode manual.
+    memory : float, optional
+        The option ``--memory``, in GiB.
+    fields : Mapping of str to value, optional
+        Further options by dotted field, such as ``launch.backend``; a None is not given.
+    announce : bool, default: True
+        Set up the log, and say on stderr where the settings come from, and what is wrong with them.
+
+    Returns
+    -------
+    Settings
+        The settings.
+
+    Raises
+    ------
+    ConfigError
+        If the settings cannot be used.
+    """
+    from canvod.launch.config import load_settings
+    from canvod.launch.logs import configure_logging
+
+    if config is None and DEFAULT_FILE.is_file():
+        config = DEFAULT_FILE
+    overrides = {
+        "processing.resource_mode": None if workers is None else "manual",
+        "processing.n_max_threads": workers,
+        "processing.max_memory_gb": memory,
+    }
+    settings = load_settings(config, overrides=overrides | dict(fields or {}))
+    if announce:
+        configure_logging(settings.launch.log_format, settings.launch.log_level)
+        say(f"settings: {source_of(settings)}")
+        for warning in settings.warnings:
+            warn(warning)
+    return settings
+
+
+def source_of(settings: Settings) -> str:
+    """Name the file that settings come from."""
+    return settings.provenance.source or "defaults and environment; no file"

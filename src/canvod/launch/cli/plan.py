@@ -6,7 +6,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
+from canvod.launch.cli.console import results
 from canvod.launch.cli.options import (
     DEFAULT_NAME,
     ConfigOption,
@@ -16,6 +18,8 @@ from canvod.launch.cli.options import (
     ReadOnlyOption,
     WorkersOption,
     WritableOption,
+    read_settings,
+    source_of,
 )
 
 if TYPE_CHECKING:
@@ -23,15 +27,11 @@ if TYPE_CHECKING:
     from canvod.launch.host.inventory import EngineInventory
     from canvod.launch.plan.model import Backend, ClusterPlan
 
-EPHEMERAL_NAME = "plan"
-"""Name in the plan of a cluster that ends with its program: each start makes up its own."""
-
 
 def plan(  # noqa: PLR0917 - typer gives them by name
     config: ConfigOption = None,
     name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Name of the cluster; else what a start would take."),
+        str | None, typer.Option(metavar="NAME", help="Name of the cluster; else what a start would take.")
     ] = None,
     detached: Annotated[
         bool,
@@ -62,19 +62,18 @@ def plan(  # noqa: PLR0917 - typer gives them by name
     $ canvod-launch plan --detached --name lab --read-only /data --json
     """
     from canvod.launch.cli.plan_view import plan_json
-    from canvod.launch.cli.session import choose_file, resource_fields
     from canvod.launch.cluster.host_paths import make_mounts, require_mounts
     from canvod.launch.cluster.planning import StartRequest, plan_request
-    from canvod.launch.config import load_settings
 
-    settings = load_settings(choose_file(config), overrides=resource_fields(workers, memory))
+    settings = read_settings(config, workers=workers, memory=memory, announce=False)
     if idle_timeout is not None and not detached:
         raise typer.BadParameter(
             "only a detached cluster has it; add --detached", param_hint="--idle-timeout"
         )
     request = StartRequest(
         settings=settings,
-        name=name or (DEFAULT_NAME if detached else EPHEMERAL_NAME),
+        # Each start of a cluster that ends with its program makes up a name.
+        name=name or (DEFAULT_NAME if detached else "plan"),
         detached=detached,
         idle_timeout_s=idle_timeout,
         mounts=make_mounts(read_only or (), writable or ()),
@@ -109,11 +108,7 @@ def _choose(settings: Settings) -> tuple[Backend, str, EngineInventory | None]:
 
 
 def _print(settings: Settings, plan: ClusterPlan, reason: str) -> None:
-    from rich.text import Text
-
-    from canvod.launch.cli.console import results
     from canvod.launch.cli.plan_view import core_drawing, plan_notes, plan_table
-    from canvod.launch.cli.session import source_of
     from canvod.launch.host.detect import read_inventory
 
     console = results()
@@ -126,6 +121,6 @@ def _print(settings: Settings, plan: ClusterPlan, reason: str) -> None:
         console.print()
         console.print(plan_table(plan))
         console.print()
-        console.print(core_drawing(plan, read_inventory()))
+        console.print(core_drawing(plan, read_inventory(), console.width))
     console.print()
     console.print(plan_notes(plan))

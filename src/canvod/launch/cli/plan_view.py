@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from itertools import batched
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from canvod.launch.cli.console import NOTHING, make_table
 from canvod.launch.config.redact import HIDDEN
 from canvod.launch.host.cpulist import format_cpulist
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import RenderableType
 
     from canvod.launch.host.inventory import HostInventory
     from canvod.launch.plan.model import ClusterPlan, ContainerPlan
@@ -42,9 +43,6 @@ GAP = 1
 STEP = 4
 """Lines that are full hold a multiple of this many cores, so that their numbers are easy to find."""
 
-NOTHING = "-"
-"""What a table shows for no value."""
-
 
 def plan_table(plan: ClusterPlan) -> Table:
     """Draw the containers of a plan as a table.
@@ -63,19 +61,11 @@ def plan_table(plan: ClusterPlan) -> Table:
     """
     containers = plan.backend == "docker"
     prefix = plan.scheduler.name.removesuffix(plan.scheduler.dask_name)
-    table = Table(
+    table = make_table(
+        ("container" if containers else "process", "cores", "NUMA"),
+        ("limit", "Dask limit", "threads", "nice", "weight"),
         title=f"Containers {prefix}…" if containers else None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
     )
-    table.add_column("container" if containers else "process", overflow="fold")
-    for heading in ("cores", "NUMA"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("limit", "Dask limit", "threads", "nice", "weight"):
-        table.add_column(heading, justify="right", no_wrap=True)
     for container in ((plan.scheduler,) if containers else ()) + plan.workers:
         limit = container.dask_memory_limit_bytes
         table.add_row(
@@ -92,7 +82,7 @@ def plan_table(plan: ClusterPlan) -> Table:
     return table
 
 
-def core_drawing(plan: ClusterPlan, inventory: HostInventory) -> RenderableType:
+def core_drawing(plan: ClusterPlan, inventory: HostInventory, width: int) -> RenderableType:
     """Draw which cores belong to whom.
 
     A box is a NUMA node, a column in it a physical core: on top the number of its first hardware thread,
@@ -105,13 +95,63 @@ def core_drawing(plan: ClusterPlan, inventory: HostInventory) -> RenderableType:
         The plan.
     inventory : HostInventory
         The host that it was made for.
+    width : int
+        Columns of the terminal.
 
     Returns
     -------
     rich renderable
-        As wide as the console allows; it says the same without colour.
+        It says the same without colour.
     """
-    return _Drawing(plan, inventory)
+    cpus = sorted((*inventory.cpus, *inventory.other_cpus), key=lambda cpu: cpu.id)
+    # Siblings that only another core's list names exist as well, and this process may not use them.
+    siblings = {sibling for cpu in cpus for sibling in cpu.core} - {cpu.id for cpu in cpus}
+    marks = dict.fromkeys((cpu.id for cpu in inventory.cpus), (FREE, "dim")) | _owners(plan)
+    marks |= dict.fromkeys((*(cpu.id for cpu in inventory.other_cpus), *siblings), (FORBIDDEN, "dim"))
+    nodes: dict[int, dict[tuple[int, ...], None]] = {}
+    for cpu in cpus:
+        nodes.setdefault(cpu.node, {})[cpu.core] = None
+    texts = [str(cpu.core[0]) for cpu in cpus] + [mark for mark, _ in marks.values()]
+    columns = max(1, (width - FRAME_WIDTH + GAP) // (max(map(len, texts)) + GAP))
+    columns = columns // STEP * STEP or columns
+    cell = max(map(len, texts))
+    panels = [
+        Panel(
+            _core_grid(list(nodes[node]), marks, columns, cell),
+            title=f"NUMA node {node}",
+            title_align="left",
+            box=box.SQUARE,
+            expand=False,
+        )
+        for node in sorted(nodes)
+    ]
+    seen = {mark for mark, _ in marks.values()}
+    legend = {
+        "W0, W1, … workers": seen - {FREE, FORBIDDEN, SCHEDULER, SHARED},
+        f"{SHARED} all workers together": seen & {SHARED},
+        f"{SCHEDULER} scheduler alone": seen & {SCHEDULER},
+        f"{FREE} not used": seen & {FREE},
+        f"{FORBIDDEN} not allowed": seen & {FORBIDDEN},
+    }
+    return Group(*panels, Text("   ".join(text for text, shown in legend.items() if shown), style="dim"))
+
+
+def _core_grid(
+    cores: Sequence[tuple[int, ...]], marks: dict[int, tuple[str, str]], columns: int, cell: int
+) -> Table:
+    """Draw physical cores in lines of so many: their numbers, and below these their hardware threads."""
+    headers = [Column(justify="right", no_wrap=True, min_width=cell) for _ in cores[:columns]]
+    grid = Table.grid(*headers, padding=(0, GAP, 0, 0))
+    for number, line in enumerate(batched(cores, columns)):
+        if number:
+            grid.add_row()
+        grid.add_row(
+            *(
+                Text("\n").join([Text(str(core[0]), "dim"), *(Text(*marks[cpu]) for cpu in core)])
+                for core in line
+            )
+        )
+    return grid
 
 
 def plan_json(plan: ClusterPlan, *, hidden: Collection[str] = ()) -> str:
@@ -163,62 +203,8 @@ def plan_notes(plan: ClusterPlan) -> RenderableType:
     return grid
 
 
-class _Drawing:
-    """Lays the cores out once the width is known."""
-
-    def __init__(self, plan: ClusterPlan, inventory: HostInventory) -> None:
-        self.owners = _owners(plan)
-        self.shared = plan.cores_shared
-        self.cpus = sorted((*inventory.cpus, *inventory.other_cpus), key=lambda cpu: cpu.id)
-        self.forbidden = {cpu.id for cpu in inventory.other_cpus}
-        listed = {cpu.id for cpu in self.cpus}
-        # Siblings that only another core's list names exist as well, and this process may not use them.
-        self.forbidden |= {sibling for cpu in self.cpus for sibling in cpu.core} - listed
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        nodes: defaultdict[int, dict[tuple[int, ...], None]] = defaultdict(dict)
-        for cpu in self.cpus:
-            nodes[cpu.node][cpu.core] = None
-        width = options.max_width - FRAME_WIDTH
-        cells = [self._mark(cpu)[0] for cores in nodes.values() for core in cores for cpu in core]
-        numbers = [str(core[0]) for cores in nodes.values() for core in cores]
-        cell = max(map(len, (*cells, *numbers)))
-        columns = max(1, (width + GAP) // (cell + GAP))
-        columns = columns // STEP * STEP or columns
-        for node, cores in sorted(nodes.items()):
-            rows: list[Text] = []
-            for part in _parts(list(cores), columns):
-                rows += [Text(), *self._rows(part, cell)] if rows else self._rows(part, cell)
-            yield Panel(
-                Group(*rows), title=f"NUMA node {node}", title_align="left", box=box.SQUARE, expand=False
-            )
-        yield self._legend()
-
-    def _rows(self, cores: Sequence[tuple[int, ...]], cell: int) -> Iterator[Text]:
-        """Draw some physical cores side by side: their numbers, then a row for each hardware thread."""
-        yield _row([(str(core[0]), "dim") for core in cores], cell)
-        for thread in range(max(map(len, cores))):
-            yield _row([self._mark(core[thread]) if thread < len(core) else ("", "") for core in cores], cell)
-
-    def _mark(self, cpu: int) -> tuple[str, str]:
-        """Give the letters and the style of a hardware thread."""
-        if cpu in self.forbidden:
-            return FORBIDDEN, "dim"
-        return self.owners.get(cpu, (FREE, "dim"))
-
-    def _legend(self) -> Text:
-        marks = {mark for mark, _ in self.owners.values()}
-        entries = [
-            ("W0, W1, … workers", bool(marks - {SCHEDULER, SHARED})),
-            (f"{SHARED} all workers together", SHARED in marks),
-            (f"{SCHEDULER} scheduler alone", SCHEDULER in marks),
-            (f"{FREE} not used", any(self._mark(cpu.id)[0] == FREE for cpu in self.cpus)),
-            (f"{FORBIDDEN} not allowed", bool(self.forbidden)),
-        ]
-        return Text("   ".join(text for text, shown in entries if shown), style="dim")
-
-
-def _owners(plan: ClusterPlan) -> Mapping[int, tuple[str, str]]:
+def _owners(plan: ClusterPlan) -> dict[int, tuple[str, str]]:
+    """Give the letters and the style of each hardware thread of the cluster."""
     owners: dict[int, tuple[str, str]] = {}
     if plan.backend == "docker":
         owners |= dict.fromkeys(plan.scheduler.cpuset_cpus, (SCHEDULER, "bold"))
@@ -232,16 +218,3 @@ def _owners(plan: ClusterPlan) -> Mapping[int, tuple[str, str]]:
 def _worker_style(container: ContainerPlan) -> str:
     number = container.dask_name.rpartition("-")[2]
     return STYLES[int(number) % len(STYLES)] if number.isdecimal() else "bold"
-
-
-def _parts[T](items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _row(cells: Sequence[tuple[str, str]], width: int) -> Text:
-    row = Text(no_wrap=True)
-    for position, (text, style) in enumerate(cells):
-        row.append(" " * GAP if position else "")
-        row.append(text.rjust(width), style=style)
-    return row

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from canvod.launch.cli.console import messages
+from canvod.launch.cli.console import messages, tell
 from canvod.launch.images.build_log import StepLines
 from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.units import format_bytes
@@ -65,7 +65,7 @@ def show_build(*, quiet: bool = False) -> Iterator[BuildProgress]:
         yield lambda _event: None
         return
     if not console.is_interactive:
-        yield StepLines(lambda line: console.print(Text(line)))
+        yield StepLines(tell)
         return
     bars = Progress(
         SpinnerColumn(),
@@ -169,7 +169,7 @@ class IngestDisplay(IngestProgress):
 
     @override
     def say(self, text: str) -> None:
-        messages().print(Text(text))
+        tell(text)
 
     @override
     def fail(self, path: str, reason: str) -> None:

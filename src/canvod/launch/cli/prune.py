@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import typer
+from contextlib import closing
 
+from canvod.launch.cli.console import print_result
 from canvod.launch.cli.options import JsonOption
 
 
@@ -18,16 +19,14 @@ def prune(json_output: JsonOption = False) -> None:
     $ canvod-launch prune
     $ canvod-launch prune --json
     """
-    from canvod.launch.cli.console import print_json
-    from canvod.launch.cli.session import engine
     from canvod.launch.cluster.prune import prune_host
-    from canvod.launch.docker.engine import EngineAbsentError
+    from canvod.launch.docker.engine import EngineAbsentError, connect
     from canvod.launch.docker.orphans import prune_engine
     from canvod.launch.errors import LaunchError
 
     removed = prune_host()
     try:
-        with engine() as client:
+        with closing(connect()) as client:
             removed += prune_engine(client)
     except EngineAbsentError:
         pass  # then there are no containers either
@@ -35,10 +34,5 @@ def prune(json_output: JsonOption = False) -> None:
         if removed:
             error.add_note(f"Removed: {', '.join(removed)}.")
         raise
-    if json_output:
-        print_json({"removed": removed})
-        return
-    for item in removed:
-        typer.echo(f"removed {item}")
-    if not removed:
-        typer.echo("there was nothing to remove")
+    lines = [f"removed {item}" for item in removed] or ["there was nothing to remove"]
+    print_result({"removed": removed}, "\n".join(lines), as_json=json_output)

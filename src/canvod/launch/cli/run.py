@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from canvod.launch.cli.console import say, warn
 from canvod.launch.cli.options import (
     BackendOption,
     ConfigOption,
@@ -15,6 +16,7 @@ from canvod.launch.cli.options import (
     ReadOnlyOption,
     WorkersOption,
     WritableOption,
+    read_settings,
 )
 
 if TYPE_CHECKING:
@@ -25,10 +27,7 @@ OLDEST_PYTHON = (3, 12)
 
 
 def run(
-    command: Annotated[
-        list[str],
-        typer.Argument(metavar="-- COMMAND…", help="Program and arguments."),
-    ],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND…", help="Program and arguments.")],
     config: ConfigOption = None,
     backend: BackendOption = None,
     workers: WorkersOption = None,
@@ -51,14 +50,13 @@ def run(
     $ canvod-launch run --backend process -- python -c 'import distributed; distributed.Client()'
     """
     from canvod.launch.child import find_program, python_of, run_child
-    from canvod.launch.cli.console import say
     from canvod.launch.cli.progress import show_build
-    from canvod.launch.cli.session import read_settings, resource_fields
     from canvod.launch.manager import DaskClusterManager
 
     program = find_program(command[0])
     found = python_of(program)
-    settings = read_settings(config, {"launch.backend": backend} | resource_fields(workers, memory))
+    has_images = found is not None and tuple(map(int, found.split("."))) >= OLDEST_PYTHON
+    settings = read_settings(config, workers=workers, memory=memory, fields={"launch.backend": backend})
     with show_build() as build_progress:
         manager = DaskClusterManager(
             settings,
@@ -67,21 +65,15 @@ def run(
             progress=say,
             build_progress=build_progress,
             before_start=lambda plan: _compare_pythons(plan, program, found),
-            client_python=found if found is not None and _is_supported(found) else None,
+            client_python=found if has_images else None,
         )
     with manager:
         say(f"dashboard: {manager.dashboard_link}")
         return run_child([program, *command[1:]], os.environ | manager.environment())
 
 
-def _is_supported(python: str) -> bool:
-    """Tell whether images can have a Python."""
-    return tuple(map(int, python.split("."))) >= OLDEST_PYTHON
-
-
 def _compare_pythons(plan: ClusterPlan, program: str, found: str | None) -> None:
     """Warn before the start of what would fail later without a reason."""
-    from canvod.launch.cli.console import warn
     from canvod.launch.host.python_version import own_python
 
     theirs = plan.python if plan.backend == "docker" else own_python()

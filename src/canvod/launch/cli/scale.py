@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -22,11 +23,11 @@ def scale(
     $ canvod-launch scale 2
     $ canvod-launch scale 4 --name lab
     """
-    from canvod.launch.cli.session import engine
     from canvod.launch.detached.scaling import scale_cluster
     from canvod.launch.docker.discovery import choose_cluster, find_clusters
+    from canvod.launch.docker.engine import connect
 
-    with engine() as client:
+    with closing(connect()) as client:
         cluster = choose_cluster(find_clusters(client), name)
         before, after = scale_cluster(client, cluster, workers)
     plural = "" if before == 1 else "s"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from canvod.launch.cli.console import print_result
 from canvod.launch.cli.options import JsonOption
 from canvod.launch.errors import InputError
 from canvod.launch.units import format_bytes
@@ -28,10 +30,7 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
     minutes_per_file: Annotated[int, typer.Option(metavar="MINUTES", help="Minutes in each file.")] = 15,
     position: Annotated[
         str | None,
-        typer.Option(
-            metavar="LAT,LON,HEIGHT",
-            help="Position of the reference; else Rosalia, Austria.",
-        ),
+        typer.Option(metavar="LAT,LON,HEIGHT", help="Position of the reference; else Rosalia, Austria."),
     ] = None,
     mask: Annotated[float, typer.Option(metavar="DEGREES", help="Lowest elevation that is tracked.")] = 5.0,
     gzip: Annotated[bool, typer.Option("--gzip", help="Compress the files: .rnx.gz.")] = False,
@@ -50,7 +49,6 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
     $ canvod-launch simulate demo --hours 24 --receivers 3 --seed 7
     $ canvod-launch simulate demo --start 2025-06-01T12:00 --position 48.2,16.37,200
     """
-    from canvod.launch.cli.console import print_json
     from canvod.launch.cli.progress import delayed_bar
     from canvod.launch.simulate import DEFAULT_POSITION
     from canvod.launch.simulate import simulate as write_campaign
@@ -70,10 +68,13 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
             force=force,
             progress=report_progress,
         )
-    if json_output:
-        print_json(_as_json(report))
-    else:
-        typer.echo(_as_text(report))
+    values = asdict(report) | {
+        "directory": str(report.directory),
+        "folders": [str(folder) for folder in report.folders],
+        "files": len(report.files),
+        "next": next_command(report),
+    }
+    print_result(values, _as_text(report), as_json=json_output)
 
 
 def parse_position(text: str) -> Position:
@@ -113,16 +114,3 @@ def _as_text(report: SimulationReport) -> str:
         f"{folders}\n"
         f"Next: {next_command(report)}"
     )
-
-
-def _as_json(report: SimulationReport) -> dict[str, Any]:
-    return {
-        "directory": str(report.directory),
-        "folders": [str(folder) for folder in report.folders],
-        "files": len(report.files),
-        "written": report.written,
-        "bytes": report.bytes,
-        "epochs": report.epochs,
-        "satellites": report.satellites,
-        "next": next_command(report),
-    }

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group
+from rich.text import Text
+from rich.tree import Tree
 
+from canvod.launch.cli.console import print_result, results
 from canvod.launch.cli.options import JsonOption
+from canvod.launch.ingest.report import format_epoch
+from canvod.launch.units import format_bytes
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from canvod.launch.ingest.inspect import GroupInfo, StoreTree
 
 StoreArgument = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the store.")]
 
@@ -24,15 +36,10 @@ def show(path: StoreArgument, json_output: JsonOption = False) -> None:
     $ canvod-launch store show /data/store
     $ canvod-launch store show /data/store --json | jq .groups
     """
-    from canvod.launch.cli.console import print_json, results
-    from canvod.launch.cli.store_view import draw_store
     from canvod.launch.ingest.inspect import store_tree
 
     tree = store_tree(path)
-    if json_output:
-        print_json(tree.as_json())
-    else:
-        results().print(draw_store(tree), soft_wrap=True)
+    print_result(tree.as_json(), _draw(tree), as_json=json_output, fold=False)
 
 
 def plot(
@@ -40,19 +47,13 @@ def plot(
     group: Annotated[
         str | None,
         typer.Option(
-            metavar="GROUP",
-            help="Group, such as rosalia/reference_01; else the only one of the store.",
+            metavar="GROUP", help="Group, such as rosalia/reference_01; else the only one of the store."
         ),
     ] = None,
     variable: Annotated[str, typer.Option(metavar="NAME", help="Variable to draw.")] = "SNR",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write a PNG instead (needs matplotlib).",
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="Write a PNG instead (needs matplotlib)."),
     ] = None,
 ) -> None:
     """Draw the mean SNR of each kind of signal over time, in the terminal or as a PNG file.
@@ -62,7 +63,6 @@ def plot(
     $ canvod-launch store plot /data/store
     $ canvod-launch store plot /data/store --group rosalia/canopy_01 --output snr.png
     """
-    from canvod.launch.cli.console import results
     from canvod.launch.cli.plot import draw_heatmap, make_heatmap, require_matplotlib, save_png
     from canvod.launch.cli.progress import delayed_bar
     from canvod.launch.ingest.read import open_arrays
@@ -101,12 +101,45 @@ def gc(
     $ canvod-launch store gc /data/store
     $ canvod-launch store gc /data/store --older-than 0
     """
-    from canvod.launch.cli.console import print_json
     from canvod.launch.ingest.store import clean_store
-    from canvod.launch.units import format_bytes
 
     garbage = clean_store(path, older_than=timedelta(hours=older_than), now=datetime.now(UTC))
-    if json_output:
-        print_json(asdict(garbage))
-    else:
-        typer.echo(f"Removed {garbage.objects} objects, {format_bytes(garbage.bytes)}")
+    text = f"Removed {garbage.objects} objects, {format_bytes(garbage.bytes)}"
+    print_result(asdict(garbage), text, as_json=json_output)
+
+
+def _draw(store: StoreTree) -> RenderableType:
+    """Draw the groups of a store as a tree, and a line for each of its newest snapshots."""
+    from canvod.launch.ingest.inspect import format_utc
+
+    tree = Tree(Text(f"{store.path}  {format_bytes(store.disk_bytes)} on disk", style="bold"))
+    for group in store.groups:
+        branch = tree.add(Text(group.path, style="bold cyan"))
+        for line in _lines(group):
+            branch.add(Text(line))
+    if not store.groups:
+        tree.add("no groups")
+    snapshots = [
+        Text(f"{snapshot.id}  {format_utc(snapshot.written_at)}  {snapshot.message}")
+        for snapshot in store.snapshots
+    ]
+    return Group(tree, Text(), Text("Newest snapshots", style="bold"), *snapshots)
+
+
+def _lines(group: GroupInfo) -> Iterator[str]:
+    if group.first_epoch is not None and group.last_epoch is not None:
+        first, last = format_epoch(group.first_epoch), format_epoch(group.last_epoch)
+        yield f"{group.epochs} epochs, {first} to {last} GPS time"
+        counts = ", ".join(f"{system} {count}" for system, count in group.signals.items())
+        yield f"{sum(group.signals.values())} signals: {counts}"
+        files = f"{group.files} files" + (f" of {', '.join(group.stations)}" if group.stations else "")
+        if len(group.readers) == 1:
+            files += f", read by {next(iter(group.readers))}"
+        elif group.readers:
+            files += ", " + "; ".join(f"{count} by {name}" for name, count in group.readers.items())
+        yield files
+    for array in group.arrays:
+        size = " × ".join(f"{dim} {length}" for dim, length in zip(array.dims, array.shape, strict=True))  # noqa: RUF001
+        chunks = " × ".join(map(str, array.chunks))  # noqa: RUF001
+        stored = f"{format_bytes(array.bytes_stored)} of {format_bytes(array.bytes_raw)}"
+        yield f"{array.name}  {array.dtype}  {size}, chunks {chunks}, {stored}"

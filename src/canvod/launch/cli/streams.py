@@ -10,10 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
+from canvod.launch.cli.console import warn
 from canvod.launch.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PLAIN: Final = {"×": "x", "…": "...", "–": "-", "—": "-", "─": "-", "│": "|", "·": ".", "°": "deg", "≥": ">="}  # noqa: RUF001
 """Replacements of characters that an encoding does not have; others lose accents, or become ``?``."""
@@ -24,19 +25,32 @@ _ERRORS: Final = "canvod-launch-plain"
 class _Output:
     """Standard output: what cannot be written is an `OutputError`, unless nobody reads a pipe."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None, descriptor: int) -> None:
+        self._was_closed = stream is None
+        self._stream = stream or os.fdopen(os.dup(descriptor), "w", encoding="utf-8")
+        if hasattr(self._stream, "reconfigure"):
+            self._stream.reconfigure(errors=_ERRORS)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        with _translated():
-            return self._stream.write(text)
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
 
     def flush(self) -> None:
-        with _translated():
-            self._stream.flush()
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"Could not write to standard output: {error.strerror or error}.",
+                hint="see that its disk is not full, and run the command again",
+            ) from error
 
     def finish(self) -> None:
         """Write what is still buffered, or discard it: it would fail once more when Python ends."""
@@ -44,36 +58,35 @@ class _Output:
             self._stream.flush()
         except (OSError, ValueError):
             discard(self._stream)
+        if self._was_closed:
+            self._stream.close()
 
 
 class _Messages(_Output):
     """Standard error: that it cannot be written is no reason to stop."""
 
-    def write(self, text: str) -> int:
+    def _attempt(self, action: Callable[[], object]) -> None:
         with suppress(OSError, ValueError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
+            action()
 
 
 @contextmanager
 def prepared() -> Iterator[None]:
     """Prepare the standard streams of this process for a command, for the length of a block."""
     codecs.register_error(_ERRORS, _plain)
-    _occupy()
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: the next file or connection would get its number
+            os.open(os.devnull, os.O_RDWR)
     before = sys.stdout, sys.stderr
-    streams = _Output(_fit(sys.stdout, 1)), _Messages(_fit(sys.stderr, 2))
+    streams = _Output(sys.stdout, 1), _Messages(sys.stderr, 2)
     sys.stdout, sys.stderr = (cast("TextIO", stream) for stream in streams)
     try:
         yield
     finally:
-        for stream, kept in zip(streams, before, strict=True):
+        for stream in streams:
             stream.finish()
-            if kept is None:
-                stream.close()
         sys.stdout, sys.stderr = before
 
 
@@ -83,55 +96,22 @@ def report_only() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except (OutputError, BrokenPipeError) as error:
-        _unread(error)
+    except BrokenPipeError:
+        discard(sys.stdout)
+    except OutputError as error:
+        discard(sys.stdout)
+        warn(f"{error.message} What was committed is kept.")
     except SystemExit as error:
         # rich ends a program whose output nobody reads.
         if not isinstance(error.__context__, BrokenPipeError):
             raise
-        _unread(error.__context__)
+        discard(sys.stdout)
 
 
 def discard(stream: TextIO) -> None:
     """Discard what is buffered, and all that follows."""
     with suppress(OSError, ValueError), Path(os.devnull).open("w", encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), stream.fileno())
-
-
-def _unread(error: BaseException) -> None:
-    discard(sys.stdout)
-    if isinstance(error, OutputError):
-        sys.stderr.write(f"warning: {error.message} What was committed is kept.\n")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"Could not write to standard output: {error.strerror or error}.",
-            hint="see that its disk is not full, and run the command again",
-        ) from error
-
-
-def _occupy() -> None:
-    """Open descriptors that are closed: the next file or connection would get their number."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
-def _fit(stream: TextIO | None, descriptor: int) -> TextIO:
-    if stream is None:
-        stream = os.fdopen(os.dup(descriptor), "w", encoding="utf-8")
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors=_ERRORS)
-    return stream
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -141,8 +121,7 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
     if all("\udc80" <= character <= "\udcff" for character in text):
         # A file name that is not text in this encoding: write its bytes.
         return text.encode("ascii", "surrogateescape"), error.end
-    simple = "".join(PLAIN.get(character) or _without_accents(character) for character in text)
-    return simple, error.end
+    return "".join(PLAIN.get(character) or _without_accents(character) for character in text), error.end
 
 
 def _without_accents(character: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
 
+from canvod.launch.cli.console import print_result, say
 from canvod.launch.cli.options import (
     DEFAULT_NAME,
     ConfigOption,
@@ -15,6 +17,7 @@ from canvod.launch.cli.options import (
     ReadOnlyOption,
     WorkersOption,
     WritableOption,
+    read_settings,
 )
 
 
@@ -40,16 +43,15 @@ def up(
     $ canvod-launch up --workers 2 --memory 8 --idle-timeout 3600
     $ canvod-launch connect; canvod-launch status; canvod-launch down
     """
-    from canvod.launch.cli.console import print_json, results, say
     from canvod.launch.cli.progress import show_build
-    from canvod.launch.cli.session import engine, read_settings, resource_fields
-    from canvod.launch.cli.status_view import draw_clusters
+    from canvod.launch.cli.status import draw_clusters
     from canvod.launch.cluster.host_paths import make_mounts
     from canvod.launch.cluster.planning import StartRequest
+    from canvod.launch.detached.cluster_status import cluster_status
     from canvod.launch.detached.lifecycle import start_detached
-    from canvod.launch.detached.status import cluster_status
+    from canvod.launch.docker.engine import connect
 
-    settings = read_settings(config, resource_fields(workers, memory))
+    settings = read_settings(config, workers=workers, memory=memory)
     with show_build() as build_progress:
         request = StartRequest(
             settings=settings,
@@ -61,16 +63,13 @@ def up(
             build_progress=build_progress,
         )
         cluster = start_detached(request)
-    with engine() as client:
-        status = cluster_status(client, cluster)
-    if json_output:
-        print_json(status.as_json())
-        return
-    results().print(draw_clusters([status]))
-    option = "" if name == DEFAULT_NAME else f" --name {name}"
-    argument = "" if name == DEFAULT_NAME else f" {name}"
-    typer.echo(
-        f"\nUse it:      canvod-launch connect{argument}\n"
-        f"Look at it:  canvod-launch status{option}\n"
-        f"Stop it:     canvod-launch down{argument}"
-    )
+    with closing(connect()) as client:
+        found = cluster_status(client, cluster)
+    print_result(found.as_json(), draw_clusters([found]), as_json=json_output)
+    if not json_output:
+        option, argument = ("", "") if name == DEFAULT_NAME else (f" --name {name}", f" {name}")
+        typer.echo(
+            f"\nUse it:      canvod-launch connect{argument}\n"
+            f"Look at it:  canvod-launch status{option}\n"
+            f"Stop it:     canvod-launch down{argument}"
+        )

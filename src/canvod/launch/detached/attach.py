@@ -1,17 +1,28 @@
-"""Using a cluster that another process has started; nothing is started, and nothing is stopped at the end."""
+"""How to use a cluster that another process has started: its keys and its plan.
+
+A cluster's scheduler keeps both in its own memory (a tmpfs), and gives them to who may use the engine: they
+are root on this host anyway. Here the keys become files of this user alone. Nothing is started, and nothing
+is stopped at the end.
+"""
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from canvod.launch.detached.credentials import client_keys, read_state
+from canvod.launch.cluster.cluster_state import ClusterState
+from canvod.launch.cluster.tls import KeyFolder
 from canvod.launch.docker.discovery import choose_cluster, find_clusters
-from canvod.launch.docker.engine import connect
-from canvod.launch.errors import EngineError
+from canvod.launch.docker.engine import connect, read_in_container, translate
+from canvod.launch.errors import ClusterError, ClusterNotFoundError, EngineError
+from canvod.launch.host.labels import OWNER_LABEL
+from canvod.launch.host.owner import owner_mark
+from canvod.launch.plan.model import KEYS_PATH
+from canvod.launch.runtime.keys import STATE
 
 if TYPE_CHECKING:
-    from canvod.launch.cluster.tls import KeyFolder
     from canvod.launch.docker.engine import Client
     from canvod.launch.host.clusters import ClusterInfo
     from canvod.launch.plan.model import ClusterPlan
@@ -42,15 +53,13 @@ class Attachment:
         return {"DASK_SCHEDULER_ADDRESS": self.cluster.scheduler_address, **self.keys.environment()}
 
 
-def attach_by_name(name: str | None, client: Client | None = None) -> Attachment:
+def attach_by_name(name: str | None) -> Attachment:
     """Find a cluster by its name.
 
     Parameters
     ----------
     name : str or None
         Its name; None means the only detached one of this user.
-    client : docker.DockerClient, optional
-        The engine; it is looked for by default.
 
     Returns
     -------
@@ -66,12 +75,8 @@ def attach_by_name(name: str | None, client: Client | None = None) -> Attachment
     ClusterError, KeysError
         If its keys cannot be had.
     """
-    engine = client or connect(timeout_s=ENGINE_TIMEOUT_S)
-    try:
-        return _attach(engine, choose_cluster(find_clusters(engine), name))
-    finally:
-        if client is None:
-            engine.close()
+    with closing(connect(timeout_s=ENGINE_TIMEOUT_S)) as client:
+        return _attach(client, choose_cluster(find_clusters(client), name))
 
 
 def attach_by_address(address: str) -> Attachment | None:
@@ -98,15 +103,124 @@ def attach_by_address(address: str) -> Attachment | None:
         engine = connect(timeout_s=ENGINE_TIMEOUT_S)
     except EngineError:
         return None
-    try:
-        for cluster in find_clusters(engine):
+    with closing(engine) as client:
+        for cluster in find_clusters(client):
             if cluster.scheduler_address == address and cluster.kind != "compose":
-                return _attach(engine, cluster)
-    finally:
-        engine.close()
+                return _attach(client, cluster)
     return None
 
 
-def _attach(engine: Client, cluster: ClusterInfo) -> Attachment:
-    state = read_state(engine, cluster)
-    return Attachment(cluster, client_keys(engine, cluster, state), state.plan)
+def _attach(client: Client, cluster: ClusterInfo) -> Attachment:
+    state = read_state(client, cluster)
+    return Attachment(cluster, client_keys(client, cluster, state), state.plan)
+
+
+def read_state(client: Client, cluster: ClusterInfo) -> ClusterState:
+    """Ask a cluster for its keys and its plan.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    cluster : ClusterInfo
+        The cluster.
+
+    Returns
+    -------
+    ClusterState
+        What it keeps.
+
+    Raises
+    ------
+    ClusterNotFoundError
+        If ``docker compose`` runs it, or its scheduler does not run.
+    ClusterError
+        If it does not give an answer that can be understood.
+    """
+    if cluster.kind == "compose":
+        raise ClusterNotFoundError(
+            f"Cluster {cluster.name} belongs to docker compose, which has its keys.",
+            hint="get them from its service keys: docker compose cp keys:/keys/client ./client-keys",
+        )
+    if (scheduler := cluster.scheduler) is None:
+        raise _not_running(cluster)
+    try:
+        answer = read_in_container(client, scheduler.id, ["cat", f"{KEYS_PATH}/{STATE}"])
+        return ClusterState.from_json(json.loads(answer))
+    except (EngineError, ValueError, KeyError, TypeError) as error:
+        raise ClusterError(
+            f"The cluster {cluster.name} does not tell its keys: "
+            f"{error.message if isinstance(error, EngineError) else 'what it keeps cannot be understood'}",
+            hint="it may be starting, or of another version of canvod-launch: try again, or "
+            f"canvod-launch down {cluster.name}",
+        ) from error
+
+
+def client_keys(client: Client, cluster: ClusterInfo, state: ClusterState | None = None) -> KeyFolder:
+    """Get a client's keys of a cluster into files of this user, where they stay as long as the cluster.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    cluster : ClusterInfo
+        The cluster.
+    state : ClusterState, optional
+        What it keeps, where that is known; it is asked where its keys are needed by default.
+
+    Returns
+    -------
+    KeyFolder
+        The files.
+
+    Raises
+    ------
+    ClusterNotFoundError
+        If the cluster's keys are not to be had.
+    ClusterError
+        If it does not give an answer that can be understood.
+    KeysError
+        If they cannot be written.
+    """
+    if cluster.kind == "ephemeral" and cluster.scheduler is not None:
+        owner = cluster.scheduler.labels.get(OWNER_LABEL, "")
+        if (folder := KeyFolder.existing(cluster.name, owner)) is not None:
+            return folder
+    mark = scheduler_mark(client, cluster)
+    if (folder := KeyFolder.existing(cluster.name, mark)) is not None:
+        return folder
+    state = state or read_state(client, cluster)
+    return KeyFolder(cluster.name, state.keys, mark=mark)
+
+
+def scheduler_mark(client: Client, cluster: ClusterInfo) -> str:
+    """Mark the scheduler's own process, with which a cluster and the copies of its keys end.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    cluster : ClusterInfo
+        The cluster.
+
+    Raises
+    ------
+    ClusterNotFoundError
+        If its scheduler does not run.
+    EngineError
+        If the engine does not answer.
+    """
+    if (scheduler := cluster.scheduler) is None:
+        raise _not_running(cluster)
+    with translate(f"look at the container {scheduler.name}"):
+        pid = int(client.api.inspect_container(scheduler.id)["State"]["Pid"])
+    if pid == 0:  # it has just ended
+        raise _not_running(cluster)
+    return owner_mark(pid)
+
+
+def _not_running(cluster: ClusterInfo) -> ClusterNotFoundError:
+    return ClusterNotFoundError(
+        f"The scheduler of cluster {cluster.name} does not run.",
+        hint=f"remove what is left of it: canvod-launch down {cluster.name}",
+    )

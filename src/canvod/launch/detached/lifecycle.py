@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from canvod.launch.cluster.preparation import prepare
 from canvod.launch.cluster.prune import prune_keys
 from canvod.launch.cluster.tls import KeyFolder, keys_folder
-from canvod.launch.detached.credentials import scheduler_mark
+from canvod.launch.detached.attach import scheduler_mark
 from canvod.launch.docker.discovery import choose_cluster, find_clusters
 from canvod.launch.docker.removal import cluster_label, list_objects, remedy, remove_objects
 from canvod.launch.errors import ClusterError, ClusterNotFoundError

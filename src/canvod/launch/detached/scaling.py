@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from canvod.launch.cluster.docker_backend import DockerBackend
 from canvod.launch.cluster.scheduler_connection import SchedulerConnection
 from canvod.launch.cluster.started_cluster import await_workers
-from canvod.launch.detached.credentials import client_keys, read_state
+from canvod.launch.detached.attach import client_keys, read_state
 from canvod.launch.detached.lifecycle import require_own
 from canvod.launch.docker.removal import remove_container
 from canvod.launch.errors import ClusterNotFoundError, PlanError

@@ -123,7 +123,7 @@ class ClusterInfo:
     tasks : mapping of str to int
         Tasks by state, where the scheduler could be asked.
     state : str or None
-        How it is, where somebody has looked (`canvod.launch.detached.status.cluster_status`).
+        How it is, where somebody has looked (`canvod.launch.detached.cluster_status.cluster_status`).
     """
 
     name: str

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from canvod.launch.cluster.scheduler_connection import ask_scheduler
-from canvod.launch.detached.credentials import client_keys
+from canvod.launch.detached.attach import client_keys
 from canvod.launch.docker.container_memory import container_memory
 from canvod.launch.docker.engine import translate
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, EngineError, KeysError
@@ -47,10 +47,10 @@ def cluster_status(client: Client, cluster: ClusterInfo) -> ClusterInfo:
         target = len(cluster.workers)
     else:
         registered = tuple(answer["workers"])
-        containers = [_with_tasks(container, answer["workers"]) for container in containers]
         target = answer["target"]
         if target is None:
             target = max(len(cluster.workers), len(registered))
+        containers = [_with_tasks(container, answer["workers"]) for container in containers]
     if cluster.kind == "detached":
         names = {container.name for container in containers}
         planned = (f"worker-{index}" for index in range(target))
@@ -68,18 +68,12 @@ def cluster_status(client: Client, cluster: ClusterInfo) -> ClusterInfo:
 
 def _ask(client: Client, cluster: ClusterInfo) -> tuple[dict[str, Any] | None, bool]:
     """Ask the scheduler; tell what it says, and whether its keys were to be had at all."""
-    if cluster.scheduler is None:
-        return None, False
     try:
-        security = client_keys(client, cluster).security()
+        return ask_scheduler(cluster.scheduler_address, client_keys(client, cluster).security()), True
+    except ClusterError:
+        return None, True
     except (ClusterNotFoundError, KeysError, EngineError):
         return None, False
-    except ClusterError:
-        return None, True
-    try:
-        return ask_scheduler(cluster.scheduler_address, security), True
-    except ClusterError:
-        return None, True
 
 
 def _state(cluster: ClusterInfo, *, asked: bool, answers: bool, complete: bool) -> State:
