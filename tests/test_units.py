@@ -79,6 +79,15 @@ def test_limits_of_workers_are_read_as_dask_reads_them(written: str | float, siz
     assert bytes_of_gib(fields["processing.max_memory_gb"]) == 2 * size
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_limit_of_auto_is_none_that_is_given(workers: int | None) -> None:
+    """It is canVODpy's default, and Dask's own."""
+    given = {"n_workers": workers, "backend": None}
+    assert settings_fields(memory_limit_per_worker="auto", **given) == settings_fields(
+        memory_limit_per_worker=None, **given
+    )
+
+
 def test_one_module_writes_and_counts_bytes() -> None:
     """No size is formatted by hand, and nothing that people read has a unit that could be decimal."""
     sources = [path for path in (ROOT / "src").rglob("*.py") if path.name != "units.py"]

@@ -128,7 +128,8 @@ class DaskClusterManager:
         Number of workers (``processing.n_max_threads``); makes the mode manual.
     memory_limit_per_worker : str, int or float, optional
         Memory of each worker as Dask reads it: ``"4GiB"`` is 4 · 1024³ bytes and ``"4GB"`` 4 · 1000³, as
-        everywhere in Dask; a number is bytes. Needs ``n_workers``.
+        everywhere in Dask; a number is bytes. Needs ``n_workers``. ``"auto"``, Dask's own default, is the
+        same as leaving it out: an equal part of what the settings and this host have.
     cpu_affinity : sequence of int, optional
         Core IDs (``processing.cpu_affinity``).
     nice_priority : int, optional
@@ -145,8 +146,8 @@ class DaskClusterManager:
     current_folder : bool, optional
         Whether workers see the current folder too, read only; never where it is, or holds, a home.
     name : str, optional
-        Use the cluster of this name, which another process has started; nothing is started, and nothing is
-        stopped at the end.
+        Use the cluster of this name, which another process has started in containers; nothing is started,
+        and nothing is stopped at the end.
     cluster_name : str, optional
         Name of the cluster that is started; a random one by default.
     progress : callable, optional

@@ -59,7 +59,7 @@ def settings_fields(**given: Any) -> dict[str, Any]:
     fields |= {f"processing.{name}": value for name, value in given.items()}
     if workers is not None:
         fields |= {"processing.resource_mode": "manual", "processing.n_max_threads": workers}
-    if per_worker is not None:
+    if per_worker not in (None, "auto"):  # Dask's own default, and canVODpy's: an equal part of what there is
         if workers is None:
             raise ConfigError(
                 f"memory_limit_per_worker={per_worker!r} needs n_workers.",
