@@ -343,10 +343,12 @@ class ContainerSet:
                         if event["timeNano"] > last_ns:
                             last_ns, since = event["timeNano"], event["time"]
                             self._take(event)
-            except EngineError as error:
+            # Whatever it is, half an answer too: without events no container that ends is replaced.
+            except Exception as error:  # noqa: BLE001
                 if not self._closing.is_set() and not told:
                     told = True
-                    log.warning("engine_events_interrupted", cluster=self.plan.name, reason=error.message)
+                    reason = error.message if isinstance(error, EngineError) else repr(error)
+                    log.warning("engine_events_interrupted", cluster=self.plan.name, reason=reason)
             self._closing.wait(_EVENTS_PAUSE_S)
 
     def _take(self, event: dict[str, Any]) -> None:
