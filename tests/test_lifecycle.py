@@ -112,7 +112,7 @@ def test_limits_that_the_plan_has_not_are_refused(manager: DaskClusterManager) -
 
 @pytest.mark.slow
 def test_a_worker_is_started_again_as_long_as_it_ends_now_and_then(
-    manager: DaskClusterManager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    manager: DaskClusterManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only ends that follow each other closely are counted; then it is given up, and that is told."""
     monkeypatch.setattr("canvod.launch.cluster.planned_cluster.MAX_RESTARTS", 1)
@@ -123,6 +123,7 @@ def test_a_worker_is_started_again_as_long_as_it_ends_now_and_then(
     monkeypatch.setattr("canvod.launch.cluster.planned_cluster.RESTART_WINDOW_S", 600.0)
     kill_nanny(manager, "worker-0")
     assert eventually(lambda: "worker-0" not in manager.cluster.worker_spec)
+    assert "worker_given_up" in caplog.text
     manager.cluster.scale(2)
     assert eventually(lambda: names(manager) == ["worker-0", "worker-1"])
 
@@ -216,12 +217,13 @@ def test_signals_do_what_they_did_before_once_a_manager_is_closed() -> None:
 
 
 @pytest.mark.slow
-def test_a_cell_that_runs_twice_leaves_one_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cell_that_runs_twice_leaves_one_cluster(caplog: pytest.LogCaptureFixture) -> None:
     """The first cluster is named when the second is started, and goes with the last reference to it."""
     first, second = (f"cell-{os.getpid()}-{number}" for number in range(2))
     manager = start(cluster_name=first)
     manager.client.submit(sum, [1, 2]).result()
     manager = start(cluster_name=second)
+    assert any("another_cluster_is_open" in line and first in line for line in caplog.messages)
     gc.collect()
     assert eventually(lambda: not find_leftovers(first))
     assert find_leftovers(second)
