@@ -104,8 +104,8 @@ def _require_keys(known: Security, address: str) -> None:
     """Refuse a TLS address without a certificate: Dask would say so in words of its own."""
     if known.get_connection_args("client")["ssl_context"] is None:
         raise ConfigError(
-            f"The scheduler at {address} wants a certificate, and Dask's settings name none. It is no "
-            "cluster of canvod-launch on this host, whose keys would have been found.",
+            f"The scheduler at {address} wants a certificate, and Dask's settings name none. It is "
+            "none of canvod-launch in containers of this host, whose keys would have been found.",
             hint="set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and "
             "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY to the files from whoever runs that scheduler",
         )

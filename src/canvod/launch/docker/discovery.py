@@ -80,7 +80,7 @@ def choose_cluster(clusters: Sequence[ClusterInfo], name: str | None) -> Cluster
         names = ", ".join(cluster.name for cluster in detached)
         raise ClusterNotFoundError(
             f"It is not clear which cluster is meant; there are {len(detached)}: {names}.",
-            hint=f"name one: --name {detached[0].name}",
+            hint="name one of them",
         )
     return detached[0]
 
