@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -251,6 +252,35 @@ def test_wrong_command_line(run, arguments):
     assert "--help\n" in err
     _, out, _ = run(*arguments, "--json")
     assert json.loads(out)["kind"] == "usage"
+
+
+@pytest.mark.parametrize("shape", ["console", "json"])
+def test_lines_on_a_pipe_are_text_or_json_but_not_both(shape):
+    """Steps, warnings and the error of a command, and lines of the log."""
+    Path("lab.yaml").write_text(
+        f"launch: {{log_format: {shape}}}\n"
+        "processing: {n_max_threads: 2, scheduler_address: 'tls://127.0.0.1:8786'}\n"
+    )
+    code = (
+        "from canvod.launch.cli import main\n"
+        "from canvod.launch.logs import get_logger\n"
+        "status = main(['compose', '--config', 'lab.yaml'])\n"
+        "get_logger('canvod.launch').warning('from_the_log')\n"
+        "raise SystemExit(status)\n"
+    )
+    done = python(code, env=os.environ | {"DOCKER_HOST": "unix:///nowhere"})
+    assert (done.returncode, done.stdout) == (ExitStatus.REFUSED, "")
+    lines = done.stderr.splitlines()
+    if shape == "console":
+        assert not [line for line in lines if line.startswith("{")]
+        for text in ("Settings: lab.yaml", "warning: lab.yaml:2", "error: Only a plan", "from_the_log"):
+            assert text in done.stderr
+        return
+    found = [json.loads(line) for line in lines]
+    assert [line["level"] for line in found] == ["info", "warning", "error", "warning"]
+    assert found[0]["event"] == "settings: lab.yaml"
+    assert (found[2]["kind"], found[2]["exit_status"]) == ("plan", ExitStatus.REFUSED)
+    assert found[2]["hint"] == "leave out processing.scheduler_address"
 
 
 def test_version(run):

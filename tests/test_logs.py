@@ -61,14 +61,14 @@ def test_json_lines_hold_event_fields_level_and_time():
 @pytest.mark.parametrize(
     ("shape", "stream", "as_json"),
     [
-        ("auto", io.StringIO(), True),
-        ("auto", Terminal(), False),
+        ("console", Terminal(), False),
         ("console", io.StringIO(), False),
         ("json", Terminal(), True),
+        ("json", io.StringIO(), True),
     ],
 )
-def test_auto_is_console_on_a_terminal_only(shape, stream, as_json):
-    """People get lines for people, files get JSON, unless the setting says otherwise; no colours in files."""
+def test_lines_are_for_people_unless_they_are_to_be_json(shape, stream, as_json):
+    """Wherever they go; colours are for terminals."""
     configure_logging(shape, "info", stream=stream)
     get_logger("canvod.launch").info("memory_stats", used_percent=3)
     text = stream.getvalue()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-LogFormat = Literal["auto", "console", "json"]
-"""Lines for people, lines of JSON, or the first on a terminal and the second elsewhere."""
+LogFormat = Literal["console", "json"]
+"""Lines for people, or lines of JSON."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 """The least important lines to show."""
@@ -30,7 +30,7 @@ _FOREIGN = ("bokeh", "distributed", "docker", "tornado", "urllib3")
 
 
 def configure_logging(
-    format: LogFormat = "auto",  # noqa: A002 (the word of the setting log_format)
+    format: LogFormat = "console",  # noqa: A002 (the word of the setting log_format)
     level: LogLevel = "info",
     *,
     stream: TextIO | None = None,
@@ -42,9 +42,8 @@ def configure_logging(
 
     Parameters
     ----------
-    format : {"auto", "console", "json"}, default "auto"
-        ``console``: lines for people. ``json``: one object a line. ``auto``: console on a terminal, else
-        JSON.
+    format : {"console", "json"}, default "console"
+        ``console``: lines for people, with colours on a terminal. ``json``: one object a line.
     level : {"debug", "info", "warning", "error"}, default "info"
         The least important lines of canvod-launch to show.
     stream : TextIO, optional
@@ -57,7 +56,6 @@ def configure_logging(
     >>> get_logger("canvod.launch").info("not_shown")
     """
     on_terminal = (sys.stderr if stream is None else stream).isatty()
-    console = format == "console" or (format == "auto" and on_terminal)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -67,7 +65,7 @@ def configure_logging(
     # Neither shows the local variables of a traceback: they may hold secrets.
     last: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=structlog.dev.plain_traceback)]
-        if console
+        if format == "console"
         else [
             structlog.processors.ExceptionRenderer(
                 structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -75,7 +73,8 @@ def configure_logging(
             structlog.processors.JSONRenderer(default=str),
         ]
     )
-    handler = _Handler(stream, max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    foreign_level = max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()])
+    handler = _Handler(stream, foreign_level, writes_json=format == "json")
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _add_logger_name],
@@ -166,10 +165,14 @@ class _Logger:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """The handler of :func:`configure_logging`, with a level of its own for other libraries."""
+    """The handler of :func:`configure_logging`, with a level of its own for other libraries.
 
-    def __init__(self, stream: TextIO | None, foreign_level: int) -> None:
+    The command line looks at `writes_json`: its own messages are lines of the log then.
+    """
+
+    def __init__(self, stream: TextIO | None, foreign_level: int, *, writes_json: bool) -> None:
         super().__init__(stream)
+        self.writes_json = writes_json
         self._follows_stderr = stream is None
         self._foreign_level = foreign_level
 

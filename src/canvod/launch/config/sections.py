@@ -211,8 +211,8 @@ class LaunchSettings(Section):
         Rule("names of letters, digits and _, each with a text", 'write NAME: "value", the value in quotes'),
     ] = Field(default_factory=dict)
     """Further environment variables of the workers."""
-    log_format: Literal["auto", "console", "json"] = "auto"
-    """Log lines on stderr; auto: console on a terminal, else JSON lines."""
+    log_format: Literal["console", "json"] = "console"
+    """Lines on stderr. console: for people. json: one object a line, messages of the command included."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important log lines to show."""
     build: Annotated[
