@@ -6,9 +6,8 @@ Neither xarray nor Dask is imported here: that takes longer than to read what a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from rich.text import Text
 
-from canvod.launch.cli.time_ticks import time_ticks
 from canvod.launch.errors import DependencyError, InputError, install_command
 from canvod.launch.ingest.report import format_epoch
 from canvod.launch.units import MIB
@@ -45,6 +43,16 @@ LABEL_COLUMNS = 12
 """Columns of a terminal that a tick takes with its label, a date, and the space after it."""
 
 PNG_TICKS = 9
+
+TICK_STEPS = (
+    *("1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m"),
+    *("1h", "2h", "3h", "6h", "12h", "1D", "2D", "1W", "2W"),
+    *("1M", "2M", "3M", "6M", "1Y", "2Y", "5Y", "10Y"),
+)
+"""Distances of ticks, as numpy spells units of time."""
+
+MONDAY = np.timedelta64(4, "D")
+"""numpy's weeks begin as 1970 did, on a Thursday."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +95,54 @@ class Heatmap:
         """First and last epoch, in words."""
         return f"{format_epoch(self.start)} to {format_epoch(self.last_epoch)} GPS time"
 
-    def ticks(self, limit: int) -> Iterator[tuple[float, str]]:
+    def ticks(self, limit: int) -> list[tuple[float, str]]:
         """Round times, at most so many: their positions in bins from the start, and their labels."""
-        for tick in time_ticks(self.start, self.end, limit):
-            yield (tick.epoch - self.start) / (self.end - self.start) * self.values.shape[1], tick.label
+        length, bins = self.end - self.start, self.values.shape[1]
+        ticks = time_ticks(self.start, self.end, limit)
+        return [((epoch - self.start) / length * bins, label) for epoch, label in ticks]
+
+
+def time_ticks(start: int, end: int, limit: int) -> list[tuple[int, str]]:
+    """Choose round times on an axis, as many as fit.
+
+    Parameters
+    ----------
+    start, end : int
+        The axis, in nanoseconds since 1970-01-01; the end is not part of it.
+    limit : int
+        The most ticks, at least 1.
+
+    Returns
+    -------
+    list of tuple of int and str
+        Nanoseconds since 1970-01-01, and labels: the time, at midnight the date. At equal distances of
+        seconds, minutes, hours, days, weeks that begin on Monday, months or years; none where no second
+        begins on the axis.
+
+    Examples
+    --------
+    >>> from_midnight = 1735689600 * 10**9
+    >>> [label for _, label in time_ticks(from_midnight, from_midnight + 86400 * 10**9, 4)]
+    ['2025-01-01', '06:00', '12:00', '18:00']
+    """
+    for step in TICK_STEPS:
+        origin = MONDAY if step.endswith("W") else np.timedelta64(0, "D")
+        axis = np.array([start, end - 1], "datetime64[ns]") - origin
+        first, last = axis.astype(f"datetime64[{step}]").astype(int)
+        if last - first > limit:
+            continue
+        ticks = np.arange(first, last + 1).astype(f"datetime64[{step}]").astype("datetime64[ns]") + origin
+        epochs = [epoch for epoch in ticks.astype(int).tolist() if epoch >= start]
+        if len(epochs) <= limit:
+            texts = np.datetime_as_string(np.array(epochs, "datetime64[ns]"), "s" if step[-1] == "s" else "m")
+            return [(epoch, _tick_label(str(text))) for epoch, text in zip(epochs, texts, strict=True)]
+    return []
+
+
+def _tick_label(text: str) -> str:
+    """Take the time out of a text in ISO 8601, at midnight the date."""
+    date, _, time = text.partition("T")
+    return time if time.strip("0:") else date
 
 
 def make_heatmap(
@@ -253,23 +305,22 @@ def _cell(value: float, low: float, high: float, shades: str, *, color: bool) ->
 
 
 def require_matplotlib() -> None:
-    """Refuse to make a PNG where that cannot be, without the time that importing matplotlib takes.
+    """Refuse to make a PNG where that cannot be, before the values for it are read.
 
     Raises
     ------
     DependencyError
-        If matplotlib is not installed.
+        If matplotlib cannot be imported.
     """
-    if find_spec("matplotlib") is None:
-        raise _without_matplotlib("is not installed")
-
-
-def _without_matplotlib(problem: str) -> DependencyError:
-    install = install_command("canvod-launch[plot]")
-    return DependencyError(
-        f"a plot as PNG needs matplotlib, which {problem}",
-        hint=f"{install}, or leave out --output to have it in the terminal",
-    )
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401 (used by save_png)
+    except ImportError as exc:
+        install = install_command("canvod-launch[plot]")
+        raise DependencyError(
+            f"a plot as PNG needs matplotlib, which cannot be imported ({exc})",
+            hint=f"{install}, or leave out --output to have it in the terminal",
+        ) from exc
 
 
 def save_png(heatmap: Heatmap, path: str | os.PathLike[str]) -> Path:
@@ -279,14 +330,9 @@ def save_png(heatmap: Heatmap, path: str | os.PathLike[str]) -> Path:
     ------
     InputError
         If the file cannot be written.
-    DependencyError
-        If matplotlib cannot be imported.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as exc:
-        raise _without_matplotlib(f"cannot be imported ({exc})") from exc
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(11, 1.5 + 0.22 * len(heatmap.labels)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -303,7 +349,7 @@ def save_png(heatmap: Heatmap, path: str | os.PathLike[str]) -> Path:
         extent=(0, bins, len(heatmap.labels) - 0.5, -0.5),
     )
     axes.set_yticks(range(len(heatmap.labels)), heatmap.labels)
-    ticks = list(heatmap.ticks(PNG_TICKS))
+    ticks = heatmap.ticks(PNG_TICKS)
     axes.set_xticks([position for position, _ in ticks], [label for _, label in ticks], fontsize=8)
     axes.set_xlabel(heatmap.span())
     axes.set_title(heatmap.title)
