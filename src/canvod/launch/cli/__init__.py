@@ -1,8 +1,8 @@
 """The command ``canvod-launch``: its subcommands, and all tables, trees and pictures.
 
 One module for each subcommand, which imports what it needs when it runs, so that ``--help`` is quick.
-Modules named ``*_view``, `plot` and `progress` draw. Below it: every package that a command needs.
-Nothing imports it.
+`plan_view`, `plot` and `progress_bars` draw what needs more than a table. Below it: every package that a
+command needs. Nothing imports it.
 """
 
 from __future__ import annotations

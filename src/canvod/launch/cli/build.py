@@ -70,7 +70,7 @@ def build(  # noqa: PLR0917 (typer gives them by name)
     $ sudo .venv/bin/canvod-launch build --base
     $ canvod-launch build --for-compose && docker compose build
     """
-    from canvod.launch.cli.progress import show_build
+    from canvod.launch.cli.progress_bars import show_build
     from canvod.launch.docker.engine import connect
     from canvod.launch.host.python_version import own_python
     from canvod.launch.images.compose_build import prepare_compose

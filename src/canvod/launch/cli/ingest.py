@@ -93,7 +93,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             f"--cluster {cluster} uses a cluster as it is: --backend, --workers and --memory cannot be set.",
             hint=f"leave them out; or canvod-launch scale N --name {cluster}",
         )
-    from canvod.launch.cli.progress import IngestDisplay, show_build
+    from canvod.launch.cli.progress_bars import IngestDisplay, show_build
     from canvod.launch.cli.streams import report_only
     from canvod.launch.ingest.job import IngestJob
 

@@ -50,7 +50,7 @@ def run(
     $ canvod-launch run --backend process -- python -c 'import distributed; distributed.Client()'
     """
     from canvod.launch.child import find_program, python_of, run_child
-    from canvod.launch.cli.progress import show_build
+    from canvod.launch.cli.progress_bars import show_build
     from canvod.launch.manager import DaskClusterManager
 
     program = find_program(command[0])

@@ -49,7 +49,7 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
     $ canvod-launch simulate demo --hours 24 --receivers 3 --seed 7
     $ canvod-launch simulate demo --start 2025-06-01T12:00 --position 48.2,16.37,200
     """
-    from canvod.launch.cli.progress import delayed_bar
+    from canvod.launch.cli.progress_bars import delayed_bar
     from canvod.launch.simulate import DEFAULT_POSITION
     from canvod.launch.simulate import simulate as write_campaign
 

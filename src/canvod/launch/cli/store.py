@@ -64,7 +64,7 @@ def plot(
     $ canvod-launch store plot /data/store --group rosalia/canopy_01 --output snr.png
     """
     from canvod.launch.cli.plot import draw_heatmap, make_heatmap, require_matplotlib, save_png
-    from canvod.launch.cli.progress import delayed_bar
+    from canvod.launch.cli.progress_bars import delayed_bar
     from canvod.launch.ingest.read import open_arrays
 
     if output is not None:

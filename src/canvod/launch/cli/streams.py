@@ -25,11 +25,10 @@ _ERRORS: Final = "canvod-launch-plain"
 class _Output:
     """Standard output: what cannot be written is an `OutputError`, unless nobody reads a pipe."""
 
-    def __init__(self, stream: TextIO | None, descriptor: int) -> None:
-        self._was_closed = stream is None
-        self._stream = stream or os.fdopen(os.dup(descriptor), "w", encoding="utf-8")
-        if hasattr(self._stream, "reconfigure"):
-            self._stream.reconfigure(errors=_ERRORS)
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=_ERRORS)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -58,8 +57,6 @@ class _Output:
             self._stream.flush()
         except (OSError, ValueError):
             discard(self._stream)
-        if self._was_closed:
-            self._stream.close()
 
 
 class _Messages(_Output):
@@ -80,14 +77,15 @@ def prepared() -> Iterator[None]:
         except OSError:  # closed: the next file or connection would get its number
             os.open(os.devnull, os.O_RDWR)
     before = sys.stdout, sys.stderr
-    streams = _Output(sys.stdout, 1), _Messages(sys.stderr, 2)
-    sys.stdout, sys.stderr = (cast("TextIO", stream) for stream in streams)
-    try:
-        yield
-    finally:
-        for stream in streams:
-            stream.finish()
-        sys.stdout, sys.stderr = before
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
+        streams = _Output(sys.stdout or nothing), _Messages(sys.stderr or nothing)
+        sys.stdout, sys.stderr = (cast("TextIO", stream) for stream in streams)
+        try:
+            yield
+        finally:
+            for stream in streams:
+                stream.finish()
+            sys.stdout, sys.stderr = before
 
 
 @contextmanager

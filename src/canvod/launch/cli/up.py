@@ -43,7 +43,7 @@ def up(
     $ canvod-launch up --workers 2 --memory 8 --idle-timeout 3600
     $ canvod-launch connect; canvod-launch status; canvod-launch down
     """
-    from canvod.launch.cli.progress import show_build
+    from canvod.launch.cli.progress_bars import show_build
     from canvod.launch.cli.status import draw_clusters
     from canvod.launch.cluster.host_paths import make_mounts
     from canvod.launch.cluster.planning import StartRequest

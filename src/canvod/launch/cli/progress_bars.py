@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, override
+from typing import TYPE_CHECKING, Any, Final, override
 
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     Task,
     TaskID,
@@ -60,22 +61,18 @@ def show_build(*, quiet: bool = False) -> Iterator[BuildProgress]:
     callable
         To be called with each event of a build.
     """
-    console = messages()
     if quiet:
         yield lambda _event: None
         return
-    if not console.is_interactive:
+    if not messages().is_interactive:
         yield StepLines(tell)
         return
-    bars = Progress(
+    bars = _bars(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TimeElapsedColumn(),
         TextColumn("{task.fields[line]}", style="dim", markup=False),
-        console=console,
-        transient=True,
-        redirect_stdout=False,
     )
     tasks: dict[str, TaskID] = {}
 
@@ -85,7 +82,7 @@ def show_build(*, quiet: bool = False) -> Iterator[BuildProgress]:
             bars.start()
         # The bar counts the steps that are done, and this one has only begun.
         done = event.step - 1 if event.step is not None else None
-        width = max(console.width - len(event.image) - 40, 10)
+        width = max(messages().width - len(event.image) - 40, 10)
         bars.update(tasks[event.image], total=event.steps, completed=done, line=event.line[:width])
 
     try:
@@ -176,7 +173,7 @@ class IngestDisplay(IngestProgress):
         self._failed += 1
         if (now := self._clock()) >= self._next_failure_s:
             self._next_failure_s = now + LINE_INTERVAL_S
-            self.say(f"failed: {path}: {reason}")
+            tell(f"failed: {path}: {reason}", level="warning")
 
     @override
     def close(self) -> None:
@@ -230,18 +227,25 @@ class _RateColumn(TextColumn):
 
 
 def _bar(clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Make a bar that log lines do not break, and that is removed at its end; only a terminal shows it."""
-    return Progress(
+    return _bars(
         TextColumn("{task.description:<8}"),
         BarColumn(),
         MofNCompleteColumn(),
         _RateColumn(""),
         TimeRemainingColumn(),
         TextColumn("{task.fields[extras]}"),
-        console=messages(),
         get_time=clock,
+    )
+
+
+def _bars(*columns: ProgressColumn, **options: Any) -> Progress:
+    """Make bars that log lines do not break, and that go at their end; only a terminal shows them."""
+    # Standard output may lead elsewhere than the terminal that has the bars.
+    return Progress(
+        *columns,
+        console=messages(),
         transient=True,
-        # Standard output may lead elsewhere than the terminal that has the bar.
         redirect_stdout=False,
         disable=not messages().is_interactive,
+        **options,
     )
