@@ -138,7 +138,7 @@ class DaskClusterManager:
         Threads of each worker (``processing.threads_per_worker``).
     scheduler_address : str, optional
         Use the scheduler at this address; nothing is started, and nothing is stopped at the end. Of a
-        cluster of this host the keys are found.
+        cluster in containers of this host the keys are found.
     backend : {"auto", "docker", "process"}, optional
         As ``launch.backend``.
     read_only, writable : sequence of path, optional
