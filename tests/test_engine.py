@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import urllib3
 from canvod.launch.cluster.backend_choice import choose_backend
 from canvod.launch.config import load_settings
 from canvod.launch.docker.engine import connect, engine_address, read_engine, require_engine, translate
-from canvod.launch.docker.orphans import prune_engine
+from canvod.launch.docker.orphans import find_orphans, prune_engine
+from canvod.launch.docker.removal import EngineObject
 from canvod.launch.errors import EngineError, LaunchError
 from canvod.launch.host.labels import CLUSTER_LABEL, OWNER_LABEL, UID_LABEL
 from canvod.launch.manager import DaskClusterManager
@@ -164,6 +166,15 @@ def test_an_engine_of_this_host_is_taken_by_tcp_too(monkeypatch):
     with EngineProxy(None, lambda *_: None) as proxy:
         monkeypatch.setenv("DOCKER_HOST", proxy.address)
         assert choose_backend(load_settings({"launch": {"backend": "auto"}})).backend == "docker"
+
+
+def test_what_says_no_cluster_is_nobodys_orphan(monkeypatch):
+    """Labels are anybody's to set; one that is missing fails no start."""
+    labels = {OWNER_LABEL: "another-boot/1/1/1", UID_LABEL: str(os.getuid())}
+    odd = EngineObject("network", "odd", "odd", labels)
+    whole = replace(odd, labels=labels | {CLUSTER_LABEL: "whole"})
+    monkeypatch.setattr("canvod.launch.docker.orphans.list_objects", lambda *_: [odd, whole])
+    assert find_orphans(None) == {"whole": [whole]}
 
 
 def test_containers_that_are_asked_for_need_an_engine(monkeypatch, tmp_path):

@@ -42,7 +42,7 @@ def find_orphans(client: Client) -> dict[str, list[EngineObject]]:
     clusters: dict[str, list[EngineObject]] = {}
     for item in list_objects(client, OWNER_LABEL):
         # Other users' processes cannot be seen everywhere (hidepid): what is theirs is left to them.
-        if os.getuid() in {0, uid_of(item.labels)}:
+        if CLUSTER_LABEL in item.labels and os.getuid() in {0, uid_of(item.labels)}:
             clusters.setdefault(item.labels[CLUSTER_LABEL], []).append(item)
     return {name: objects for name, objects in sorted(clusters.items()) if _is_orphaned(objects)}
 
