@@ -117,4 +117,4 @@ def prune_quietly(client: Client) -> None:
         prune_host()
         prune_engine(client)
     except EngineError as error:
-        log.warning("sweep_failed", reason=error.message)
+        log.warning("prune_failed", reason=error.message)
