@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from canvod.launch.host.cpulist import parse_cpulist
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 NO_LIMIT = 1 << 62
 """Memory limits of cgroup v1 from here on mean "no limit": the kernel shows the largest number of whole pages
 that fits a signed 64-bit integer."""
+
+
+_MEMORY_FILES: Final = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
+"""By version: the files of the limit and of what is used, and which line of memory.stat is cache."""
+
+_QUOTA_FILES: Final = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
+"""By version: the files that hold quota and period, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,126 +71,106 @@ def read_cgroups(root: Path) -> CgroupLimits:
         Everything that no file tells is None.
     """
     mounts = list(_mounts(root))
-    groups = _own_groups(root)
-    unified = next((mount for mount in mounts if not mount.controllers), None)
+    groups = groups_of(root / "proc/self/cgroup")
 
-    def folders(controller: str) -> tuple[int, list[Path]]:
-        """Give the version and the folders of a controller, from the process's own group up to the top."""
+    def folders(controller: str) -> list[tuple[Literal[1, 2], Path]]:
+        """Give version and folder of a controller's groups, from the process's own up to the top."""
         for mount in mounts:
             if controller in mount.controllers:
-                return 1, _chain(root, mount, groups.get(controller, "/"))
-        return 2, [] if unified is None else _chain(root, unified, groups.get("", "/"))
+                return [(1, folder) for folder in _chain(root, mount, groups.get(controller, "/"))]
+        unified = [mount for mount in mounts if not mount.controllers][:1]
+        return [(2, folder) for mount in unified for folder in _chain(root, mount, groups.get("", "/"))]
 
-    memory_version, memory = folders("memory")
-    cpu_version, cpu = folders("cpu")
-    _, cpuset = folders("cpuset")
-    read_memory = _memory_v1 if memory_version == 1 else _memory_v2
-    read_quota = _quota_v1 if cpu_version == 1 else _quota_v2
-
-    limits = [limit for limit in map(read_memory, memory) if limit is not None]
-    quotas = [quota for quota in map(read_quota, cpu) if quota is not None]
-    sets = [cpus for cpus in map(_cpus, cpuset) if cpus]
+    memory = [found for version, folder in folders("memory") if (found := _memory(folder, version))]
+    quotas = [quota for version, folder in folders("cpu") if (quota := _quota(folder, version))]
+    sets = [cpus for _, folder in folders("cpuset") if (cpus := _cpus(folder))]
     version_1 = any(mount.controllers & {"memory", "cpu", "cpuset"} for mount in mounts)
     return CgroupLimits(
         version=1 if version_1 or not mounts else 2,
         cpus=frozenset.intersection(*sets) if sets else None,
         cpu_quota=min(quotas, default=None),
-        memory_limit_bytes=min((limit for limit, _ in limits), default=None),
-        memory_left_bytes=min((max(0, limit - used) for limit, used in limits), default=None),
+        memory_limit_bytes=min((limit for limit, _ in memory), default=None),
+        memory_left_bytes=min((max(0, limit - used) for limit, used in memory), default=None),
     )
 
 
 def _mounts(root: Path) -> Iterator[Mounted]:
     """Find the mounted hierarchies; proc(5) describes the fields of mountinfo."""
-    for line in _text(root / "proc/self/mountinfo").splitlines():
+    for line in read_text(root / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, details = before.split(), after.split()
-        if len(fields) < 5 or len(details) < 3:
+        if len(fields) < 5 or len(details) < 3 or details[0] not in {"cgroup", "cgroup2"}:
             continue
-        point, top = PurePosixPath(_unescape(fields[4])), PurePosixPath(_unescape(fields[3]))
-        if details[0] == "cgroup2":
-            yield Mounted(point, top, frozenset())
-        elif details[0] == "cgroup":
-            yield Mounted(point, top, frozenset(details[2].split(",")))
+        controllers = details[2].split(",") if details[0] == "cgroup" else ()
+        top, point = (PurePosixPath(unescape(field)) for field in fields[3:5])
+        yield Mounted(point, top, frozenset(controllers))
 
 
-def _own_groups(root: Path) -> dict[str, str]:
-    """Give the group of this process by controller; that of v2 has no controller, hence the key ``""``."""
+def groups_of(path: Path) -> dict[str, str]:
+    """Read the groups of a process.
+
+    Parameters
+    ----------
+    path : Path
+        Its file ``cgroup`` in ``/proc``.
+
+    Returns
+    -------
+    dict of str to str
+        Group by controller; that of v2 has no controller, hence the key ``""``.
+    """
     groups: dict[str, str] = {}
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in read_text(path).splitlines():
         _, _, entry = line.partition(":")
-        controllers, _, path = entry.partition(":")
-        groups.update(dict.fromkeys(controllers.split(","), path))
+        controllers, _, group = entry.partition(":")
+        groups.update(dict.fromkeys(controllers.split(","), group))
     return groups
 
 
 def _chain(root: Path, mount: Mounted, group: str) -> list[Path]:
     """Give the folders of a group and of all its ancestors that the mount shows."""
-    path = PurePosixPath(group)
-    try:
+    path, below = PurePosixPath(group), PurePosixPath()
+    if path.is_relative_to(mount.root) and ".." not in path.parts:
         below = path.relative_to(mount.root)
-    except ValueError:
-        below = PurePosixPath()
-    if ".." in below.parts:
-        below = PurePosixPath()
-    top = root / mount.point.relative_to("/")
-    folders = [top]
-    for part in below.parts:
-        folders.append(folders[-1] / part)
-    return folders[::-1]
+    folder = root / mount.point.relative_to("/") / below
+    return [folder, *folder.parents][: len(below.parts) + 1]
 
 
-def _memory_v1(folder: Path) -> tuple[int, int] | None:
-    limit = _number(folder / "memory.limit_in_bytes")
+def _memory(folder: Path, version: Literal[1, 2]) -> tuple[int, int] | None:
+    """Read a group's memory limit, and what it uses without cache that can be dropped."""
+    limit_file, usage_file, cache = _MEMORY_FILES[version]
+    limit = _number(read_text(folder / limit_file))
     if limit is None or limit >= NO_LIMIT:
         return None
-    used = _number(folder / "memory.usage_in_bytes") or 0
-    return limit, max(0, used - _statistic(folder, "total_inactive_file"))
+    found = re.search(rf"^{cache} (\d+)$", read_text(folder / "memory.stat"), re.MULTILINE)
+    used = (_number(read_text(folder / usage_file)) or 0) - int(found[1] if found else 0)
+    return limit, max(0, used)
 
 
-def _memory_v2(folder: Path) -> tuple[int, int] | None:
-    limit = _number(folder / "memory.max")
-    if limit is None:
-        return None
-    used = _number(folder / "memory.current") or 0
-    return limit, max(0, used - _statistic(folder, "inactive_file"))
-
-
-def _statistic(folder: Path, name: str) -> int:
-    found = re.search(rf"^{name} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
-    return int(found[1]) if found else 0
-
-
-def _quota_v1(folder: Path) -> float | None:
-    quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+def _quota(folder: Path, version: Literal[1, 2]) -> float | None:
+    words = " ".join(read_text(folder / name) for name in _QUOTA_FILES[version]).split()
+    # Without a quota, version 1 shows -1, and version 2 "max".
+    quota, period = (_number(word) for word in (*words, "", "")[:2])
     return quota / period if quota and period and quota > 0 else None
-
-
-def _quota_v2(folder: Path) -> float | None:
-    quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
-    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else None
 
 
 def _cpus(folder: Path) -> frozenset[int]:
     """Read a cpuset; the effective one where it is told, since an empty v2 cpuset means the parent's."""
     for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
-        try:
-            if cpus := parse_cpulist(_text(folder / name)):
+        with suppress(ValueError):
+            if cpus := parse_cpulist(read_text(folder / name)):
                 return frozenset(cpus)
-        except ValueError:
-            continue
     return frozenset()
 
 
-def _number(path: Path) -> int | None:
-    text = _text(path).strip()
+def _number(text: str) -> int | None:
     try:
         return int(text)
     except ValueError:
         return None
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Read a small file; one that is missing or forbidden tells nothing."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
@@ -187,6 +178,6 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _unescape(path: str) -> str:
-    """Undo mountinfo's octal escapes of white space and backslashes."""
+def unescape(path: str) -> str:
+    """Undo the octal escapes that mountinfo has for white space and backslashes."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)

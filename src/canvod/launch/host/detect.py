@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from canvod.launch.host.cgroups import read_cgroups
+from canvod.launch.host.cgroups import read_cgroups, read_text
 from canvod.launch.host.cpulist import parse_cpulist
 from canvod.launch.host.inventory import Cpu, HostInventory
 
@@ -35,7 +36,7 @@ class ProcessView:
         """Ask the kernel and psutil."""
         memory = psutil.virtual_memory()
         return cls(
-            affinity=_affinity(),
+            affinity=frozenset(os.sched_getaffinity(0)),
             memory_total_bytes=memory.total,
             memory_available_bytes=memory.available,
             uid=os.getuid(),
@@ -91,13 +92,6 @@ def read_inventory(root: Path = Path("/"), *, view: ProcessView | None = None) -
     )
 
 
-def _affinity() -> frozenset[int]:
-    try:
-        return frozenset(os.sched_getaffinity(0))
-    except AttributeError:  # macOS has no affinity
-        return frozenset(range(os.cpu_count() or 1))
-
-
 def _cpus(root: Path, ids: Iterable[int], nodes: dict[int, int]) -> tuple[Cpu, ...]:
     return tuple(Cpu(id=cpu, core=_siblings(root, cpu), node=nodes.get(cpu, 0)) for cpu in sorted(ids))
 
@@ -117,25 +111,13 @@ def _nodes(root: Path) -> tuple[dict[int, int], dict[int, int]]:
     for folder in (root / "sys/devices/system/node").glob("node[0-9]*"):
         number = int(folder.name.removeprefix("node"))
         nodes |= dict.fromkeys(_cpulist(folder / "cpulist"), number)
-        if (size := _node_memory(folder / "meminfo")) is not None:
-            memory[number] = size
+        if found := re.search(r"MemTotal: +(\d+) kB$", read_text(folder / "meminfo"), re.MULTILINE):
+            memory[number] = int(found[1]) * 1024
     return nodes, dict(sorted(memory.items()))
-
-
-def _node_memory(path: Path) -> int | None:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        words = line.split()  # Node 0 MemTotal: 8743124 kB
-        if "MemTotal:" in words and words[-1] == "kB":
-            return int(words[-2]) * 1024
-    return None
 
 
 def _cpulist(path: Path) -> tuple[int, ...]:
     try:
-        return parse_cpulist(path.read_text())
-    except (OSError, ValueError):
+        return parse_cpulist(read_text(path))
+    except ValueError:
         return ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -156,55 +155,42 @@ def dataset_differences(dataset: xr.Dataset, model: xr.Dataset) -> list[str]:
     list of str
         One line for each kind of difference; empty where there is none.
     """
+    import xarray as xr
+
+    dataset = dataset.assign_coords(epoch=dataset["epoch"].astype("datetime64[ns]"))
     found: list[str] = []
-    positions: list[tuple[Any, Any]] = []
+    if not (dataset["epoch"].values[1:] > dataset["epoch"].values[:-1]).all():
+        found.append("epoch: not strictly increasing")
     for axis in ("epoch", "sid"):
-        labels = dataset[axis].values
-        if axis == "epoch":
-            labels = labels.astype("datetime64[ns]")
-            if not (labels[1:] > labels[:-1]).all():
-                found.append("epoch: not strictly increasing")
-        stored, wanted = labels.tolist(), model[axis].values.tolist()
-        if len(set(stored)) < len(stored):
-            twice = [label for label, count in Counter(stored).items() if count > 1]
-            found.append(f"{axis}: labels that are there more than once: {_listed(axis, twice)}")
-        found += _set_differences(axis, axis, stored, wanted)
-        place = {label: index for index, label in enumerate(stored)}
-        common = [index for index, label in enumerate(wanted) if label in place]
-        positions.append(([place[wanted[index]] for index in common], common))
-    found += _set_differences(
-        "variables", "", list(map(str, dataset.data_vars)), list(map(str, model.data_vars))
-    )
-    (stored_rows, model_rows), (stored_columns, model_columns) = positions
+        stored = dataset[axis].values
+        if (twice := dataset.indexes[axis].duplicated()).any():
+            found.append(f"{axis}: labels that are there more than once: {_listed(stored[twice])}")
+        found += _set_differences(axis, stored, model[axis].values)
+    found += _set_differences("variables", dataset.data_vars, model.data_vars)
+    one, other = xr.align(dataset.drop_duplicates(["epoch", "sid"]), model, join="inner")
     for name in model.data_vars.keys() & dataset.data_vars.keys():
-        values, expected = dataset[name], model[name]
+        values, expected = one[name], other[name]
         if values.dtype != expected.dtype:
             found.append(f"{name}: dtype {values.dtype}, expected {expected.dtype}")
         if values.dims != expected.dims:
             found.append(f"{name}: dims {values.dims}, expected {expected.dims}")
             continue
-        one = values.values[np.ix_(stored_rows, stored_columns)]
-        other = expected.values[np.ix_(model_rows, model_columns)]
-        unequal = np.argwhere((one != other) & ~(np.isnan(one) & np.isnan(other)))
+        unequal = np.argwhere(((values != expected) & ~(np.isnan(values) & np.isnan(expected))).values)
         if len(unequal):
             shown = [
-                f"{model['epoch'].values[model_rows[row]]} {model['sid'].values[model_columns[column]]}: "
-                f"{one[row, column]}, expected {other[row, column]}"
+                f"{one['epoch'].values[row]} {one['sid'].values[column]}: {values.values[row, column]}, "
+                f"expected {expected.values[row, column]}"
                 for row, column in unequal[:_SHOWN].tolist()
             ]
             found.append(f"{name}: values that differ: {len(unequal)}; {'; '.join(shown)}")
     return found
 
 
-def _set_differences(what: str, axis: str, stored: list[Any], wanted: list[Any]) -> list[str]:
+def _set_differences(what: str, stored: Iterable[Any], wanted: Iterable[Any]) -> list[str]:
     kinds = {"missing": set(wanted) - set(stored), "not expected": set(stored) - set(wanted)}
-    return [
-        f"{what}: {len(labels)} {kind}: {_listed(axis, sorted(labels))}"
-        for kind, labels in kinds.items()
-        if labels
-    ]
+    return [f"{what}: {len(labels)} {kind}: {_listed(labels)}" for kind, labels in kinds.items() if labels]
 
 
-def _listed(axis: str, labels: Sequence[Any]) -> str:
-    shown = [str(np.datetime64(label, "ns")) if axis == "epoch" else str(label) for label in labels[:_SHOWN]]
-    return ", ".join(shown) + (", ..." if len(labels) > _SHOWN else "")
+def _listed(labels: Iterable[Any]) -> str:
+    shown = sorted(set(labels))
+    return ", ".join(map(str, shown[:_SHOWN])) + (", ..." if len(shown) > _SHOWN else "")
