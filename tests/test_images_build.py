@@ -19,8 +19,7 @@ from canvod.launch.images import base_image
 from canvod.launch.images.base_image import choose_base, pull
 from canvod.launch.images.build_network import BuildNetwork, read_build_network
 from canvod.launch.images.cleanup import STAGE_LABEL
-from canvod.launch.images.context import BuildContext, read_context
-from canvod.launch.images.identity import ROLES
+from canvod.launch.images.context import ROLES, BuildContext, read_context
 from canvod.launch.images.image_builder import ImageBuilder, build_images
 from images_fixture import OWN_PYTHON
 

@@ -17,8 +17,16 @@ import canvod.launch
 from canvod.launch.config import load_settings
 from canvod.launch.errors import ConfigError, ImageError
 from canvod.launch.images.build_network import BuildNetwork
-from canvod.launch.images.context import CARRIED, TOP_FILES, BuildContext, image_namer, read_context
-from canvod.launch.images.identity import ROLES, digest, image_name
+from canvod.launch.images.context import (
+    CARRIED,
+    ROLES,
+    TOP_FILES,
+    BuildContext,
+    digest,
+    image_name,
+    image_namer,
+    read_context,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = st.dictionaries(st.text(min_size=1, max_size=20), st.binary(max_size=40), max_size=6)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 
 from canvod.launch.config import BuildSettings
@@ -14,9 +17,16 @@ PEM = b"-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
 
 
 @pytest.fixture
-def environ(tmp_path):
-    """An environment with an empty home, in which nothing is set."""
-    return {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path / "xdg"), "PIP_CONFIG_FILE": "/dev/null"}
+def environ(tmp_path, monkeypatch):
+    """The environment, with an empty home, in which nothing is set."""
+    environ = {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_DIRS": str(tmp_path / "xdg"),
+        "PIP_CONFIG_FILE": "/dev/null",
+    }
+    environ["PATH"] = os.environ["PATH"]
+    monkeypatch.setattr(os, "environ", environ)
+    return environ
 
 
 def write(path, content):
@@ -30,9 +40,9 @@ def test_variables_are_asked_in_order(environ, tmp_path):
     """SSL_CERT_FILE goes before REQUESTS_CA_BUNDLE, that before PIP_CERT, and the setting before all."""
     for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         environ[name] = str(write(tmp_path / name, PEM + name.encode()))
-        assert read_build_network(BuildSettings(), environ).ca_bundle == PEM + name.encode()
+        assert read_build_network(BuildSettings()).ca_bundle == PEM + name.encode()
     own = write(tmp_path / "own.pem", PEM)
-    assert read_build_network(BuildSettings(ca_bundle=own), environ).ca_bundle == PEM
+    assert read_build_network(BuildSettings(ca_bundle=own)).ca_bundle == PEM
 
 
 @pytest.mark.parametrize(
@@ -45,7 +55,7 @@ def test_a_bundle_that_cannot_be_used_is_refused(environ, tmp_path, content, mes
         write(path, content)
     environ["SSL_CERT_FILE"] = str(path)
     with pytest.raises(ImageError, match=message) as caught:
-        read_build_network(BuildSettings(), environ)
+        read_build_network(BuildSettings())
     assert str(path) in str(caught.value)
     assert "SSL_CERT_FILE" in str(caught.value)
     assert "--ca-bundle" in str(caught.value)
@@ -60,19 +70,19 @@ def test_pips_settings_give_index_and_certificates(environ, tmp_path):
         f"[global]\nindex-url = https://old.example/simple\ncert = {bundle}\n"
         "[install]\nindex-url = https://pypi.example/simple\n",
     )
-    network = read_build_network(BuildSettings(), environ)
+    network = read_build_network(BuildSettings())
     assert network.index_url == "https://pypi.example/simple"
     assert network.ca_bundle == PEM
     environ["PIP_INDEX_URL"] = "https://variable.example/simple"
-    assert read_build_network(BuildSettings(), environ).index_url == "https://variable.example/simple"
+    assert read_build_network(BuildSettings()).index_url == "https://variable.example/simple"
     settings = BuildSettings(index_url="https://setting.example/simple")
-    assert read_build_network(settings, environ).index_url == "https://setting.example/simple"
+    assert read_build_network(settings).index_url == "https://setting.example/simple"
 
 
 def test_credentials_leave_the_address(environ):
     """A password in the index's address goes into a netrc file, and into no repr."""
     environ["PIP_INDEX_URL"] = "https://me:s%3Acret@pypi.example:8443/simple"
-    network = read_build_network(BuildSettings(), environ)
+    network = read_build_network(BuildSettings())
     assert network.files()["index-url"] == b"https://pypi.example:8443/simple\n"
     assert network.files()["netrc"] == b"machine pypi.example login me password s:cret\n"
     assert network.has_credentials
@@ -86,17 +96,14 @@ def test_credentials_come_from_netrc(environ, tmp_path):
     )
     (tmp_path / ".netrc").chmod(0o600)
     environ["PIP_INDEX_URL"] = "https://pypi.example/simple"
-    assert (
-        read_build_network(BuildSettings(), environ).credentials
-        == "machine pypi.example login me password word"
-    )
+    assert read_build_network(BuildSettings()).credentials == "machine pypi.example login me password word"
 
 
 def test_nothing_set_gives_nothing(environ, monkeypatch):
     """On a machine without any setting the build takes the usual addresses."""
     monkeypatch.setattr(build_network, "read_mirror", lambda: None)
     monkeypatch.setattr(build_network, "SYSTEM_BUNDLES", ())
-    network = read_build_network(BuildSettings(), environ)
+    network = read_build_network(BuildSettings())
     assert network.files() == {}
     assert not network.has_credentials
 
@@ -105,17 +112,17 @@ def test_what_the_system_trusts_is_the_last_resort(environ, tmp_path, monkeypatc
     """An authority that only the system's store knows serves pip on the host, so it serves the build too."""
     system = write(tmp_path / "etc/ca-certificates.crt", PEM + b"system")
     monkeypatch.setattr(build_network, "SYSTEM_BUNDLES", (tmp_path / "absent", system))
-    network = read_build_network(BuildSettings(), environ)
+    network = read_build_network(BuildSettings())
     assert (network.ca_bundle, network.ca_origin) == (PEM + b"system", str(system))
     assert network.files()["ca-bundle.pem"] == PEM + b"system"
     environ["PIP_CERT"] = str(write(tmp_path / "own.pem", PEM))
-    assert read_build_network(BuildSettings(), environ).ca_origin == environ["PIP_CERT"]
+    assert read_build_network(BuildSettings()).ca_origin == environ["PIP_CERT"]
 
 
 @pytest.mark.parametrize(
     ("name", "text", "mirror"),
     [
-        ("sources.list", "deb http://mirror.example/debian/ trixie main\n", "http://mirror.example/debian"),
+        ("debian.list", "deb http://mirror.example/debian/ trixie main\n", "http://mirror.example/debian"),
         (
             "a.list",
             "deb [arch=amd64 signed-by=/k] https://m.example/x/debian sid main\n",
@@ -130,17 +137,31 @@ def test_what_the_system_trusts_is_the_last_resort(environ, tmp_path, monkeypatc
         ("a.list", "deb http://archive.ubuntu.com/ubuntu noble main\n", None),
         (
             "a.sources",
-            "Types: deb\n# old\nURIs: http://m.example/debian\nSuites: a\n",
+            "Types: deb\n# old\nURIs: http://m.example/debian\nSuites: a\nComponents: main\n",
             "http://m.example/debian",
         ),
-        ("a.sources", "Types: deb\nEnabled: no\nURIs: http://m.example/debian\nSuites: a\n", None),
-        ("a.sources.bak", "URIs: http://m.example/debian\n", None),
+        (
+            "a.sources",
+            "Types: deb\nEnabled: no\nURIs: http://m.example/debian\nSuites: a\nComponents: main\n",
+            None,
+        ),
+        ("a.sources.bak", "Types: deb\nURIs: http://m.example/debian\nSuites: a\nComponents: main\n", None),
     ],
 )
-def test_apts_settings_give_the_mirror(tmp_path, name, text, mirror):
+def test_apts_settings_give_the_mirror(tmp_path, monkeypatch, name, text, mirror):
     """Both of apt's formats are read; other distributions, security and what is off are not taken."""
+    if shutil.which("apt-get") is None:
+        pytest.skip("there is no apt here")
     write(tmp_path / "apt" / name, text)
-    assert read_mirror([tmp_path / "absent", tmp_path / "apt"]) == mirror
+    parts = f'Dir::Etc::SourceList "/dev/null"; Dir::Etc::SourceParts "{tmp_path / "apt"}";'
+    monkeypatch.setenv("APT_CONFIG", str(write(tmp_path / "apt.conf", parts)))
+    assert read_mirror() == mirror
+
+
+def test_a_host_without_apt_has_no_mirror(tmp_path, monkeypatch):
+    """Debian's own is taken then."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert read_mirror() is None
 
 
 def test_a_python_that_debian_lacks_is_refused():

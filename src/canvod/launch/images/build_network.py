@@ -1,26 +1,25 @@
 """What a build needs of the network it runs in: certificates, a package index, a Debian mirror, proxies.
 
-They are put into a folder that only the builder stage copies, so that they stay in no layer of an image. Only
-the standard library is imported here: a script asks for the mirror before there is an environment.
+They are put into a folder that only the builder stage copies, so that they stay in no layer of an image.
 """
 
 from __future__ import annotations
 
 import configparser
-import netrc
 import os
 import re
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email import message_from_string
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
+
+from requests.utils import get_auth_from_url, get_netrc_auth
 
 from canvod.launch.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from canvod.launch.config import BuildSettings
 
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
@@ -41,9 +40,6 @@ PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https
 
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 """Debian's own mirror network; plain http, since packages are signed."""
-
-APT_SOURCES = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
-"""Where apt keeps its settings."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +78,13 @@ class BuildNetwork:
         return self.credentials is not None or any("@" in urlsplit(url).netloc for url in urls if url)
 
 
-def read_build_network(settings: BuildSettings, environ: Mapping[str, str] = os.environ) -> BuildNetwork:
+def read_build_network(settings: BuildSettings) -> BuildNetwork:
     """Collect what a build needs: from our settings, else from what pip and apt are told.
 
     Parameters
     ----------
     settings : BuildSettings
         Section ``launch.build``; a field that is set wins.
-    environ : mapping of str to str
-        Environment variables.
 
     Returns
     -------
@@ -102,17 +96,17 @@ def read_build_network(settings: BuildSettings, environ: Mapping[str, str] = os.
     ImageError
         If a CA bundle is named and cannot be read, or holds no certificate.
     """
-    pip = _pip_settings(environ)
-    index = settings.index_url or _first(environ, INDEX_VARIABLES)[1] or pip.get("index-url")
-    plain, credentials = _split_credentials(index, environ) if index else (None, None)
-    bundle, origin = _read_bundle(settings, environ, pip.get("cert"))
+    pip = _pip_settings()
+    indexes = (settings.index_url, *map(os.environ.get, INDEX_VARIABLES), pip.get("index-url"))
+    index, credentials = _split_credentials(next(filter(None, indexes), ""))
+    bundle, origin = _read_bundle(settings, pip.get("cert"))
     return BuildNetwork(
         ca_bundle=bundle,
         ca_origin=origin,
-        index_url=plain,
+        index_url=index or None,
         credentials=credentials,
         debian_mirror=settings.debian_mirror or read_mirror(),
-        proxies={name: environ[name] for name in PROXY_VARIABLES if environ.get(name)},
+        proxies={name: os.environ[name] for name in PROXY_VARIABLES if os.environ.get(name)},
     )
 
 
@@ -121,77 +115,52 @@ def system_bundle() -> Path | None:
     return next((file for file in SYSTEM_BUNDLES if os.access(file, os.R_OK)), None)
 
 
-def read_mirror(sources: Iterable[Path] = APT_SOURCES) -> str | None:
-    """Read the Debian mirror from apt's settings.
-
-    Parameters
-    ----------
-    sources : iterable of pathlib.Path
-        Files, and folders of files, in the order in which apt reads them.
+def read_mirror() -> str | None:
+    """Ask apt for the Debian mirror that it takes binary packages from.
 
     Returns
     -------
     str or None
-        The first address whose last part is ``debian``, so neither the security archive nor another
-        distribution; None where there is none.
+        An address whose last part is ``debian``, so neither the security archive nor another distribution;
+        None where there is none.
     """
-    for path in sources:
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            for address in _apt_addresses(file):
-                if re.fullmatch(r"https?://.+/debian/?", address):
-                    return address.rstrip("/")
-    return None
+    command = ["apt-get", "update", "--print-uris"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"'(https?://\S+/debian)/dists/\S+/binary-", answer.stdout)
+    return found[1] if found else None
 
 
-def _apt_addresses(file: Path) -> list[str]:
-    """List the addresses of binary packages in a file of one of apt's two formats."""
-    if file.suffix not in {".list", ".sources"} or not file.is_file():
-        return []
-    text = re.sub(r"(?m)^\s*#.*\n?", "", file.read_text(errors="replace"))
-    if file.suffix == ".list":
-        return re.findall(r"(?m)^\s*deb\s.*?(\w+://\S+)", text)
-    # Fields as those of an e-mail, in stanzas with a blank line between them.
-    stanzas = [message_from_string(stanza) for stanza in re.split(r"\n\s*\n", text.strip())]
-    used = (stanza for stanza in stanzas if str(stanza.get("Enabled")).strip().lower() not in {"no", "false"})
-    return [address for stanza in used for address in str(stanza.get("URIs", "")).split()]
-
-
-def _first(environ: Mapping[str, str], names: Iterable[str]) -> tuple[str | None, str | None]:
-    """Find the first variable that is set, and its value."""
-    return next(((name, environ[name]) for name in names if environ.get(name)), (None, None))
-
-
-def _read_bundle(
-    settings: BuildSettings, environ: Mapping[str, str], pip_cert: str | None
-) -> tuple[bytes | None, str | None]:
+def _read_bundle(settings: BuildSettings, pip_cert: str | None) -> tuple[bytes | None, str | None]:
     """Read the CA bundle, wherever it is named, else the system's, and tell the file."""
-    named, path = _first(environ, CA_VARIABLES)
-    if settings.ca_bundle is not None:
-        named, path = "launch.build.ca_bundle", str(settings.ca_bundle)
-    named, path = named or "pip's setting cert", path or pip_cert
-    if not path:
-        system = system_bundle()
-        return (None, None) if system is None else (system.read_bytes(), str(system))
-    hint = f"correct {named}, or give another with --ca-bundle"
+    names: dict[str, str | Path | None] = {"launch.build.ca_bundle": settings.ca_bundle}
+    names |= {name: os.environ.get(name) for name in CA_VARIABLES} | {"pip's setting cert": pip_cert}
+    named, path = next(((name, path) for name, path in names.items() if path), (None, system_bundle()))
+    if path is None:
+        return None, None
     try:
         content = Path(path).read_bytes()
     except OSError as exc:
-        raise ImageError(
-            f"The CA bundle {path} ({named}) cannot be read: {exc.strerror}.", hint=hint
-        ) from exc
-    if not re.search(rb"-----BEGIN (TRUSTED )?CERTIFICATE-----", content):
-        raise ImageError(f"The CA bundle {path} ({named}) holds no certificate in PEM format.", hint=hint)
-    return content, path
+        reason = f"cannot be read: {exc.strerror}"
+    else:
+        if named is None or re.search(rb"-----BEGIN (TRUSTED )?CERTIFICATE-----", content):
+            return content, str(path)
+        reason = "holds no certificate in PEM format"
+    raise ImageError(
+        f"The CA bundle {path} ({named}) {reason}.", hint=f"correct {named}, or give another with --ca-bundle"
+    )
 
 
-def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
+def _pip_settings() -> dict[str, str]:
     """Read ``index-url`` and ``cert`` of pip; https://pip.pypa.io/en/stable/topics/configuration/."""
-    named = environ.get("PIP_CONFIG_FILE")
+    named = os.environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return {}
-    home = Path(environ.get("HOME") or "/")
-    user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    folders = [Path(name) / "pip" for name in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
+    home = Path(os.environ.get("HOME") or "/")
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    folders = [Path(name) / "pip" for name in (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
     folders += [Path("/etc"), home / ".pip", user / "pip"]
     parser = configparser.RawConfigParser()
     try:
@@ -209,20 +178,12 @@ def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _split_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
+def _split_credentials(url: str) -> tuple[str, str | None]:
     """Take the credentials out of an address, into a line of netrc's; look them up there if it has none."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.username is not None:
-        user, password = unquote(parts.username), unquote(parts.password or "")
-        if not password or any(character.isspace() for character in user + password):
-            # netrc's words end at blanks and cannot be empty: such credentials fit into an address only.
-            return url, None
-        netloc = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=netloc)), f"machine {host} login {user} password {password}"
-    path = Path(environ.get("NETRC") or Path(environ.get("HOME") or "/") / ".netrc")
-    try:
-        found = netrc.netrc(path).authenticators(host) if path.is_file() else None
-    except (netrc.NetrcParseError, OSError):
-        found = None
-    return url, f"machine {host} login {found[0]} password {found[2]}" if found else None
+    found = get_auth_from_url(url) if "@" in parts.netloc else get_netrc_auth(url)
+    if not found or not all(found) or any(map(str.isspace, "".join(found))):
+        # netrc's words end at blanks and cannot be empty: such credentials fit into an address only.
+        return url, None
+    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return plain, f"machine {parts.hostname} login {found[0]} password {found[1]}"

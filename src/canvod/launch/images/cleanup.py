@@ -10,7 +10,7 @@ from canvod.launch.errors import EngineError
 from canvod.launch.host.labels import LABEL_PREFIX
 
 if TYPE_CHECKING:
-    from canvod.launch.images.identity import ImageIdentity
+    from canvod.launch.images.context import ImageIdentity
 
 STAGE_LABEL = f"{LABEL_PREFIX}.stage=builder"
 

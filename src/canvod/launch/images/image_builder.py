@@ -29,9 +29,8 @@ from canvod.launch.images.build_log import (
 )
 from canvod.launch.images.build_network import BuildNetwork, read_build_network, system_bundle
 from canvod.launch.images.cleanup import remove_builders, remove_image, remove_replaced, remove_superseded
-from canvod.launch.images.context import BuildContext, read_context
+from canvod.launch.images.context import ROLES, BuildContext, ImageIdentity, read_context
 from canvod.launch.images.debian import base_name, make_base
-from canvod.launch.images.identity import ROLES, ImageIdentity
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
-from packaging.markers import Marker
+from packaging.requirements import Requirement
 
 from canvod.launch.errors import VersionMismatchError, install_command
-from canvod.launch.images.context import read_context
-from canvod.launch.images.identity import LOCK_FILE
+from canvod.launch.images.context import LOCK_FILE, read_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,14 +135,9 @@ def locked_versions(lock: str, python: str) -> dict[str, str]:
     {'dask': '2.0'}
     """
     environment = {"python_version": python, "python_full_version": f"{python}.0"}
-    return {
-        match[1]: match[2]
-        for match in _PIN.finditer(lock)
-        if match[3] is None or Marker(match[3]).evaluate(environment)
-    }
-
-
-_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\\n]+)(?: ; ([^\\\n]+?))?(?: *\\)?$", re.MULTILINE)
+    pins = (Requirement(line.rstrip(" \\")) for line in lock.splitlines() if line[:1].isalnum())
+    used = (pin for pin in pins if pin.marker is None or pin.marker.evaluate(environment))
+    return {pin.name: str(pin.specifier).removeprefix("==") for pin in used}
 
 
 def installed_differences(wanted: Mapping[str, str], *, own_tasks_only: bool) -> list[tuple[str, str, str]]:
