@@ -13,7 +13,7 @@ module                holds
 `settings`            all sections together, where each value came from, and the JSON Schema
 `catalogue`           fields by dotted name
 `canvodpy`            which parts of canVODpy's file are ours
-`yaml_source`         the source of a YAML file
+`yaml_file`           a YAML file, and the line of each value
 `environment_source`  the source of environment variables
 `load`                the order of the sources
 `problems`            what is wrong, in words

@@ -15,7 +15,7 @@ from canvod.launch.config.catalogue import field_names
 from canvod.launch.config.environment_source import PREFIX, EnvironmentSource
 from canvod.launch.config.problems import Findings, SettingsError, explain
 from canvod.launch.config.settings import Origin, Provenance, Settings
-from canvod.launch.config.yaml_source import YamlSource
+from canvod.launch.config.yaml_file import YamlFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,13 +93,13 @@ def load_settings(
         environ = {}
     findings = Findings()
     variables = EnvironmentSource(_Layered, os.environ if environ is None else environ, findings)
-    lowest, below = _lowest(source, findings)
+    data, below = _lowest(source, findings)
     provenance = Provenance(
         {**below.origins, **variables.origins, **dict.fromkeys(options, Origin("override", overridden_by))},
         below.source,
         (*below.notes, *findings.notes),
     )
-    sources = (InitSettingsSource(_Layered, _nested(options)), variables, lowest)
+    sources = (InitSettingsSource(_Layered, _nested(options)), variables, InitSettingsSource(_Layered, data))
     try:
         settings = Settings(**dict(_Layered.model_validate({"sources": sources})))
     except ValidationError as exc:
@@ -116,13 +116,13 @@ def load_settings(
     raise SettingsError(findings.problems)
 
 
-def _lowest(source: SettingsLike, findings: Findings) -> tuple[PydanticBaseSettingsSource, Provenance]:
-    """Make the source that goes before nothing but the defaults."""
+def _lowest(source: SettingsLike, findings: Findings) -> tuple[dict[str, Any], Provenance]:
+    """Read what goes before nothing but the defaults."""
     if isinstance(source, Settings):
-        return InitSettingsSource(_Layered, source.model_dump(exclude_unset=True)), source.provenance
+        return source.model_dump(exclude_unset=True), source.provenance
     if isinstance(source, str | Path):
-        file = YamlSource(_Layered, source, findings)
-        return file, Provenance(file.origins, file.name)
+        file = YamlFile(source, findings)
+        return our_sections(file.read(), file.origins, findings), Provenance(file.origins, file.name)
     if source is not None and not isinstance(source, Mapping):
         raise TypeError(f"settings are a path, a mapping or Settings, not {type(source).__name__}")
     data = {
@@ -130,7 +130,7 @@ def _lowest(source: SettingsLike, findings: Findings) -> tuple[PydanticBaseSetti
         for key, value in (source or {}).items()
     }
     origins = dict.fromkeys(_names(data), Origin("value", "settings given in Python"))
-    return InitSettingsSource(_Layered, our_sections(data, origins, findings)), Provenance(origins)
+    return our_sections(data, origins, findings), Provenance(origins)
 
 
 def _names(data: Mapping[str, Any], above: str = "") -> Iterator[str]:

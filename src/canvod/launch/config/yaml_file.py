@@ -1,4 +1,4 @@
-"""pydantic-settings' source of a YAML file, with the line of each value."""
+"""A YAML file of settings, with the line of each value."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from pydantic_settings import BaseSettings, YamlConfigSettingsSource
 
-from canvod.launch.config.canvodpy import RESOURCES, our_sections
+from canvod.launch.config.canvodpy import RESOURCES
 from canvod.launch.config.catalogue import SECTIONS, nearest
 from canvod.launch.config.problems import SettingsError
 from canvod.launch.config.redact import shown, without_password
@@ -51,37 +50,40 @@ class _TextLoader(yaml.SafeLoader):
     }
 
 
-class YamlSource(YamlConfigSettingsSource):
-    """Our sections of a YAML file.
+class YamlFile:
+    """A settings file.
 
     Parameters
     ----------
-    settings_cls : type of BaseSettings
-        The model to fill.
     path : str or Path
         The file; a pipe can be read, too.
     findings : Findings
         Takes the problems and the notes.
-
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read as a mapping of sections. The error holds the problems found before, too.
     """
 
-    def __init__(self, settings_cls: type[BaseSettings], path: str | Path, findings: Findings) -> None:
+    def __init__(self, path: str | Path, findings: Findings) -> None:
+        self.path = Path(path).expanduser()
         self.name = str(path) if str(path).isprintable() else repr(str(path))
         self.findings = findings
         self.origins: dict[str, Origin] = {}
+        """Place of each part that `read` found, by dotted name."""
         self._constructor = yaml.SafeLoader("")
-        super().__init__(settings_cls, yaml_file=Path(path).expanduser())
 
-    def _read_files(self, files: Any, deep_merge: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002
-        # pydantic-settings leaves out what is no regular file: a file that is missing, or a pipe.
-        return self._read_file(files)
+    def read(self) -> dict[str, Any]:
+        """Read the sections.
 
-    def _read_file(self, file_path: Any) -> dict[str, Any]:
-        text = self._text(file_path)
+        Returns
+        -------
+        dict
+            Ours with their fields, as text; of canVODpy's other ones the name, with None.
+
+        Raises
+        ------
+        SettingsError
+            If the file cannot be read as a mapping of sections. The error holds the problems found before,
+            too.
+        """
+        text = self._text(self.path)
         try:
             root = yaml.compose(text, Loader=_TextLoader)
             data = dict(self._items(root, "")) if isinstance(root, yaml.MappingNode) else {}
@@ -102,7 +104,7 @@ class YamlSource(YamlConfigSettingsSource):
             reason = f"the file holds a {kind} instead of sections"
             remedy = f"write sections ({', '.join(f'{name}:' for name in SECTIONS)}), their fields indented"
             raise self._refusal(reason, remedy, self._origin(root.start_mark.line))
-        return our_sections(data, self.origins, self.findings)
+        return data
 
     def _refusal(self, reason: str, remedy: str, origin: Origin | None = None) -> SettingsError:
         self.findings.add(reason, remedy, origin=origin or Origin("file", self.name, self.name))
