@@ -54,11 +54,11 @@ def test_handlers_are_restored_when_the_last_user_is_done() -> None:
     """Two clusters in one program, in whatever order they are closed, one of them twice."""
     before = handlers()
     first, second = exit_on_signals(), exit_on_signals()
-    first.restore()
-    first.restore()
+    first.close()
+    first.close()
     with pytest.raises(SystemExit):
         signal.raise_signal(signal.SIGTERM)
-    second.restore()
+    second.close()
     assert handlers() == before
 
 
@@ -67,7 +67,7 @@ def test_handlers_are_restored_in_a_block_that_holds_signals_back() -> None:
     before = handlers()
     exits = exit_on_signals()
     with shielded():
-        exits.restore()
+        exits.close()
     assert handlers() == before
 
 

@@ -154,7 +154,7 @@ def run_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
 def _in_pipeline() -> bool:
     """Whether this process has a terminal in the foreground that others may have with it."""
     alone = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
-    return not alone and _terminal() is not None
+    return not alone and _terminal(os.getpgrp()) is not None
 
 
 @contextmanager
@@ -193,7 +193,7 @@ def _send(child: subprocess.Popen[bytes], number: int, *, shared: bool) -> None:
 @contextmanager
 def _terminal_for(child: subprocess.Popen[bytes]) -> Iterator[None]:
     """Make a child's group the one in the foreground of the terminal, if this process's was."""
-    terminal = _terminal()
+    terminal = _terminal(os.getpgrp())
     if terminal is None:
         yield
         return
@@ -211,11 +211,11 @@ def _terminal_for(child: subprocess.Popen[bytes]) -> Iterator[None]:
         signal.signal(signal.SIGTTOU, before)
 
 
-def _terminal() -> int | None:
-    """Return the file of the terminal that this process has in the foreground, or None."""
+def _terminal(group: int) -> int | None:
+    """Return the file of the terminal that a process group has in the foreground, or None."""
     for stream in (sys.stdin, sys.stderr, sys.stdout):
         with suppress(OSError, ValueError, AttributeError):
-            if os.tcgetpgrp(stream.fileno()) == os.getpgrp():
+            if os.tcgetpgrp(stream.fileno()) == group:
                 return stream.fileno()
     return None
 
@@ -226,7 +226,7 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
         _, status = os.waitpid(child.pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             break
-        terminal = _terminal_of(child)
+        terminal = _terminal(child.pid)
         if terminal is None:
             continue
         os.tcsetpgrp(terminal, os.getpgrp())
@@ -238,11 +238,3 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
     code = os.waitstatus_to_exitcode(status)
     child.returncode = code
     return code if code >= 0 else 128 - code
-
-
-def _terminal_of(child: subprocess.Popen[bytes]) -> int | None:
-    for stream in (sys.stdin, sys.stderr, sys.stdout):
-        with suppress(OSError, ValueError, AttributeError):
-            if os.tcgetpgrp(stream.fileno()) == child.pid:
-                return stream.fileno()
-    return None

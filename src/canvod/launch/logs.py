@@ -16,7 +16,7 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from structlog.typing import Processor
 
 LogFormat = Literal["console", "json"]
 """Lines for people, or lines of JSON."""
@@ -77,7 +77,7 @@ def configure_logging(
     handler = _Handler(stream, foreign_level, writes_json=format == "json")
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _add_logger_name],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
@@ -145,23 +145,15 @@ class _Logger:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(self._bound(), attribute)
-
-    def _bound(self) -> structlog.typing.FilteringBoundLogger:
         if structlog.is_configured():
-            return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(self._name))
-        return cast(
-            "structlog.typing.FilteringBoundLogger",
-            structlog.wrap_logger(
-                logging.getLogger(self._name),
-                wrapper_class=structlog.stdlib.BoundLogger,
-                processors=[
-                    structlog.stdlib.filter_by_level,
-                    structlog.processors.format_exc_info,
-                    structlog.processors.KeyValueRenderer(key_order=["event"]),
-                ],
-            ),
-        )
+            return getattr(structlog.get_logger(self._name), attribute)
+        processors: list[Processor] = [
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ]
+        logger, kind = logging.getLogger(self._name), structlog.stdlib.BoundLogger
+        return getattr(structlog.wrap_logger(logger, processors, kind), attribute)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -185,10 +177,3 @@ class _Handler(logging.StreamHandler[TextIO]):
         # distributed sets its level to INFO when it is imported, so the level of its logger is not enough.
         ours = record.name.split(".")[0] == _OURS
         return super().filter(record) if ours or record.levelno >= self._foreign_level else False
-
-
-def _add_logger_name(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    record = event.get("_record")
-    if isinstance(record, logging.LogRecord):
-        event["logger"] = record.name
-    return event

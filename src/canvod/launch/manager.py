@@ -60,7 +60,7 @@ class _Session:
         self.cluster: PlannedCluster | None = None
         self.started: StartedCluster | None = None
         self._stack = ExitStack()
-        self._stack.callback(exit_on_signals().restore)
+        self._stack.callback(exit_on_signals().close)
         self._process = os.getpid()
         self.end_with_program()
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import FrameType, TracebackType
+    from types import FrameType
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -23,48 +23,38 @@ AGAIN_S: Final = 0.01
 """When a signal is tried again that came at a moment that would have lost it."""
 
 
-class ExitOnSignals:
-    """SIGTERM and SIGHUP as `SystemExit`, with the shell's exit status for the signal, until `restore`.
+_exits: Final[list[ExitStack]] = []
+"""Who wants SIGTERM and SIGHUP to be `SystemExit` now."""
+
+_held_back: Final[list[dict[int, Any]]] = []
+"""For each block that holds signals back, the handlers that it sets again at its end."""
+
+
+def exit_on_signals() -> ExitStack:
+    """Turn SIGTERM and SIGHUP into `SystemExit`, with the shell's exit status for the signal.
 
     A handler that the program has set itself is left alone, and so is a signal that it ignores (``nohup``).
-    Several of these may be in use at the same time, also as context managers: the last one restores what was
-    before the first. Outside the main thread, where Python sets no handlers, nothing is done.
-    """
-
-    _users: ClassVar[int] = 0
-
-    def __init__(self) -> None:
-        self._in_use = _in_main_thread()
-        if self._in_use:
-            ExitOnSignals._users += 1
-            _replace(signal.SIG_DFL, _raise_exit)
-
-    def restore(self) -> None:
-        """Let the signals do what they did before; calling it again does nothing."""
-        if self._in_use:
-            self._in_use = False
-            ExitOnSignals._users -= 1
-            if not ExitOnSignals._users and _in_main_thread():
-                _replace(_raise_exit, signal.SIG_DFL)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.restore()
-
-
-def exit_on_signals() -> ExitOnSignals:
-    """Turn SIGTERM and SIGHUP into `SystemExit`.
+    This may be called several times: the last one that is closed restores what was before the first. Outside
+    the main thread, where Python sets no handlers, nothing is done.
 
     Returns
     -------
-    ExitOnSignals
-        Has a method ``restore``, which need not be called where the program ends anyway.
+    contextlib.ExitStack
+        Lets the signals do what they did before when it is closed, once or again, or left as a context
+        manager. That is not needed where the program ends anyway.
     """
-    return ExitOnSignals()
+    exits = ExitStack()
+    if _in_main_thread():
+        _exits.append(exits)
+        exits.callback(_end_exit, exits)
+        _replace(signal.SIG_DFL, _raise_exit)
+    return exits
+
+
+def _end_exit(exits: ExitStack) -> None:
+    _exits.remove(exits)
+    if not _exits and _in_main_thread():
+        _replace(_raise_exit, signal.SIG_DFL)
 
 
 @contextmanager
@@ -76,47 +66,26 @@ def shielded() -> Iterator[None]:
     if not _in_main_thread():
         yield
         return
-    shield = _Shield()
+    came: list[int] = []
+    found = {number: signal.getsignal(number) for number in SIGNALS}
+    # None is a handler that Python has not set, and could not restore.
+    before: dict[int, Any] = {number: handler for number, handler in found.items() if handler is not None}
     try:
-        shield.begin()
+        _held_back.append(before)
+        _set_handlers(dict.fromkeys(before, lambda number, _frame: came.append(number)))
         yield
     finally:
-        shield.end()
-
-
-class _Shield:
-    """A handler that holds signals back, and what was there before it."""
-
-    active: ClassVar[list[_Shield]] = []
-
-    def __init__(self) -> None:
-        self.came: list[int] = []
-        found = {number: signal.getsignal(number) for number in SIGNALS}
-        # None is a handler that Python has not set, and could not restore.
-        self.before: dict[int, Any] = {n: handler for n, handler in found.items() if handler is not None}
-
-    def begin(self) -> None:
-        self.active.append(self)
-        _set_handlers(dict.fromkeys(self.before, self))
-
-    def end(self) -> None:
-        try:
-            _set_handlers(self.before)
-        finally:
-            if self in self.active:
-                self.active.remove(self)
-        if self.came:
-            signal.raise_signal(self.came[0])
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        self.came.append(number)
+        _held_back[:] = [each for each in _held_back if each is not before]
+        _set_handlers(before)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _replace(old: Any, new: Any) -> None:
     """Replace a handler of SIGTERM and SIGHUP where it is set, or will be when a shielded block ends."""
     numbers = (signal.SIGTERM, signal.SIGHUP)
-    for shield in _Shield.active:
-        shield.before |= {number: new for number in numbers if shield.before.get(number) is old}
+    for handlers in _held_back:
+        handlers |= {number: new for number in numbers if handlers.get(number) is old}
     _set_handlers({number: new for number in numbers if signal.getsignal(number) is old})
 
 
