@@ -112,9 +112,9 @@ def core_drawing(plan: ClusterPlan, inventory: HostInventory, width: int) -> Ren
     for cpu in cpus:
         nodes.setdefault(cpu.node, {})[cpu.core] = None
     texts = [str(cpu.core[0]) for cpu in cpus] + [mark for mark, _ in marks.values()]
-    columns = max(1, (width - FRAME_WIDTH + GAP) // (max(map(len, texts)) + GAP))
-    columns = columns // STEP * STEP or columns
     cell = max(map(len, texts))
+    columns = max(1, (width - FRAME_WIDTH + GAP) // (cell + GAP))
+    columns = columns // STEP * STEP or columns
     panels = [
         Panel(
             _core_grid(list(nodes[node]), marks, columns, cell),

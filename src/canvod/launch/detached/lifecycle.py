@@ -17,7 +17,6 @@ from canvod.launch.termination import exit_on_signals, shielded
 
 if TYPE_CHECKING:
     from canvod.launch.cluster.planning import StartRequest
-    from canvod.launch.cluster.started_cluster import StartedCluster
     from canvod.launch.docker.engine import Client
     from canvod.launch.host.clusters import ClusterInfo
 
@@ -52,21 +51,16 @@ def start_detached(request: StartRequest) -> ClusterInfo:
     with started.stopped_on_error():
         for info in started.start():
             request.report(info)
+        if started.connection is None or started.engine is None or started.state is None:
+            raise ValueError("the cluster has not been started")
         with shielded():
-            return _hand_over(started)
-
-
-def _hand_over(started: StartedCluster) -> ClusterInfo:
-    """Let a cluster that has been started go on without this process."""
-    if started.connection is None or started.engine is None or started.state is None:
-        raise ValueError("the cluster has not been started")
-    name = started.plan.name
-    started.connection.ask(TARGET, workers=len(started.plan.workers))
-    found = choose_cluster(find_clusters(started.engine), name)
-    # From now on the keys belong to the cluster, and no more to this process.
-    KeyFolder(name, started.state.keys, mark=scheduler_mark(started.engine, found))
-    started.release()
-    return found
+            name = started.plan.name
+            started.connection.ask(TARGET, workers=len(started.plan.workers))
+            found = choose_cluster(find_clusters(started.engine), name)
+            # From now on the keys belong to the cluster, and no more to this process.
+            KeyFolder(name, started.state.keys, mark=scheduler_mark(started.engine, found))
+            started.release()
+            return found
 
 
 def stop_cluster(client: Client, name: str | None) -> tuple[str, list[str]]:
