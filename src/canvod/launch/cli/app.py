@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OutputError as exc:
             discard(sys.stdout)
             status = report(exc, as_json=False, debug=debug)
-        except BaseException as exc:  # noqa: BLE001 (whatever ends a command, its user reads one block)
+        except (Exception, KeyboardInterrupt, SystemExit) as exc:  # noqa: BLE001 (its user reads one block)
             status = report(exc, as_json=as_json, debug=debug)
     return status
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import batched
 from typing import TYPE_CHECKING
 
@@ -181,13 +182,11 @@ def plan_json(plan: ClusterPlan, *, hidden: Collection[str] = ()) -> str:
     >>> ClusterPlan.model_validate_json(plan_json(plan)) == plan
     True
     """
-    workers = []
-    for worker in plan.workers:
-        environment = {
-            name: HIDDEN if name in hidden else value for name, value in worker.environment.items()
-        }
-        workers.append(worker.model_copy(update={"environment": environment}))
-    return plan.model_copy(update={"workers": tuple(workers)}).model_dump_json(indent=2)
+    shown = plan.model_dump(mode="json")
+    for worker in shown["workers"]:
+        names = worker["environment"].keys() & set(hidden)
+        worker["environment"] |= dict.fromkeys(names, HIDDEN)
+    return json.dumps(shown, indent=2)
 
 
 def plan_notes(plan: ClusterPlan) -> RenderableType:
