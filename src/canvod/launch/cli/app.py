@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 from canvod.launch.cli.console import messages
 from canvod.launch.cli.failure import report
 from canvod.launch.cli.streams import discard, prepared
-from canvod.launch.errors import ExitStatus, LaunchError, OutputError
+from canvod.launch.errors import ExitStatus, OutputError
 from canvod.launch.termination import SIGNALS
 
 COMMANDS = (
@@ -186,9 +186,7 @@ def _call(words: list[str]) -> int:
             raise exc.__context__ from None
         if exc.code in _ENDED_BY_SIGNAL:
             raise
-        if exc.code is None or isinstance(exc.code, int):
-            return exc.code or 0
-        raise LaunchError(str(exc.code)) from exc
+        return int(exc.code or 0)
     return result if isinstance(result, int) else ExitStatus.OK
 
 
