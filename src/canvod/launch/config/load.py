@@ -66,7 +66,7 @@ def load_settings(
     Returns
     -------
     Settings
-        With the place of each value (:meth:`Settings.locate`) and :attr:`Settings.warnings`.
+        With the place of each value (:meth:`Settings.origin`) and :attr:`Settings.warnings`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def load_settings(
     >>> settings = load_settings({"processing": {"nice_priority": 10}}, environ=environ)
     >>> settings.processing.nice_priority, settings.launch.backend
     (10, 'process')
-    >>> settings.locate("launch.backend")
+    >>> settings.origin("launch.backend").place
     'environment variable CANVOD_LAUNCH__BACKEND'
     """
     options = {name: value for name, value in (overrides or {}).items() if value is not None}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from canvod.launch.config.redact import shown
@@ -151,21 +152,6 @@ class Settings(Section):
         """
         return self._provenance.of(name)
 
-    def locate(self, name: str) -> str | None:
-        """Place of a field's value, for an error message.
-
-        Parameters
-        ----------
-        name : str
-            Dotted field, such as ``processing.cpu_affinity``.
-
-        Returns
-        -------
-        str or None
-            ``config/processing.yaml:12``, ``environment variable CANVOD_…``, or None for a default.
-        """
-        return self.origin(name).place
-
     def cite(self, name: str) -> str:
         """Name a field with its place and value, for an error message.
 
@@ -179,12 +165,7 @@ class Settings(Section):
         str
             Such as ``config/processing.yaml:12: processing.nice_priority = 10``.
         """
-        value: Any = self
-        for part in name.split("."):
-            if isinstance(value, BaseModel):
-                value = getattr(value, part)
-            else:
-                value = value[part] if isinstance(value, dict) else value[int(part)]
+        value = attrgetter(name)(self)
         origin = self.origin(name)
         suffix = " (default)" if origin.place is None else ""
         return f"{origin.prefix}{name} = {shown(name, value)}{suffix}"
