@@ -122,6 +122,38 @@ def test_what_is_no_rinex_is_refused(path, data, reason):
     assert refusal(path, data).startswith(reason)
 
 
+@each_version
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (
+            b"\n     3\n.04",
+            "not a RINEX file: line 2 must be the record 'RINEX VERSION / TYPE', but holds '3'",
+        ),
+        (b"\n" * 5000 + b"x\n", "not a RINEX file: line 5001 must be "),
+        (b"\n\xef\xbb\xbfhello\n", "not a RINEX file: line 2 must be "),
+        (b"x" * 300, "not a RINEX file: line 1 must be "),
+    ],
+)
+def test_a_wrong_start_is_told_with_its_line(path, version, start, reason):
+    """However much of the file is read before that is known."""
+    path.write_bytes(start + plain(version))
+    result = alike(path, blocks=(1, 7, 100, 4096))
+    assert isinstance(result, str)
+    assert result.startswith(reason)
+
+
+@each_version
+@pytest.mark.parametrize("start", [b"\n" * 3000, b" \t\n\x0c\n" * 200, b"\n\xef\xbb\xbf\r\n"])
+def test_blank_lines_before_the_header_mean_nothing(path, version, start):
+    """However many there are."""
+    expected = read(path, plain(version))
+    path.write_bytes(start + plain(version))
+    result = alike(path, blocks=(1, 7, 100, 4096))
+    assert isinstance(result, Observations), result
+    assert (result.epoch.tolist(), result.notes) == (expected.epoch.tolist(), ())
+
+
 def test_letters_beyond_ascii_in_a_header(path):
     """Names of stations and people: as UTF-8 where they are, and never a reason to refuse."""
     data = plain(3.04)

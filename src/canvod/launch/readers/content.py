@@ -38,8 +38,8 @@ _ZIP: Final = b"PK\x03\x04"
 _OTHER: Final = {b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"(\xb5/\xfd": "zstd"}
 _PACKED: Final = (_GZIP, _COMPRESS, _BZIP2, _ZIP, *_OTHER)
 _DAMAGED: Final = (
-    gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, struct.error,
-    EOFError, KeyError, NotImplementedError, RuntimeError, ValueError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+    EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError,
 )  # fmt: skip
 """What the modules that unpack raise over damage."""
 
@@ -90,7 +90,7 @@ class Content:
         with Path(self._path).open("rb", buffering=0) as file:
             start = file.read(80)
             file.seek(0)
-            if not start.startswith(_PACKED) and _CRINEX not in start:
+            if not start.startswith(_PACKED) and _CRINEX not in start:  # no buffer, no copies
                 while block := file.read(BLOCK_BYTES):
                     self._hash.update(block)
                     yield block
@@ -148,13 +148,9 @@ def _unpacked(raw: IO[bytes], start: bytes, limit: int) -> Iterator[IO[bytes]]:
         else:
             yield raw
     except _DAMAGED as exc:
-        raise UnreadableFileError(f"damaged packed file: {one_line(str(exc)) or type(exc).__name__}") from exc
-    except OSError as exc:
-        if exc.errno is not None:
+        if isinstance(exc, OSError) and exc.errno is not None:  # without a number it is gzip's or bz2's
             raise
-        raise UnreadableFileError(
-            f"damaged packed file: {one_line(str(exc))}"
-        ) from exc  # bz2 says it like this
+        raise UnreadableFileError(f"damaged packed file: {one_line(str(exc)) or type(exc).__name__}") from exc
 
 
 def _only_member(archive: zipfile.ZipFile) -> IO[bytes]:

@@ -18,7 +18,7 @@ from canvod.launch.readers.observations import one_line
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Words = npt.NDArray[np.uint64]
+    Words = npt.NDArray[np.integer[Any]]
 
 WIDTH: Final = 16
 """Characters of one observation."""
@@ -35,26 +35,17 @@ _DECIMALS: Final = 3
 _NUMBER: Final = re.compile(r" *([+-]?)(?=\.?[0-9])([0-9]*)\.([0-9]*) *")
 _FLAGS: Final = " 0123456789"
 
-# Constants of 64 bits, each of eight bytes, of which the lowest is the first character.
-_ZERO, _ONE, _TEN, _8, _16, _24, _32 = (np.uint64(value) for value in (0, 1, 10, 8, 16, 24, 32))
-_BYTE, _NIBBLE, _HUNDRED_THOUSAND = (np.uint64(value) for value in (255, 15, 100_000))
-_ONES: Final = np.uint64(0x0101010101010101)
-_BLANKS: Final = np.uint64(0x2020202020202020)
-_MINUSES: Final = np.uint64(0x2D2D2D2D2D2D2D2D)
-_INTEGER: Final = np.uint64(
-    0x000000000000FFFF
-)  # of the second word, as all below: the last two before the point
-_POINT_AT: Final = np.uint64(0x0000000000FF0000)
-_POINT: Final = np.uint64(0x00000000002E0000)
-_DECIMALS_AT: Final = np.uint64(0x0000010101000000)
-_DECIMAL_BYTES: Final = np.uint64(0x0000FFFFFF000000)
-_FLAGS_AT: Final = np.uint64(0x0101000000000000)
-_NUMBER_AT: Final = np.uint64(0x0000FFFFFFFFFFFF)
-_BLANK_NUMBER: Final = np.uint64(0x0000202020202020)
-_PAIRS: Final = np.uint64(0x00FF00FF00FF00FF)
-_HUNDRED_AND_ONE: Final = np.uint64(100 << 16 | 1)
-_FOURS: Final = np.uint64(0x0000FFFF0000FFFF)
-_TEN_THOUSAND_AND_ONE: Final = np.uint64(10_000 << 32 | 1)
+# Eight characters as an integer of 64 bits, of which the lowest byte is the first character.
+_ONES: Final = 0x0101010101010101
+_BLANKS: Final = 0x2020202020202020
+_MINUSES: Final = 0x2D2D2D2D2D2D2D2D
+# Of the second eight: the last two before the point, the point, the decimals, the flags, all but the flags.
+_INTEGER: Final = 0x000000000000FFFF
+_POINT_AT: Final = 0x0000000000FF0000
+_POINT: Final = 0x00000000002E0000
+_DECIMALS_AT: Final = 0x0000FFFFFF000000
+_FLAGS_AT: Final = 0xFFFF000000000000
+_NUMBER_AT: Final = 0x0000FFFFFFFFFFFF
 
 
 class DamagedError(Exception):
@@ -91,7 +82,7 @@ def decode(fields: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.ND
 
 def _are_blank(fields: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     head, tail = fields.view("<u8").T
-    is_blank: npt.NDArray[np.bool_] = (head == _BLANKS) & ((tail & _NUMBER_AT) == _BLANK_NUMBER)
+    is_blank: npt.NDArray[np.bool_] = (head == _BLANKS) & ((tail & _NUMBER_AT) == (_BLANKS & _NUMBER_AT))
     first, second = fields[:, NUMBER_WIDTH:].T
     is_blank &= (first - 48 < 10) | (first == ord(" "))
     is_blank &= (second - 48 < 10) | (second == ord(" "))
@@ -105,31 +96,31 @@ def _decode(fields: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.N
     # What is no digit before the point, in eight characters of the head and two of the tail:
     before, after = digits ^ _ONES, (more_digits ^ _ONES) & _INTEGER
     minus, more_minus = before & ~blanks, after & ~more_blanks
-    lead = before * _BYTE
-    goes_on = _ZERO - ((after | (after >> _8)) & _ONE)
-    wrong = (head ^ _MINUSES) & (minus * _BYTE)  # it is blank or a minus,
-    wrong |= (tail ^ _MINUSES) & (more_minus * _BYTE)
-    wrong |= lead & (lead + _ONE)  # and stands before all digits;
+    lead = before * 255
+    goes_on = 0 - ((after | (after >> 8)) & 1)
+    wrong = (head ^ _MINUSES) & (minus * 255)  # it is blank or a minus,
+    wrong |= (tail ^ _MINUSES) & (more_minus * 255)
+    wrong |= lead & (lead + 1)  # and stands before all digits;
     wrong |= (before ^ _ONES) & goes_on
-    wrong |= (after >> _8) & ~after & _ONE
-    wrong |= (minus << _8) & before  # a minus is the last of it.
+    wrong |= (after >> 8) & ~after & 1
+    wrong |= (minus << 8) & before  # a minus is the last of it.
     wrong |= minus & goes_on
-    wrong |= (more_minus << _8) & after
+    wrong |= (more_minus << 8) & after
     wrong |= (tail & _POINT_AT) ^ _POINT
-    wrong |= (more_digits & _DECIMALS_AT) ^ _DECIMALS_AT
-    wrong |= ((more_digits | more_blanks) & _FLAGS_AT) ^ _FLAGS_AT
-    low, high = head & (digits * _NIBBLE), tail & (more_digits * _NIBBLE)
-    high = ((high & _INTEGER) << _24) | ((high & _DECIMAL_BYTES) << _16)
-    numbers = (_eight_digits(low) * _HUNDRED_THOUSAND + _eight_digits(high)).view(np.int64)
+    wrong |= ~more_digits & _ONES & _DECIMALS_AT
+    wrong |= ~(more_digits | more_blanks) & _ONES & _FLAGS_AT
+    low, high = head & (digits * 15), tail & (more_digits * 15)
+    high = ((high & _INTEGER) << 24) | ((high & _DECIMALS_AT) << 16)
+    numbers = (_eight_digits(low) * 100_000 + _eight_digits(high)).view(np.int64)
     np.negative(numbers, out=numbers, where=(minus | more_minus) != 0)
     return numbers, wrong == 0
 
 
 def _eight_digits(word: Words) -> Words:
     """Number that eight digits stand for, the first in the lowest byte: pairs, then fours, then all."""
-    word = word * _TEN + (word >> _8)
-    word = (word & _PAIRS) * _HUNDRED_AND_ONE >> _16
-    return (word & _FOURS) * _TEN_THOUSAND_AND_ONE >> _32
+    word = word * 10 + (word >> 8)
+    word = (word & 0x00FF00FF00FF00FF) * (100 << 16 | 1) >> 16
+    return (word & 0x0000FFFF0000FFFF) * (10_000 << 32 | 1) >> 32
 
 
 def parse(sv: str, field: str, factor: int = 1) -> float:

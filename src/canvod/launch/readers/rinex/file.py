@@ -9,26 +9,35 @@ import numpy as np
 
 from canvod.launch.readers.content import Content
 from canvod.launch.readers.observations import Observations, UnreadableFileError
-from canvod.launch.readers.rinex.header import END, VERSION, Header, check_first_line, label_of, parse_header
-from canvod.launch.readers.rinex.notes import Notes
+from canvod.launch.readers.rinex.file_notes import FileNotes
+from canvod.launch.readers.rinex.header import (
+    END,
+    FIRST_LINE,
+    Header,
+    check_first_line,
+    label_of,
+    parse_header,
+)
 from canvod.launch.readers.rinex.rinex2 import Rinex2
 from canvod.launch.readers.rinex.rinex3 import Rinex3
 from canvod.launch.readers.rinex.table import Table
 from canvod.launch.readers.rinex.text import Text, plain_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from canvod.launch.readers.rinex.records import Parser
 
 MAX_HEADER_BYTES: Final = 8 * 1024**2
 """A longer header is taken for a file without an end of header; the longest seen have less than 100 kB."""
 
-_BLANK_LINES: Final = re.compile(rb"\A(?:[ \t]*\n)*")
-_MAX_BLANK_BYTES: Final = 2000
-
 MAX_RECORD_BYTES: Final = 64 * 1024**2
 """Text of so many bytes without a whole record is no RINEX; a record of 999 satellites has less than 1 MB."""
+
+_START: Final = re.compile(rb"(?:\xef\xbb\xbf|\s*\n)*")
+"""Byte order marks and blank lines, before the first record."""
+
+_END: Final = re.compile(rf"^.*{END}.*$".encode(), re.MULTILINE)
 
 
 def read(path: str, variables: Sequence[str], /) -> Observations:
@@ -72,21 +81,21 @@ def read(path: str, variables: Sequence[str], /) -> Observations:
 
 
 def _parse(content: Content, variables: Sequence[str], *, trusts_first: bool) -> Parser:
-    notes = Notes()
-    table = Table(variables)
+    notes = FileNotes()
     parser: Parser | None = None
     rest, number = b"", 1
-    for block, is_last in _with_last(plain_blocks(content.blocks())):
-        data, start = rest + block, 0
+    for block, is_last in plain_blocks(content.blocks()):
+        rest, start = rest + block, 0
         if parser is None:
-            header, start, lines = _header(data, is_last=is_last)
+            start = _START.match(rest).end()  # type: ignore[union-attr]
+            header, end = _header(rest[start:], number + rest.count(b"\n", 0, start), is_last=is_last)
             if header is None:
-                rest = data
                 continue
-            number += lines
+            start += end
+            number += rest.count(b"\n", 0, start)
             kind = Rinex2 if header.is_rinex2 else Rinex3
-            parser = kind(header, table, notes, trusts_first=trusts_first)
-        text = Text(data, number, start=start, is_last=is_last)
+            parser = kind(header, Table(variables), notes, trusts_first=trusts_first)
+        text = Text(rest, number, start=start, is_last=is_last)
         if text.padding:
             notes.add("padding", number + len(text), count=text.padding)
         done = parser.feed(text)
@@ -98,58 +107,30 @@ def _parse(content: Content, variables: Sequence[str], *, trusts_first: bool) ->
     return parser
 
 
-def _with_last(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield each block, and whether it is the last one."""
-    held = next(blocks, b"")
-    for block in blocks:
-        yield held, False
-        held = block
-    yield held, True
-
-
-def _header(data: bytes, *, is_last: bool) -> tuple[Header | None, int, int]:
-    """Return the header at the start of a file, its length and its lines; None where it goes on."""
-    end = data.find(END.encode())
-    while end >= 0:
-        start, stop = data.rfind(b"\n", 0, end) + 1, data.find(b"\n", end)
-        if stop < 0 and not is_last:
-            return None, 0, 0
-        stop = stop if stop >= 0 else len(data)
-        if label_of(data[start:stop].decode("latin-1")) == END:
-            lines = list(enumerate(data[:stop].decode("latin-1").split("\n"), start=1))
-            while not lines[0][1].strip():  # blank lines before the first record
-                del lines[0]
-            return parse_header(lines), min(stop + 1, len(data)), lines[-1][0]
-        end = data.find(END.encode(), stop)
-    start = len(data[:_MAX_BLANK_BYTES]) - len(_BLANK_LINES.sub(b"", data[:_MAX_BLANK_BYTES], count=1))
-    first = data[start : start + 200].split(b"\n", 1)[0].decode("latin-1")
-    if is_last or len(data) > MAX_HEADER_BYTES or label_of(first) != VERSION:
-        check_first_line(first)
+def _header(data: bytes, number: int, *, is_last: bool) -> tuple[Header | None, int]:
+    """Return the header at the start of a text, from a line on, and where it ends; None where it goes on."""
+    first = data[:FIRST_LINE].split(b"\n", 1)[0]
+    if first == data[:FIRST_LINE] and len(first) < FIRST_LINE and not is_last:
+        return None, 0
+    check_first_line(first.decode("latin-1"), number)
+    for found in _END.finditer(data):
+        if label_of(found[0].decode("latin-1")) == END and (is_last or found.end() < len(data)):
+            lines = data[: found.end()].decode("latin-1").split("\n")
+            return parse_header(list(enumerate(lines, start=number))), found.end() + 1
+    if is_last or len(data) > MAX_HEADER_BYTES:
         which = "the file ends within its header" if is_last else f"none within {MAX_HEADER_BYTES:,} bytes"
         raise UnreadableFileError(f"no {END} record: {which}")
-    return None, 0, 0
+    return None, 0
 
 
 def _observations(parser: Parser, digest: str) -> Observations:
-    table, notes = parser.table, parser.notes
-    arrays = table.arrays()
-    for kind, lines in (("repeated", arrays.repeated), ("differing", arrays.differing)):
-        if len(lines):
-            notes.add(kind, int(lines.min()), count=len(lines))
-    said = notes.sentences()
-    if not len(arrays.epoch):
-        raise UnreadableFileError("no epochs: " + (said[0] if said else "the file ends after its header"))
-    if not arrays.sid:
-        which = " or ".join(table.variables)
+    epoch, sid, variables = parser.table.arrays(parser.notes)
+    notes = parser.notes.sentences()
+    if not len(epoch):
+        raise UnreadableFileError("no epochs: " + (notes[0] if notes else "the file ends after its header"))
+    if not sid:
         raise UnreadableFileError(
-            f"no signals: none of the {len(arrays.epoch)} epochs has a value of {which}"
-            + (f" ({said[0]})" if said else "")
+            f"no signals: none of the {len(epoch)} epochs has a value of {' or '.join(variables)}"
+            + (f" ({notes[0]})" if notes else "")
         )
-    return Observations(
-        epoch=arrays.epoch,
-        sid=arrays.sid,
-        variables=dict(arrays.variables),
-        station=parser.marker,
-        notes=said,
-        digest=digest,
-    )
+    return Observations(epoch, sid, variables, parser.marker, notes, digest)

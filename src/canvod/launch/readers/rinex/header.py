@@ -55,6 +55,9 @@ _ALIASES: Final = {"UTC": "GLO", "BDS": "BDT"}
 CHANGING: Final = (VERSION, END, _TYPES_3, _TYPES_2, _SCALE_3, _SCALE_2)
 """Labels of records without which what follows them would be misread."""
 
+FIRST_LINE: Final = 200
+"""So much of a file's first line is looked at: what is no RINEX may have no line ends."""
+
 _CODE: Final = re.compile(r"[A-Z][0-9][A-Z]?|[A-Z]{2}")
 _INTEGER: Final = re.compile(r" *[+-]?[0-9]+ *")
 
@@ -108,26 +111,20 @@ class Header:
         UnreadableFileError
             If one of them is wrong.
         """
-        changes: dict[str, object] = {}
-        types = found.get(_TYPES_2 if self.is_rinex2 else _TYPES_3)
-        codes = self.codes
-        if types:
+        codes, factors, time_system, marker = self.codes, self.factors, self.time_system, self.marker
+        if types := found.get(_TYPES_2 if self.is_rinex2 else _TYPES_3):
             codes = _codes_of_rinex2(types) if self.is_rinex2 else {**codes, **_codes_of_rinex3(types)}
-            changes["codes"] = codes
-        scales = found.get(_SCALE_2 if self.is_rinex2 else _SCALE_3)
-        if scales:
-            new = _factors_of_rinex2(scales, codes) if self.is_rinex2 else _factors_of_rinex3(scales, codes)
-            changes["factors"] = {**self.factors, **new}
-        first = found.get(_FIRST)
-        if first and self.codes and (named := _time_system(first[-1][1])):
+        if scales := found.get(_SCALE_2 if self.is_rinex2 else _SCALE_3):
+            factors = {**factors, **_factors(scales, codes, is_rinex2=self.is_rinex2)}
+        if (first := found.get(_FIRST)) and self.codes and (named := _time_system(first[-1][1])):
             if named not in TIME_SYSTEMS:
                 raise UnreadableFileError(
                     f"line {first[-1][0]}: time system {one_line(named, 10)!r} is not known"
                 )
-            changes["time_system"] = named
+            time_system = named
         if _MARKER in found:
-            changes["marker"] = _decoded(found[_MARKER][-1][1]).strip()
-        return replace(self, **changes) if changes else self  # type: ignore[arg-type]
+            marker = _decoded(found[_MARKER][-1][1]).strip()
+        return replace(self, codes=codes, factors=factors, time_system=time_system, marker=marker)
 
 
 def _decoded(text: str) -> str:
@@ -184,7 +181,7 @@ def parse_header(records: list[Line]) -> Header:
     return bare.updated(found)
 
 
-def check_first_line(line: str, number: int = 1) -> tuple[float, str]:
+def check_first_line(line: str, number: int) -> tuple[float, str]:
     """Return version and satellite system of a file's first line.
 
     Raises
@@ -193,7 +190,8 @@ def check_first_line(line: str, number: int = 1) -> tuple[float, str]:
         If it is not that of a RINEX 2, 3 or 4 observation file.
     """
     if not line.strip():
-        raise UnreadableFileError("the file is empty, or its first line is")
+        raise UnreadableFileError("the file is empty")
+    line = line[:FIRST_LINE]
     if label_of(line) != VERSION:
         found = repr(one_line(line, 60)) if line.isascii() and line.isprintable() else "binary data"
         raise UnreadableFileError(
@@ -269,36 +267,26 @@ def _check_codes(number: int, codes: list[str], announced: int, label: str, whos
         raise UnreadableFileError(f"line {number}: {one_line(wrong[0], 20)!r} is not an observation code")
 
 
-def _factors_of_rinex3(
-    records: list[Line], codes: Mapping[str, tuple[str, ...]]
+def _factors(
+    records: list[Line], codes: Mapping[str, tuple[str, ...]], *, is_rinex2: bool
 ) -> dict[tuple[str, str], int]:
-    found: dict[tuple[str, str], int] = {}
-    system, factor = "", 1
-    for number, line in records:
-        if line[:1].strip():
-            system, factor = line[0], _factor(number, line[2:6], _SCALE_3)
-            named = line[10:].split()
-            if not line[8:10].strip() or _count(number, line[8:10], _SCALE_3) == 0:
-                named = list(codes.get(system, ()))
-        else:
-            named = line[10:].split()
-        found.update({(system, code): factor for code in named})
-    return found
+    """Return factors by system and code.
 
-
-def _factors_of_rinex2(
-    records: list[Line], codes: Mapping[str, tuple[str, ...]]
-) -> dict[tuple[str, str], int]:
-    """RINEX 2.20, OBS SCALE FACTOR: 2I6, 10(4X,A2); later files of version 2 have it too."""
+    Sources: RINEX 2.20, OBS SCALE FACTOR: 2I6, 10(4X,A2), which later files of version 2 have, too; RINEX
+    3.04, table A2.
+    """
+    label, start, width = (_SCALE_2, 12, 6) if is_rinex2 else (_SCALE_3, 10, 2)
     found: dict[tuple[str, str], int] = {}
-    factor = 1
+    systems, factor = SYSTEMS if is_rinex2 else "", 1
     for number, line in records:
-        named = line[12:].split()
-        if line[:6].strip():
-            factor = _factor(number, line[:6], _SCALE_2)
-            if not line[6:12].strip() or _count(number, line[6:12], _SCALE_2) == 0:
-                named = list(next(iter(codes.values()), ()))
-        found.update({(system, code): factor for system in SYSTEMS for code in named})
+        named = line[start:].split()
+        count = line[start - width : start]
+        if line[: 6 if is_rinex2 else 1].strip():
+            systems = systems if is_rinex2 else line[0]
+            factor = _factor(number, line[:6] if is_rinex2 else line[2:6], label)
+            if not count.strip() or _count(number, count, label) == 0:
+                named = list(codes.get(systems[0], ()))
+        found.update({(system, code): factor for system in systems for code in named})
     return found
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from canvod.launch.readers.observations import UnreadableFileError, one_line
-from canvod.launch.readers.rinex.fields import NUMBER_WIDTH, WIDTH, DamagedError, parse
+from canvod.launch.readers.rinex.fields import NUMBER_WIDTH, WIDTH, DamagedError, decode, parse
 from canvod.launch.readers.rinex.header import (
     CHANGING,
     END,
@@ -23,7 +22,7 @@ from canvod.launch.readers.rinex.header import (
     label_of,
     parse_header,
 )
-from canvod.launch.readers.rinex.table import AT_ONCE, MAX_SNR, SATELLITES, UNDEFINED, Columns, Decoded, Table
+from canvod.launch.readers.rinex.table import SATELLITES, UNDEFINED, Columns, Table, Wanted
 from canvod.launch.readers.rinex.text import Text, is_labelled
 from canvod.launch.readers.rinex.times import DAY_NS, SECOND_NS, moment_ns, to_gps
 
@@ -32,14 +31,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from canvod.launch.readers.rinex.notes import Notes
+    from canvod.launch.readers.rinex.file_notes import FileNotes
 
     Integers = npt.NDArray[np.int64]
     Flags = npt.NDArray[np.bool_]
-    Cells = tuple[Integers, npt.NDArray[np.int8], Integers, npt.NDArray[np.float64]]
-    """Many values: place of the epoch, variable, signal, value."""
     Fields = tuple[Integers, Integers, Integers, Integers]
-    """Many fields: record and column of each, where it starts, and where its line ends."""
+    """Many fields: satellite and column of each, where it starts, and where its line ends."""
+    Found = tuple[Integers, Integers, npt.NDArray[np.float64]]
+    """What many fields hold: satellite and column of each value, and the value."""
 
 EVENTS: Final = (2, 3, 4, 5)
 SLIPS: Final = 6
@@ -56,6 +55,12 @@ PIVOT: Final = 80
 
 FEW: Final = 4
 """So many records are read line by line at the cost of all at once."""
+
+AT_ONCE: Final = 16384
+"""Fields that are read at once; what is made of them meanwhile stays in a processor's cache."""
+
+MAX_SNR: Final = 100.0
+"""No receiver measures an SNR outside 0 to 100 dB-Hz; strong signals have about 55."""
 
 _DIGITS: Final = re.compile(r" *[0-9]+| *")
 _SECONDS: Final = re.compile(r" *(0 *|[0-9]{0,3})\.([0-9]*) *")
@@ -117,7 +122,7 @@ class Parser(ABC):
         The file's header.
     table : Table
         Where values go.
-    notes : Notes
+    notes : FileNotes
         Where goes what is left out.
     trusts_first : bool
         Whether an epoch far from TIME OF FIRST OBS is damaged.
@@ -130,7 +135,7 @@ class Parser(ABC):
         Whether an epoch was left out since it is far from TIME OF FIRST OBS.
     """
 
-    def __init__(self, header: Header, table: Table, notes: Notes, *, trusts_first: bool = True) -> None:
+    def __init__(self, header: Header, table: Table, notes: FileNotes, *, trusts_first: bool = True) -> None:
         self.table = table
         self.notes = notes
         self._trusts_first = trusts_first
@@ -202,7 +207,7 @@ class Parser(ABC):
     def _take(self, header: Header, line: int) -> None:
         if header.marker != self.header.marker:
             self.notes.add("marker", line, f"from {self.header.marker!r} to {header.marker!r}")
-        if header is not self.header:
+        if header != self.header:
             self.change(header)
 
     def checked(self) -> None:
@@ -279,7 +284,7 @@ class Parser(ABC):
             If one of them is wrong.
         """
         number = int(sv[1:])
-        for place, kind, key, factor, is_snr in columns.rows:
+        for place, code, kind, key, factor, is_snr in columns.each:
             written = fields[place * WIDTH : place * WIDTH + WIDTH]
             if not written:
                 continue
@@ -291,140 +296,109 @@ class Parser(ABC):
                     f"satellite {sv}: an SNR of {value:g} dB-Hz is not within 0 to {MAX_SNR:g}"
                 )
             if key == UNDEFINED:
-                epoch.undefined.append(f"{sv} {columns.codes[place]}")
+                epoch.undefined.append(f"{sv} {code}")
                 continue
             epoch.kinds.append(kind)
             epoch.keys.append(key + number)
             epoch.values.append(value)
-        return bool(fields[len(columns.codes) * WIDTH :].strip())
+        return bool(fields[columns.width :].strip())
 
-    def read(self, text: Text, fields: Iterable[Fields]) -> Iterator[tuple[Integers, Integers, Decoded]]:
-        """Read fields of the usual form, systems that have few of them together, and yield what they hold.
+    def add(self, epoch: Epoch) -> None:
+        """Add an epoch that was read line by line."""
+        if epoch.undefined:
+            self.notes.add("codes", epoch.line, epoch.undefined[0], len(epoch.undefined))
+        rows = np.full(len(epoch.keys), self.table.n_epochs)
+        kinds, keys = np.array(epoch.kinds, dtype=np.int8), np.array(epoch.keys, dtype=np.int64)
+        self.table.add(rows, kinds, keys, np.array(epoch.values, dtype=np.float64))
+        self.table.add_epochs(np.array([epoch.time_ns]), np.array([epoch.line]))
 
-        Yields
-        ------
-        record, column : numpy.ndarray
-            Shape (n,), int64, of each field.
-        decoded : Decoded
-        """
-        waiting: list[Fields] = []
-        for each in chain(fields, [None]):
-            if each is not None:
-                waiting.append(each)
-            if waiting and (each is None or sum(len(one[0]) for one in waiting) > AT_ONCE):
-                record, column, at, stop = (
-                    waiting[0]
-                    if len(waiting) == 1
-                    else (np.concatenate(parts) for parts in zip(*waiting, strict=True))
-                )
-                yield record, column, self.wanted.read(text, at, stop, column)
-                waiting = []
-
-    def add(self, epochs: Sequence[Epoch]) -> None:
-        """Add epochs that were read line by line."""
-        for epoch in epochs:
-            row = self.table.add_epochs(np.array([epoch.time_ns]), np.array([epoch.line]))
-            self.add_values(row, epoch)
-
-    def cells(
-        self, satellites: Satellites, fields: Iterable[tuple[Integers, Integers, Decoded]]
-    ) -> tuple[list[Cells], list[tuple[Integers, Integers]]]:
-        """Return what many fields hold by record, and which of them have no signal; mark what is wrong.
+    def read(self, text: Text, satellites: Satellites, fields: Iterable[Fields]) -> Iterator[Found]:
+        """Read many fields of the usual form, and mark the satellites that have a wrong one.
 
         Parameters
         ----------
+        text : Text
+            The lines.
         satellites : Satellites
-            All of them.
+            Whose fields they are.
         fields : iterable of tuple
-            Satellite and column of fields, and what they hold (see `read`).
+            The fields.
 
-        Returns
-        -------
-        cells : list of tuple
-            Record, variable, signal and value.
-        undefined : list of tuple
-            Satellite and column of values of codes that RINEX does not define.
+        Yields
+        ------
+        satellite, column : numpy.ndarray
+            Shape (n,), int64, of each value.
+        value : numpy.ndarray
+            Shape (n,), float64.
         """
-        cells: list[Cells] = []
-        undefined: list[tuple[Integers, Integers]] = []
-        for satellite, column, found in fields:
-            satellites.is_wrong[satellite[found.wrong]] = True
-            of, which, values = satellite[found.kept], column[found.kept], found.values
-            keys = self.wanted.keys[which]
-            if UNDEFINED in self.wanted.keys:
-                has_none = keys == UNDEFINED
-                undefined.append((of[has_none], which[has_none]))
-                of, which, keys, values = (part[~has_none] for part in (of, which, keys, values))
-            keys = keys + satellites.number[of]
-            cells.append((satellites.record[of], self.wanted.kinds[which], keys, values))
-        return cells, undefined
+        for some in _joined(fields):
+            of, which, at, stop = (
+                parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*some, strict=True)
+            )
+            for start in range(0, len(at), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                numbers, usual = decode(text.fields(at[part], WIDTH, stop[part]))
+                satellites.is_wrong[of[part][~usual]] = True
+                kept = np.flatnonzero(numbers)
+                satellite, column = of[part][kept], which[part][kept]
+                values = numbers[kept] / self.wanted.units[column]
+                is_outside = ((values < 0) | (values > MAX_SNR)) & self.wanted.is_snr[column]
+                satellites.is_wrong[satellite[is_outside]] = True
+                yield satellite, column, values
 
-    def note_undefined(
-        self,
-        undefined: Sequence[tuple[Integers, Integers]],
-        satellites: Satellites,
-        is_usual: Flags,
-        lines: Integers,
-    ) -> None:
-        """Note values of codes that RINEX does not define, of the records that were read all at once."""
-        if not undefined:
-            return
-        of, which = (np.concatenate(parts) for parts in zip(*undefined, strict=True))
-        mine = is_usual[satellites.record[of]]
-        of, which = of[mine], which[mine]
-        if len(of):
-            first = np.lexsort((which, of))[0]
-            detail = f"{satellites.name(int(of[first]))} {self.wanted.codes[which[first]]}"
-            self.notes.add("codes", int(lines[satellites.record[of[first]]]), detail, len(of))
-
-    def accept(self, epoch: Epoch) -> Epoch:
-        """Note what an epoch that was read line by line has besides its values."""
-        if epoch.undefined:
-            self.notes.add("codes", epoch.line, epoch.undefined[0], len(epoch.undefined))
-        return epoch
-
-    def add_values(self, row: int, epoch: Epoch) -> None:
-        """Add the values of an epoch that has its place."""
-        rows = np.full(len(epoch.keys), row)
-        kinds, keys = np.array(epoch.kinds, dtype=np.int8), np.array(epoch.keys, dtype=np.int64)
-        self.table.add(rows, kinds, keys, np.array(epoch.values, dtype=np.float64))
-
-    def merge(
+    def add_usual(
         self,
         times: Integers,
         lines: Integers,
         is_usual: Flags,
-        cells: Sequence[Cells],
-        others: dict[int, Epoch],
+        satellites: Satellites,
+        wanted: Wanted,
+        found: Iterable[Found],
     ) -> None:
-        """Add epochs that were read all at once, and among them those that were read line by line.
+        """Add epochs that were read all at once, but those that are not usual.
 
         Parameters
         ----------
-        times : numpy.ndarray
-            Shape (n,), int64: times of all of them; those of ``others`` are filled in.
-        lines : numpy.ndarray
-            Shape (n,), int64: their lines.
+        times, lines : numpy.ndarray
+            Shape (n,), int64: times of all of them, and their lines.
         is_usual : numpy.ndarray
-            Shape (n,), bool: whether the cells of an epoch hold.
-        cells : sequence of tuple
-            Values by the epoch's place.
-        others : dict of int to Epoch
-            By place; an epoch that is neither usual nor here is left out.
+            Shape (n,), bool.
+        satellites : Satellites
+            The satellites of all of them.
+        wanted : Wanted
+            What was read.
+        found : iterable of tuple
+            What was found; see `read`.
         """
-        kept = is_usual.copy()
-        for place, epoch in others.items():
-            kept[place], times[place] = True, epoch.time_ns
-        row = np.cumsum(kept) - 1 + self.table.n_epochs
-        for places, kinds, keys, values in cells:
-            mine = is_usual[places]
-            if mine.all():
-                self.table.add(row[places], kinds, keys, values)
-            else:
-                self.table.add(row[places[mine]], kinds[mine], keys[mine], values[mine])
-        for place, epoch in others.items():
-            self.add_values(int(row[place]), epoch)
-        self.table.add_epochs(times[kept], lines[kept])
+        row = np.cumsum(is_usual) - 1 + self.table.n_epochs
+        nameless: list[tuple[int, int]] = []
+        for satellite, column, values in found:
+            is_kept = is_usual[satellites.record[satellite]]
+            if UNDEFINED in wanted.keys:
+                has_name = wanted.keys[column] != UNDEFINED
+                nameless += zip(satellite[is_kept & ~has_name], column[is_kept & ~has_name], strict=True)
+                is_kept &= has_name
+            kept = slice(None) if is_kept.all() else is_kept
+            of, which = satellite[kept], column[kept]
+            keys = wanted.keys[which] + satellites.number[of]
+            self.table.add(row[satellites.record[of]], wanted.kinds[which], keys, values[kept])
+        if nameless:
+            first, code = min(nameless)
+            detail = f"{satellites.name(first)} {wanted.columns[code].code}"
+            self.notes.add("codes", int(lines[satellites.record[first]]), detail, len(nameless))
+        self.table.add_epochs(times[is_usual], lines[is_usual])
+
+
+def _joined(fields: Iterable[Fields]) -> Iterator[list[Fields]]:
+    """Yield together what is so little that reading it by itself would take longer."""
+    some: list[Fields] = []
+    for each in fields:
+        some.append(each)
+        if sum(len(one[0]) for one in some) > AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def _check_labels(lines: Sequence[Line]) -> None:

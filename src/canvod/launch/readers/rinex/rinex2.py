@@ -141,38 +141,34 @@ class Rinex2(Parser):
             text.starts[last] + listed, np.minimum(text.ends[last], text.starts[last] + _CLOCK)
         )
 
-        def wanted() -> Iterator[Fields]:
+        def fields() -> Iterator[Fields]:
             for system, columns in self.wanted.systems.items():
                 mine = np.flatnonzero((letter == ord(system)) & ~is_wrong)
-                fields, is_beyond = self._fields(text, first[mine], columns)
+                (satellite, column, at, stop), is_beyond = self._fields(text, first[mine], columns)
                 is_wrong[mine] |= is_beyond
-                yield mine[fields[0]], *fields[1:]
+                yield mine[satellite], column, at, stop
 
-        cells, undefined = self.cells(satellites, self.read(text, wanted()))
+        found, wanted = list(self.read(text, satellites, fields())), self.wanted
         is_usual[record[is_wrong]] = False
         is_usual[self._with_epoch_lines(text, line, lists, int(end[-1]))] = False
-        is_foreign &= is_usual[record]
-        self._is_lost = False
-        others: dict[int, Epoch] = {}
+        goes_on = int(end[-1])
         for index in np.flatnonzero(~is_usual).tolist():
-            self._is_lost = False
-            epoch, goes_on = self._again(text, *run[index])
-            if epoch is not None:
-                others[index] = epoch
-            if goes_on != end[index]:  # what follows was taken for something that it is not
-                is_foreign &= record < index
+            after = self._careful(text, run[index][0])
+            while after < end[index] and not _is_start(text.line(after)):
+                after += 1
+            if after != end[index]:  # what follows was taken for something that it is not
+                goes_on = after
                 is_usual[index + 1 :] = False
                 break
-        else:
-            self._is_lost &= not is_usual[-1]
-            goes_on = int(end[-1])
+        if is_usual[-1]:
+            self._is_lost = False
         lines = line + text.number
+        is_foreign &= is_usual[record]
         if is_foreign.any():
             at = int(np.argmax(is_foreign))
             many = int(np.count_nonzero(is_foreign))
             self.notes.add("foreign", int(lines[record[at]]), satellites.name(at), many)
-        self.note_undefined(undefined, satellites, is_usual, lines)
-        self.merge(times, lines, is_usual, cells, others)
+        self.add_usual(times, lines, is_usual, satellites, wanted, found)
         return goes_on
 
     def _with_epoch_lines(self, text: Text, line: Integers, lists: Integers, stop: int) -> Integers:
@@ -198,25 +194,15 @@ class Rinex2(Parser):
     def _fields(self, text: Text, first: Integers, columns: Columns) -> tuple[Fields, Flags]:
         """Return the wanted fields of satellites by their first lines, and which have text beyond them."""
         last = first + self._lines_per_satellite - 1
-        rest = len(columns.codes) - CODES_PER_LINE * (self._lines_per_satellite - 1)
+        width = columns.width - WIDTH * CODES_PER_LINE * (self._lines_per_satellite - 1)
         stop = np.minimum(text.ends[last], text.starts[last] + LINE)
-        is_beyond = ~text.is_blank(text.starts[last] + WIDTH * rest, stop)
+        is_beyond = ~text.is_blank(text.starts[last] + width, stop)
         row, column = np.divmod(columns.places, CODES_PER_LINE)
         line = first[:, None] + row
         at = text.starts[line] + WIDTH * column
         stop = np.minimum(text.ends[line], text.starts[line] + LINE)
         row, column = np.nonzero(at < stop)
         return (row, column + columns.first, at[row, column], stop[row, column]), is_beyond
-
-    def _again(self, text: Text, line: int, _count: int, end: int) -> tuple[Epoch | None, int]:
-        """Read a record line by line; return where the next one starts as well."""
-        try:
-            epoch, _ = self._epoch(text, line)
-        except DamagedError as exc:
-            self.notes.add("damaged", text.number + line, str(exc))
-            self._is_lost = True
-            return None, next((i for i in range(line + 1, end) if _is_start(text.line(i))), end)
-        return epoch, end
 
     def _times(self, line: npt.NDArray[np.uint8]) -> tuple[Integers, Flags]:
         """Return times of epoch lines that match `_USUAL`, and which of them are possible."""
@@ -242,15 +228,13 @@ class Rinex2(Parser):
         if is_record(line):
             return self._header(text, index)
         try:
-            epoch, end = self._epoch(text, index)
+            end = self._epoch(text, index)
         except DamagedError as exc:
             if not self._is_lost or _is_start(line):  # else it belongs to what was left out before
                 self.notes.add("damaged", text.number + index, str(exc))
             self._is_lost = True
             return index + 1
         self._is_lost = False
-        if epoch is not None:
-            self.add([epoch])
         return end
 
     def _blank(self, text: Text, index: int) -> None:
@@ -273,8 +257,8 @@ class Rinex2(Parser):
         self.special(list(enumerate(text.lines(index, end), start=text.number + index)))
         return end
 
-    def _epoch(self, text: Text, index: int) -> tuple[Epoch | None, int]:
-        """Return the epoch at a line, None for an event or an empty one, and the index of what follows.
+    def _epoch(self, text: Text, index: int) -> int:
+        """Read the epoch or event at a line, and return the index of what follows.
 
         Raises
         ------
@@ -292,16 +276,16 @@ class Rinex2(Parser):
                 min(end, len(text)),
             )
             self.special(list(enumerate(text.lines(index + 1, end), start=text.number + index + 1)))
-            return None, end
+            return end
         n_lists = max(1, -(-count // SATELLITES_PER_LINE))
         lines, records, end = self._record(text, index, n_lists + count * self._lines_per_satellite)
-        epoch = None
         if flag != SLIPS:
             self._check_rows(text, lines[n_lists:], end)
             self.checked()
-            epoch = self._observations(text, index, fields, seconds, count, lines)
+            epoch = Epoch(self.time(fields, seconds), text.number + index)
+            self._observations(text, index, epoch, count, lines)
         self.special(records)
-        return epoch, end
+        return end
 
     def _check_rows(self, text: Text, rows: list[str], end: int) -> None:
         """Refuse rows of satellites of which one is missing or too many, so that others are displaced."""
@@ -335,14 +319,10 @@ class Rinex2(Parser):
             stop = min(len(text), index + count - len(lines))
         return lines, records, index
 
-    def _observations(
-        self, text: Text, index: int, fields: Sequence[str], seconds: str, count: int, lines: list[str]
-    ) -> Epoch | None:
-        number = text.number + index
-        epoch = Epoch(self.time(fields, seconds), number)
+    def _observations(self, text: Text, index: int, epoch: Epoch, count: int, lines: list[str]) -> None:
         if not count:
-            self.notes.add("empty", number)
-            return None
+            self.notes.add("empty", epoch.line)
+            return
         names = list(self._names(lines, count))
         twice = next((sv for i, sv in enumerate(names) if sv in names[:i]), None)
         if twice is not None:
@@ -360,10 +340,10 @@ class Rinex2(Parser):
             part = lines[body + i * step : body + (i + 1) * step]
             is_beyond |= self.values(sv, columns, "".join(line[:LINE].ljust(LINE) for line in part), epoch)
         if foreign:
-            self.notes.add("foreign", number, foreign[0], len(foreign))
+            self.notes.add("foreign", epoch.line, foreign[0], len(foreign))
         if is_beyond:
             raise DamagedError("a satellite has more observations than there are observation codes")
-        return self.accept(epoch)
+        self.add(epoch)
 
     def _names(self, lines: list[str], count: int) -> Iterator[str]:
         row = column = 0

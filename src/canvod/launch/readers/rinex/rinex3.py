@@ -8,6 +8,7 @@ observation is wrong.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from canvod.launch.readers.rinex.records import Cells, Fields, Flags, Integers
+    from canvod.launch.readers.rinex.records import Fields, Flags, Found, Integers
     from canvod.launch.readers.rinex.table import Columns
     from canvod.launch.readers.rinex.text import Text
 
@@ -84,34 +85,28 @@ class Rinex3(Parser):
 
     def _read(self, text: Text, bounds: Integers, is_row: Flags) -> None:
         """Read successive records, each from one bound to the next; some of the lines are of satellites."""
-        count = len(bounds) - 1
-        if count < FEW or self._problem:
-            self.add(
-                [
-                    epoch
-                    for index in range(count)
-                    if (epoch := self._careful(text, *bounds[index : index + 2]))
-                ]
-            )
+        if len(bounds) - 1 < FEW or self._problem:
+            for start, stop in pairwise(bounds.tolist()):
+                self._careful(text, start, stop)
             return
-        times, is_usual, cells = self._at_once(text, bounds, is_row[bounds[0] : bounds[-1]])
         state = self.wanted, self._problem
-        others: dict[int, Epoch] = {}
+        times, is_usual, satellites, found = self._at_once(text, bounds, is_row[bounds[0] : bounds[-1]])
+        goes_on = len(bounds) - 1
         for index in np.flatnonzero(~is_usual).tolist():
-            epoch = self._careful(text, *bounds[index : index + 2])
-            if epoch is not None:
-                others[index] = epoch
+            self._careful(text, *bounds[index : index + 2].tolist())
             if (self.wanted, self._problem) != state:  # the records after it mean something else
-                is_usual[index + 1 :] = False
-                self.merge(times, bounds[:-1] + text.number, is_usual, cells, others)
-                self._read(text, bounds[index + 1 :], is_row)
-                return
-        self.merge(times, bounds[:-1] + text.number, is_usual, cells, others)
+                goes_on = index + 1
+                is_usual[goes_on:] = False
+                break
+        self.add_usual(times, bounds[:-1] + text.number, is_usual, satellites, state[0], found)
+        self._read(text, bounds[goes_on:], is_row)
 
     # ---- all at once
 
-    def _at_once(self, text: Text, bounds: Integers, is_row: Flags) -> tuple[Integers, Flags, list[Cells]]:
-        """Return times of all records, which of them are in the usual form, and their values."""
+    def _at_once(
+        self, text: Text, bounds: Integers, is_row: Flags
+    ) -> tuple[Integers, Flags, Satellites, list[Found]]:
+        """Return times of records, which of them are in the usual form, their satellites and values."""
         count = len(bounds) - 1
         marks = bounds[:-1]
         times, announced, is_usual = self._epoch_lines(
@@ -129,20 +124,19 @@ class Rinex3(Parser):
         satellites = Satellites(epoch, text.byte(rows, 0), number, is_wrong)
         is_foreign = np.ones(len(rows), dtype=bool)
 
-        def wanted() -> Iterator[Fields]:
+        def fields() -> Iterator[Fields]:
             for letter, columns in self.wanted.systems.items():
                 mine = np.flatnonzero(satellites.letter == ord(letter))
                 is_foreign[mine] = False
                 first = starts[mine] + NAME
-                is_wrong[mine] |= ~text.is_blank(first + WIDTH * len(columns.codes), ends[mine])
+                is_wrong[mine] |= ~text.is_blank(first + columns.width, ends[mine])
                 at = first[:, None] + WIDTH * columns.places
                 row, column = np.nonzero(at < ends[mine, None])
                 yield mine[row], column + columns.first, at[row, column], ends[mine[row]]
 
-        cells, undefined = self.cells(satellites, self.read(text, wanted()))
+        found = list(self.read(text, satellites, fields()))
         is_usual[epoch[is_wrong | is_foreign | satellites.repeated()]] = False
-        self.note_undefined(undefined, satellites, is_usual, marks + text.number)
-        return times, is_usual, cells
+        return times, is_usual, satellites, found
 
     def _epoch_lines(self, line: npt.NDArray[np.uint8]) -> tuple[Integers, Integers, Flags]:
         """Return times, numbers of satellites, and which of the lines are in their columns and possible."""
@@ -163,15 +157,13 @@ class Rinex3(Parser):
 
     # ---- line by line
 
-    def _careful(self, text: Text, start: int, stop: int) -> Epoch | None:
-        """Read one record; None where it is none of observations, or is left out, which is noted."""
+    def _careful(self, text: Text, start: int, stop: int) -> None:
+        """Read one record; what is left out is noted."""
         first, *lines = text.lines(start, stop)
-        number = text.number + int(start)
+        number = text.number + start
         records = list(enumerate(lines, start=number + 1))
-        epoch = None
         try:
             fields, seconds, flag, count = _epoch_line(first)
-            check_flag(flag)
             if flag in EVENTS:
                 found = [line for line in records if line[1].strip()]
                 if len(found) < count:
@@ -179,24 +171,22 @@ class Rinex3(Parser):
                 self.stray(found[count:])
             elif flag != SLIPS:
                 self.checked()
-                epoch = self._epoch(text, number, records, fields, seconds, count)
+                self._epoch(text, Epoch(self.time(fields, seconds), number), records, count)
         except DamagedError as exc:
             self.notes.add("damaged", number, str(exc))
         self.special(records)
-        return epoch
 
-    def _epoch(
-        self, text: Text, start: int, records: Sequence[Line], fields: Sequence[str], seconds: str, count: int
-    ) -> Epoch | None:
-        epoch = Epoch(self.time(fields, seconds), start)
-        labels = [label_of(line) if is_record(line) else "" for _, line in records]
-        own = records[: labels.index(VERSION)] if VERSION in labels else records
-        lines = [
-            (n, line) for (n, line), label in zip(own, labels, strict=False) if line.strip() and not label
-        ]
+    def _epoch(self, text: Text, epoch: Epoch, records: Sequence[Line], count: int) -> None:
+        """Add an epoch with the satellites of some lines, among which there may be header records."""
         seen: set[str] = set()
         is_beyond = False
-        for number, line in lines:
+        for number, line in records:
+            if is_record(line):
+                if label_of(line) == VERSION:
+                    break
+                continue
+            if not line.strip():
+                continue
             sv, columns = self._satellite(line[:NAME])
             if sv in seen:
                 raise DamagedError(f"satellite {sv} is there twice")
@@ -206,11 +196,11 @@ class Rinex3(Parser):
         if len(seen) != count:
             raise DamagedError(f"{count} satellites announced, {len(seen)} found")
         if not seen:
-            self.notes.add("empty", start)
-            return None
+            self.notes.add("empty", epoch.line)
+            return
         if is_beyond:
-            self.notes.add("beyond", start)
-        return self.accept(epoch)
+            self.notes.add("beyond", epoch.line)
+        self.add(epoch)
 
     def _satellite(self, written: str) -> tuple[str, Columns]:
         if _SATELLITE.fullmatch(written) is None or not int(written[1:]):
@@ -228,7 +218,7 @@ def _epoch_line(line: str) -> tuple[Sequence[str], str, int, int]:
     Raises
     ------
     DamagedError
-        If it is no epoch line.
+        If it is no epoch line, or has a flag that RINEX does not define.
     """
     fields = [line[2:6], line[7:9], line[10:12], line[13:15], line[16:18]]
     blanks = line[1:2] + line[6:7] + line[9:10] + line[12:13] + line[15:16] + line[29:31]
@@ -238,4 +228,5 @@ def _epoch_line(line: str) -> tuple[Sequence[str], str, int, int]:
         integer(line[31:32], "an epoch flag"),
         integer(line[32:35].strip(), "a number of satellites"),
     )
+    check_flag(flag)
     return fields, line[18:29], flag, count

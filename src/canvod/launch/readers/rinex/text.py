@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,13 +14,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_FIRST_LINE: Final = 200
-"""So much is there at once of the start of a file, that its first line is whole."""
 
 _STRANGE: Final = re.compile(rb"^(?:\x1a|\xef\xbb\xbf)+(?=[^\x00\x1a\n])", re.MULTILINE)
-_PAD: Final = 64
 _NEWLINE: Final = 10
-_AT_ONCE: Final = 2**16
+_BLANKS: Final = 64
 
 _END_OF_FILE: Final = (b"\x1a", b"\x00", b"\x1a\n", b"\x00\n")
 """A character by which some systems end a text, and padding."""
@@ -40,31 +36,19 @@ def is_labelled(line: str) -> bool:
     return is_long and any(_OF_LABELS[ord(line[column])] for column in _LABEL_COLUMNS)
 
 
-def plain_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    r"""Yield blocks whose lines all end with ``\n``, as CR and CRLF do, without a byte order mark."""
-    start, held = b"", b""
+def plain_blocks(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    r"""Yield blocks whose lines all end with ``\n``, as CR and CRLF do, and whether each is the last one."""
+    held = next(blocks, b"")
     for block in blocks:
-        start += block
-        if len(start) >= _FIRST_LINE:
-            break
-    for each in chain([start.removeprefix(BYTE_ORDER_MARK)], blocks):
-        block, held = held + each, b""
-        if block.endswith(b"\r"):  # the LF of a CRLF may come with the next block
-            block, held = block[:-1], b"\r"
-        if b"\r" in block:
-            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        yield block
-    if held:
-        yield b"\n"
+        if held.endswith(b"\r") and block.startswith(b"\n"):
+            held = held[:-1]
+        yield _with_line_feeds(held), False
+        held = block
+    yield _with_line_feeds(held), True
 
 
-def _windows(data: bytes, width: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Return pieces of data, moved to where they fit at its end; shape (n, width)."""
-    data = data.ljust(width)
-    count = len(data) - width + 1
-    window: Any = np.ndarray((count,), dtype=f"V{width}", buffer=data, strides=(1,))
-    pieces: npt.NDArray[np.uint8] = window[np.minimum(positions, count - 1)].view(np.uint8)
-    return pieces.reshape(-1, width)
+def _with_line_feeds(block: bytes) -> bytes:
+    return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
 
 
 @cache
@@ -100,7 +84,6 @@ class Text:
 
     def __init__(self, data: bytes, number: int, *, start: int = 0, is_last: bool) -> None:
         self.number = number
-        self._start = start
         self.is_last = is_last
         size, self.padding = len(data), 0
         if is_last and data.endswith(_END_OF_FILE):
@@ -108,24 +91,17 @@ class Text:
             if data[size : size + 1] == b"\x00":  # behind the character that ends a text anything may stand
                 self.padding = data.count(b"\x00", size)
         if b"\x1a" in data or BYTE_ORDER_MARK in data:  # where files were joined
-            data = data[:start] + _STRANGE.sub(b"", data[start:size])
+            data, start = _STRANGE.sub(b"", data[start:size]), 0
             size = len(data)
         self.is_cut = is_last and size > start and data[size - 1] != _NEWLINE
-        self.data = data
-        self._size = size
-        self._buffer = np.frombuffer(data, np.uint8)[:size]
-        self.ends = np.concatenate(
-            [
-                np.flatnonzero(self._buffer[at : at + _AT_ONCE] == _NEWLINE) + at
-                for at in range(start, size, _AT_ONCE)
-            ]
-            + [np.full(int(self.is_cut), size)]
-        )
+        self.data = data.ljust(_BLANKS)
+        self._start, self._size = start, size
+        self._buffer = np.frombuffer(self.data, np.uint8)
+        self.ends = np.flatnonzero(self._buffer[start:size] == _NEWLINE) + start
+        if self.is_cut:
+            self.ends = np.append(self.ends, size)
         self.starts = np.full_like(self.ends, start)
         self.starts[1:] = self.ends[:-1] + 1
-        # What is read beyond the last line is blank.
-        self._tail_at = max(0, size - _PAD)
-        self._tail = data[self._tail_at : size] + b" " * 2 * _PAD
 
     def __len__(self) -> int:
         """Number of lines."""
@@ -133,13 +109,8 @@ class Text:
 
     def after(self, index: int) -> bytes:
         """Return the text from a line on."""
-        if index < len(self):
-            return self.data[int(self.starts[index]) : self._size]
-        return (
-            self.data[int(self.ends[-1]) + 1 : self._size]
-            if len(self)
-            else self.data[self._start : self._size]
-        )
+        start = int(self.ends[index - 1]) + 1 if index else self._start
+        return self.data[start : self._size]
 
     def line(self, index: int) -> str:
         """Return a line without its end; a byte that is no ASCII becomes a character that no field has."""
@@ -153,8 +124,7 @@ class Text:
 
     def byte(self, index: npt.NDArray[np.int64], column: int) -> npt.NDArray[np.uint8]:
         r"""Return one character of some lines, a ``\n`` or what follows it where they are too short."""
-        found: npt.NDArray[np.uint8] = self._buffer[np.minimum(self.starts[index] + column, self._size - 1)]
-        return found
+        return self._buffer.take(self.starts[index] + column, mode="clip")
 
     def fields(
         self, positions: npt.NDArray[np.int64], width: int, stops: npt.NDArray[np.int64]
@@ -175,11 +145,12 @@ class Text:
         numpy.ndarray
             Shape (n, width), uint8, contiguous.
         """
-        pieces = _windows(self.data, width, positions)
-        if len(positions) and positions.max() + width > self._size:
-            late = np.flatnonzero(positions + width > self._size)
-            at = np.minimum(positions[late] - self._tail_at, _PAD)
-            pieces[late] = _windows(self._tail, width, at)
+        last = len(self.data) - width
+        windows: Any = np.ndarray(last + 1, f"V{width}", self.data, strides=1)
+        pieces: npt.NDArray[np.uint8] = windows[np.minimum(positions, last)].view(np.uint8).reshape(-1, width)
+        for late in np.flatnonzero(positions > last).tolist():
+            piece = self.data[positions[late] : positions[late] + width]
+            pieces[late] = np.frombuffer(piece.ljust(width), np.uint8)
         left = stops - positions
         short = np.flatnonzero(left < width)
         if len(short):
@@ -196,10 +167,10 @@ class Text:
         self, positions: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
         """Whether there are but blanks, at most 64, from positions to stops; shape (n,)."""
-        blank = stops - positions <= _PAD
+        blank = stops - positions <= _BLANKS
         there = np.flatnonzero(blank & (stops > positions))
         if len(there):
-            blank[there] = (self.fields(positions[there], _PAD, stops[there]) == 32).all(axis=1)
+            blank[there] = (self.fields(positions[there], _BLANKS, stops[there]) == 32).all(axis=1)
         return blank
 
     def labelled(self) -> list[int]:

@@ -40,7 +40,7 @@ KINDS = {
 
 
 @dataclass
-class Notes:
+class FileNotes:
     """Counts by kind, told in the order of their first lines."""
 
     _found: dict[str, tuple[int, int, str]] = field(default_factory=dict)
