@@ -15,9 +15,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from canvod.launch.cluster.prune import prune_keys
+from canvod.launch.cluster.orphans import prune_engine, prune_keys
 from canvod.launch.docker.engine import connect
-from canvod.launch.docker.orphans import prune_engine
 from canvod.launch.testing import find_leftovers
 
 LAUNCHER = """

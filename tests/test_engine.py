@@ -15,9 +15,9 @@ import requests
 import urllib3
 
 from canvod.launch.cluster.backend_choice import choose_backend
+from canvod.launch.cluster.orphans import find_orphans, prune_engine
 from canvod.launch.config import load_settings
 from canvod.launch.docker.engine import connect, engine_address, read_engine, require_engine, translate
-from canvod.launch.docker.orphans import find_orphans, prune_engine
 from canvod.launch.docker.removal import EngineObject
 from canvod.launch.errors import EngineError, LaunchError
 from canvod.launch.host.labels import CLUSTER_LABEL, OWNER_LABEL, UID_LABEL
@@ -173,7 +173,7 @@ def test_what_says_no_cluster_is_nobodys_orphan(monkeypatch):
     labels = {OWNER_LABEL: "another-boot/1/1/1", UID_LABEL: str(os.getuid())}
     odd = EngineObject("network", "odd", "odd", labels)
     whole = replace(odd, labels=labels | {CLUSTER_LABEL: "whole"})
-    monkeypatch.setattr("canvod.launch.docker.orphans.list_objects", lambda *_: [odd, whole])
+    monkeypatch.setattr("canvod.launch.cluster.orphans.list_objects", lambda *_: [odd, whole])
     assert find_orphans(None) == {"whole": [whole]}
 
 

@@ -25,7 +25,7 @@ from distributed import Client, Scheduler, Worker
 from distributed.comm.core import connect
 from distributed.security import Security
 
-from canvod.launch.cluster.prune import prune_keys
+from canvod.launch.cluster.orphans import prune_keys
 from canvod.launch.cluster.tls import ROLES, KeyFolder, keys_home, make_keys
 from canvod.launch.errors import KeysError
 from canvod.launch.host.owner import owner_lives, owner_mark
@@ -318,7 +318,7 @@ def test_keys_of_a_dead_process_are_swept_and_others_are_not(home):
 
 STARTS = """
 import os, sys
-from canvod.launch.cluster.prune import prune_keys
+from canvod.launch.cluster.orphans import prune_keys
 from canvod.launch.cluster.tls import ROLES, ClusterKeys, KeyFolder
 from canvod.launch.host.owner import owner_mark
 base, kept = eval(sys.stdin.readline())

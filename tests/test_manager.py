@@ -17,7 +17,7 @@ import dask
 import psutil
 import pytest
 
-from canvod.launch.cluster.prune import prune_keys, prune_scratch
+from canvod.launch.cluster.orphans import prune_keys, prune_scratch
 from canvod.launch.cluster.tls import keys_folder
 from canvod.launch.docker.engine import connect
 from canvod.launch.errors import (

@@ -17,7 +17,7 @@ from tempfile import gettempdir
 
 import pytest
 
-from canvod.launch.cluster.prune import prune_keys, prune_scratch, prune_semaphores
+from canvod.launch.cluster.orphans import prune_keys, prune_scratch, prune_semaphores
 from canvod.launch.host.owner import SCRATCH_PREFIX, owner_mark, semaphore_name
 from canvod.launch.runtime import worker
 from canvod.launch.testing import assert_nothing_left, find_leftovers

@@ -22,7 +22,7 @@ from distributed.core import Status, rpc
 from canvod.launch.cli.plan_view import plan_json
 from canvod.launch.cluster.cluster_state import ClusterState
 from canvod.launch.cluster.host_paths import make_mounts, require_visible
-from canvod.launch.cluster.prune import prune_keys
+from canvod.launch.cluster.orphans import prune_keys
 from canvod.launch.cluster.tls import KeyFolder, keys_home, make_keys
 from canvod.launch.config import load_settings
 from canvod.launch.docker.container_memory import read_memory

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from canvod.launch.cluster.prune import prune_keys
-from canvod.launch.docker.orphans import prune_engine
+from canvod.launch.cluster.orphans import prune_engine, prune_keys
 from canvod.launch.testing import assert_nothing_left, find_leftovers
 from engine_proxy import AtRequest, EngineProxy
 from leftovers import GONE_WITHIN_S, GRACE_S, SEED

@@ -19,9 +19,8 @@ def prune(json_output: JsonOption = False) -> None:
     $ canvod-launch prune
     $ canvod-launch prune --json
     """
-    from canvod.launch.cluster.prune import prune_host
+    from canvod.launch.cluster.orphans import prune_engine, prune_host
     from canvod.launch.docker.engine import EngineAbsentError, connect
-    from canvod.launch.docker.orphans import prune_engine
     from canvod.launch.errors import LaunchError
 
     removed = prune_host()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from canvod.launch.cluster.backend_choice import choose_backend
 from canvod.launch.cluster.host_paths import describe_mounts, require_mounts
 from canvod.launch.cluster.planning import StartRequest, log_warnings, plan_request
-from canvod.launch.cluster.prune import prune_host, prune_quietly
+from canvod.launch.cluster.orphans import prune_engine, prune_host
 from canvod.launch.cluster.started_cluster import StartedCluster
 from canvod.launch.docker.discovery import refuse_second
 from canvod.launch.docker.engine import connect
-from canvod.launch.errors import ConfigError, ImageError
+from canvod.launch.errors import ConfigError, EngineError, ImageError
 from canvod.launch.images.image_builder import use_images
 from canvod.launch.images.versions import require_same_versions
 from canvod.launch.logs import get_logger
@@ -97,7 +97,11 @@ def _prepare_containers(request: StartRequest, inventory: EngineInventory | None
     )
     engine = connect(timeout_s=REQUEST_TIMEOUT_S)
     try:
-        prune_quietly(engine)
+        prune_host()
+        try:
+            prune_engine(engine)
+        except EngineError as error:  # it keeps nothing from being started
+            log.warning("prune_failed", reason=error.message)
         refuse_second(engine, plan.name)
         plan = use_images(
             engine,

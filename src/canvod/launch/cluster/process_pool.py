@@ -22,7 +22,7 @@ from queue import Empty
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from canvod.launch.cluster.prune import prune_host
+from canvod.launch.cluster.orphans import prune_host
 from canvod.launch.errors import ClusterError, StoreError
 from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, semaphore_name
 from canvod.launch.plan.container_plans import THREAD_VARIABLES

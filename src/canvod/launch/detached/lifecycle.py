@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from canvod.launch.cluster.orphans import prune_keys
 from canvod.launch.cluster.preparation import prepare
-from canvod.launch.cluster.prune import prune_keys
 from canvod.launch.cluster.tls import KeyFolder, keys_folder
 from canvod.launch.detached.attach import scheduler_mark
 from canvod.launch.docker.discovery import choose_cluster, find_clusters

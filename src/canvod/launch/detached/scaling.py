@@ -10,7 +10,7 @@ from canvod.launch.cluster.scheduler_connection import SchedulerConnection
 from canvod.launch.cluster.started_cluster import await_workers
 from canvod.launch.detached.attach import client_keys, read_state
 from canvod.launch.detached.lifecycle import require_own
-from canvod.launch.docker.removal import remove_container
+from canvod.launch.docker.removal import remove_object
 from canvod.launch.errors import ClusterNotFoundError, PlanError
 from canvod.launch.runtime.operations import TARGET
 from canvod.launch.termination import shielded
@@ -80,7 +80,7 @@ def scale_cluster(client: Client, cluster: ClusterInfo, workers: int) -> tuple[i
         # Also those that were created, or have ended, and never went.
         leaving = [each.id for each in cluster.workers if each.name not in wanted or not each.runs]
         for identifier in leaving:
-            remove_container(client, identifier)
+            remove_object(client, "container", identifier)
         running = {each.name for each in cluster.workers if each.runs}
         _start(client, state, [name for name in wanted if name not in running], connection)
         connection.ask(TARGET, workers=workers)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from concurrent.futures import Future
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from canvod.launch.docker.create_request import create_request
+from canvod.launch.docker.engine import EngineNotFoundError, attach_input, attach_output, translate
+from canvod.launch.docker.removal import remove_object
 from canvod.launch.errors import ContainerFailedError, EngineError
 from canvod.launch.host.clusters import ContainerInfo
 from canvod.launch.host.cpulist import format_cpulist
+from canvod.launch.logs import get_logger
+from canvod.launch.plan.model import DASHBOARD_PORT
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
-    from canvod.launch.plan.model import ContainerPlan
+    from canvod.launch.docker.engine import Client
+    from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
 LOG_LINES = 20
 """Lines of a container's output that are kept for an error message."""
@@ -31,14 +36,20 @@ KILLED = 137
 _STREAM_GRACE_S = 3.0
 _POLL_S = 0.02
 
+log = get_logger("canvod.launch")
+
 
 class Container:
     """One container that this process starts.
 
     Parameters
     ----------
+    client : docker.DockerClient
+        The engine.
     plan : ContainerPlan
         What it is to be.
+    cluster : ClusterPlan
+        The cluster that it belongs to.
 
     Attributes
     ----------
@@ -50,9 +61,11 @@ class Container:
         Done when it runs; holds the error if it could not be started.
     ended : threading.Event
         Set when it has ended.
+    oom_kills : int
+        How often the kernel has killed a process of it at its memory limit.
     """
 
-    def __init__(self, plan: ContainerPlan) -> None:
+    def __init__(self, client: Client, plan: ContainerPlan, cluster: ClusterPlan) -> None:
         self.plan = plan
         self.id = ""
         self.address = ""
@@ -61,39 +74,99 @@ class Container:
         # Who waits may give up; what is being started goes on.
         self.started.set_running_or_notify_cancel()
         self.ended = threading.Event()
-        self._output: deque[str] = deque(maxlen=LOG_LINES)
+        self.oom_kills = 0
+        self._client = client
+        self._cluster = cluster
+        self._state = "created"
+        self._created_s: float | None = None
+        self._exit_code: int | None = None
+        self._nanny_kills = 0
+        self._output: tuple[str, ...] = ()
         self._output_ended = threading.Event()
-        self._lock = threading.Lock()
-        self._info = ContainerInfo(
-            name=plan.dask_name,
-            role=plan.role,
-            state="created",
-            container=plan.name,
-            labels=plan.labels,
-            cores=format_cpulist(plan.cpuset_cpus),
-            memory_limit_bytes=plan.memory_bytes,
-            dask_memory_limit_bytes=plan.dask_memory_limit_bytes,
-        )
+
+    def create(self, standard_input: bytes, dashboard_port: int | None) -> None:
+        """Create and start it.
+
+        Parameters
+        ----------
+        standard_input : bytes
+            What it reads when it has started.
+        dashboard_port : int or None
+            Port of 127.0.0.1 for a scheduler's dashboard, as in `create_request`.
+
+        Raises
+        ------
+        EngineError
+            If the engine refuses.
+        ContainerFailedError
+            If it ends at once.
+        """
+        plan = self.plan
+        body = create_request(plan, self._cluster, dashboard_port=dashboard_port)
+        with translate(f"create the container {plan.name}"):
+            answer = self._client.api.create_container_from_config(body, plan.name)
+        self.id, self._created_s = answer["Id"], time.time()
+        for warning in answer.get("Warnings") or ():
+            log.info("engine_warning", container=plan.name, warning=warning)
+        with translate(f"start the container {plan.name}"):
+            output = attach_output(self._client, self.id)
+            threading.Thread(target=self._keep_output, args=(output,), daemon=True).start()
+            with attach_input(self._client, self.id) as send:
+                self._client.api.start(self.id)
+                # A container that ends before it has read its keys explains itself.
+                with suppress(EngineError):
+                    send(standard_input)
+        self._state = "running"
+        if plan.role == "scheduler":
+            self._look_up()
+
+    def _look_up(self) -> None:
+        """Ask for its address, and for the port that was published."""
+        try:
+            with translate(f"look at the container {self.plan.name}"):
+                network = self._client.api.inspect_container(self.id)["NetworkSettings"]
+        except EngineNotFoundError:
+            raise self.failure("ended as soon as it was started") from None
+        if bindings := (network["Ports"] or {}).get(f"{DASHBOARD_PORT}/tcp"):
+            self.dashboard_port = int(bindings[0]["HostPort"])
+        self.address = (network["Networks"].get(self._cluster.network.name) or {}).get("IPAddress", "")
+
+    def remove(self) -> None:
+        """Remove it if this process has created it; what only has its name is somebody else's.
+
+        Raises
+        ------
+        EngineError
+            If it could not be removed.
+        """
+        if self.id:
+            remove_object(self._client, "container", self.id)
+            self.id = ""
 
     @property
     def info(self) -> ContainerInfo:
         """What is known of it now."""
-        with self._lock:
-            return replace(self._info, id=self.id, output=tuple(self._output))
-
-    def update(self, **changes: Any) -> None:
-        """Note what has been learned: fields of `ContainerInfo`."""
-        with self._lock:
-            self._info = replace(self._info, **changes)
-
-    def count_oom_kill(self) -> None:
-        """Note that the kernel has killed a process of it at its memory limit."""
-        with self._lock:
-            self._info = replace(self._info, oom_kills=self._info.oom_kills + 1)
+        plan = self.plan
+        return ContainerInfo(
+            name=plan.dask_name,
+            role=plan.role,
+            state=self._state if self._exit_code is None else "exited",
+            id=self.id,
+            container=plan.name,
+            created_s=self._created_s,
+            labels=plan.labels,
+            cores=format_cpulist(plan.cpuset_cpus),
+            memory_limit_bytes=plan.memory_bytes,
+            dask_memory_limit_bytes=plan.dask_memory_limit_bytes,
+            exit_code=self._exit_code,
+            oom_kills=self.oom_kills,
+            nanny_kills=self._nanny_kills,
+            output=self._output,
+        )
 
     def end(self, exit_code: int) -> None:
         """Note that it has ended."""
-        self.update(exit_code=exit_code, state="exited")
+        self._exit_code = exit_code
         self.ended.set()
 
     def failure(self, what: str) -> ContainerFailedError:
@@ -108,47 +181,25 @@ class Container:
             self._output_ended.wait(_STREAM_GRACE_S)
         deadline = time.monotonic() + _STREAM_GRACE_S
         # The engine may tell of the end before it tells why.
-        while (info := self.info).exit_code == KILLED and not info.oom_kills and time.monotonic() < deadline:
+        while self._exit_code == KILLED and not self.oom_kills and time.monotonic() < deadline:
             time.sleep(_POLL_S)
+        info = self.info
         status = info.state if info.exit_code is None else f"exited with code {info.exit_code}"
         oom = f"yes ({info.oom_kills} times)" if info.oom_kills else "no"
         limit = format_bytes(self.plan.memory_bytes)
         lines = "\n".join(f"    {line}" for line in info.output) or "    (no output)"
-        hint = None
-        if info.oom_kills:
-            hint = (
-                f"give each container more than {limit}: raise processing.max_memory_gb or use fewer workers"
-            )
+        hint = f"give each container more than {limit}: raise processing.max_memory_gb or use fewer workers"
         return ContainerFailedError(
             f"Container {self.plan.name} {what}.\n"
             f"  status: {status}; killed by the kernel at its memory limit of {limit}: {oom}\n"
             f"  last lines of its output:\n{lines}",
-            hint=hint,
+            hint=hint if info.oom_kills else None,
         )
 
-    def keep_output(self, output: Iterable[bytes]) -> None:
-        """Keep the last lines of its output until it ends.
-
-        Parameters
-        ----------
-        output : iterable of bytes
-            Pieces of it, as they come.
-        """
-        rest = b""
-        try:
-            for piece in output:
-                *lines, rest = (rest + piece).split(b"\n")
-                self._keep(lines)
-        except EngineError:
-            pass
-        finally:
-            self._keep([rest] if rest else [])
-            self._output_ended.set()
-
-    def _keep(self, lines: list[bytes]) -> None:
-        with self._lock:
-            for line in lines:
-                text = line.decode(errors="replace").rstrip()
-                self._output.append(text)
-                if NANNY_KILL in text:
-                    self._info = replace(self._info, nanny_kills=self._info.nanny_kills + 1)
+    def _keep_output(self, output: Iterator[str]) -> None:
+        """Keep the last lines of its output until it ends."""
+        with suppress(EngineError):
+            for line in output:
+                self._output = (*self._output, line.rstrip())[-LOG_LINES:]
+                self._nanny_kills += NANNY_KILL in line
+        self._output_ended.set()

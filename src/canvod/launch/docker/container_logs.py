@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from canvod.launch.docker.engine import EngineNotFoundError, translate
+from canvod.launch.docker.engine import EngineNotFoundError, split_lines, translate
 from canvod.launch.errors import EngineError
 
 if TYPE_CHECKING:
@@ -85,9 +85,10 @@ def follow_output(
             for line in _lines(client, container, tail):
                 with lock:
                     write(container.name, line)
+        except EngineNotFoundError:
+            pass  # one that has gone meanwhile
         except (EngineError, OSError) as error:
-            if not isinstance(error, EngineNotFoundError):
-                failures.append(error)
+            failures.append(error)
 
     threads = [
         threading.Thread(target=follow, args=(container,), daemon=True) for container in cluster.containers
@@ -102,14 +103,7 @@ def follow_output(
 
 
 def _lines(client: Client, container: ContainerInfo, tail: int | None) -> Iterator[str]:
-    rest = b""
     with translate(f"follow the output of {container.container}"):
-        stream: Any = client.api.logs(
-            container.id, stream=True, follow=True, tail="all" if tail is None else tail
+        yield from split_lines(
+            client.api.logs(container.id, stream=True, follow=True, tail="all" if tail is None else tail)
         )
-        for piece in stream:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                yield line.decode(errors="replace").rstrip("\r")
-    if rest:
-        yield rest.decode(errors="replace")

@@ -27,7 +27,7 @@ from canvod.launch.errors import EngineError
 from canvod.launch.host.inventory import EngineInventory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 type Client = docker.DockerClient
 """A client of one Docker engine, as `connect` returns it."""
@@ -389,8 +389,8 @@ def inspect_image(client: Client, name: str) -> dict[str, Any] | None:
     return answer
 
 
-def attach_output(client: Client, container: str) -> Iterator[bytes]:
-    """Attach to a container's output at once, and yield it until the container ends.
+def attach_output(client: Client, container: str) -> Iterator[str]:
+    """Attach to a container's output at once, and yield its lines until the container ends.
 
     Attached before the start, not even the first line of a short life is missed.
 
@@ -403,8 +403,8 @@ def attach_output(client: Client, container: str) -> Iterator[bytes]:
 
     Returns
     -------
-    iterator of bytes
-        Pieces of both output streams, in the order of their arrival.
+    iterator of str
+        Lines of both output streams, in the order of their arrival.
 
     Raises
     ------
@@ -414,16 +414,33 @@ def attach_output(client: Client, container: str) -> Iterator[bytes]:
     with translate(f"attach to the container {container}"):
         stream = client.api.attach(container, stream=True, logs=True, stdout=True, stderr=True)
 
-    def pieces() -> Iterator[bytes]:
+    def lines() -> Iterator[str]:
         try:
             with translate(f"follow the output of {container}"):
-                yield from stream
+                yield from split_lines(stream)
         finally:
             # The SDK leaves the response open, which the interpreter complains about when it exits.
             response: Any = vars(stream)["_response"]
             response.raw.close()
 
-    return pieces()
+    return lines()
+
+
+def split_lines(stream: Iterable[bytes]) -> Iterator[str]:
+    """Yield the lines of a container's output, of which the engine sends pieces.
+
+    Parameters
+    ----------
+    stream : iterable of bytes
+        The pieces.
+    """
+    rest = b""
+    for piece in stream:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace").rstrip("\r")
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 @contextmanager

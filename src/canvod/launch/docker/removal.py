@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, Literal
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from canvod.launch.docker.engine import (
-    Client,
     EngineConflictError,
     EngineNotFoundError,
     EngineTimeoutError,
@@ -20,7 +19,9 @@ from canvod.launch.host.labels import CLUSTER_LABEL
 from canvod.launch.threads import in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from canvod.launch.docker.engine import Client
+
+type Kind = Literal["container", "network", "volume"]
 
 REMOVAL_TIMEOUT_S: Final = 30.0
 """How long to go on removing what the engine says is still in use."""
@@ -42,13 +43,15 @@ def remedy(cluster: str) -> str:
     )
 
 
-def remove_container(client: Client, identifier: str) -> None:
-    """Remove a container with its anonymous volumes; one that does not exist counts as removed.
+def remove_object(client: Client, kind: Kind, identifier: str) -> None:
+    """Remove a container with its anonymous volumes, a network or a volume; what is gone counts as removed.
 
     Parameters
     ----------
     client : docker.DockerClient
         The engine.
+    kind : {"container", "network", "volume"}
+        What it is.
     identifier : str
         Its identifier or name.
 
@@ -58,32 +61,24 @@ def remove_container(client: Client, identifier: str) -> None:
         If it is still there when the time is up, or the engine does not answer.
     """
 
-    def remove() -> None:
-        with suppress(EngineNotFoundError), translate(f"remove the container {identifier}"):
-            client.api.remove_container(identifier, v=True, force=True)
+    def passes(error: BaseException) -> bool:
+        # "Removal already in progress", say. A network's last endpoint leaves a moment after its container.
+        is_refusal = isinstance(error, EngineError) and not isinstance(error, EngineTimeoutError)
+        return is_refusal if kind == "network" else isinstance(error, EngineConflictError)
 
-    # "Removal already in progress": wait for its end.
-    _persist(remove, lambda error: isinstance(error, EngineConflictError))
-
-
-def _remove_network(client: Client, identifier: str) -> None:
-    def remove() -> None:
-        with suppress(EngineNotFoundError), translate(f"remove the network {identifier}"):
-            client.api.remove_network(identifier)
-
-    # The last endpoint leaves a moment after its container.
-    _persist(
-        remove, lambda error: isinstance(error, EngineError) and not isinstance(error, EngineTimeoutError)
-    )
-
-
-def _persist(remove: Callable[[], None], passes: Callable[[BaseException], bool]) -> None:
-    Retrying(
+    for attempt in Retrying(
         retry=retry_if_exception(passes),
         stop=stop_after_delay(REMOVAL_TIMEOUT_S),
         wait=wait_fixed(_PAUSE_S),
         reraise=True,
-    )(remove)
+    ):
+        with attempt, suppress(EngineNotFoundError), translate(f"remove the {kind} {identifier}"):
+            if kind == "container":
+                client.api.remove_container(identifier, v=True, force=True)
+            elif kind == "network":
+                client.api.remove_network(identifier)
+            else:
+                client.api.remove_volume(identifier)
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ class EngineObject:
         Of a container, such as ``running``; else empty.
     """
 
-    kind: Literal["container", "network", "volume"]
+    kind: Kind
     id: str
     name: str
     labels: dict[str, str]
@@ -177,32 +172,14 @@ def remove_objects(client: Client, cluster: str, *labels: str) -> list[str]:
 
     def attempt(item: EngineObject) -> None:
         try:
-            _REMOVE[item.kind](client, item.id)
+            remove_object(client, item.kind, item.id)
         except EngineError as error:
             left.append(f"{item}: {error.message}")
 
     try:
-        found = list_objects(client, *wanted)
-        in_threads(attempt, [item for item in found if item.kind == "container"])
-        for item in found:
-            if item.kind == "network":
-                attempt(item)
         # Anonymous volumes go with their containers, unless the engine died in between.
-        for item in list_objects(client, *wanted):
-            if item.kind == "volume":
-                attempt(item)
+        for kind in ("container", "network", "volume"):
+            in_threads(attempt, [item for item in list_objects(client, *wanted) if item.kind == kind])
     except EngineError as error:
         left.append(f"whatever carries the label {cluster_label(cluster)}: {error.message}")
     return left
-
-
-def _remove_volume(client: Client, name: str) -> None:
-    with suppress(EngineNotFoundError), translate(f"remove the volume {name}"):
-        client.api.remove_volume(name)
-
-
-_REMOVE: Final[dict[str, Callable[[Client, str], None]]] = {
-    "container": remove_container,
-    "network": _remove_network,
-    "volume": _remove_volume,
-}

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -110,18 +111,12 @@ def _remove(cluster: str, launcher: str) -> int:
         if time.monotonic() - started > GIVE_UP_S:
             return 1
         try:
-            client = connect()
-        except EngineError:
-            last_seen = time.monotonic()
-        else:
-            try:
+            with closing(connect()) as client:
                 if list_objects(client, cluster_label(cluster), launcher):
                     last_seen = time.monotonic()
                     remove_objects(client, cluster, launcher)
-            except EngineError:
-                last_seen = time.monotonic()
-            finally:
-                client.close()
+        except EngineError:
+            last_seen = time.monotonic()
         time.sleep(0.2)
     return 0
 
