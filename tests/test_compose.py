@@ -262,7 +262,8 @@ def test_keys_and_ingest_are_contained_as_well():
 def test_an_ingest_finds_its_keys_as_every_client_does(tmp_path, monkeypatch):
     """The environment of the ingest is that of a client on the host, with the container's folder."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    folder = KeyFolder("x", make_keys("x"))
+    folder = KeyFolder("x")
+    folder.write(make_keys("x"))
     on_the_host = {
         name: value.replace(f"{folder.path}/client", "/keys") for name, value in folder.environment().items()
     }

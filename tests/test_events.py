@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import docker
 import pytest
 
-from canvod.launch.docker.containers import ContainerSet
+from canvod.launch.cluster.cluster_state import ClusterState
+from canvod.launch.cluster.docker_backend import DockerBackend
+from canvod.launch.cluster.tls import make_keys
 from eventually import eventually
 from plan_strategies import make_host, make_settings, planned
 
@@ -45,7 +47,7 @@ def engine(tmp_path: Path) -> Iterator[docker.DockerClient]:
 def test_a_stream_that_ends_within_an_event_is_opened_again(engine: docker.DockerClient) -> None:
     """The SDK's error for that is none of its own family; the thread goes on all the same."""
     plan = planned(make_settings(), make_host(), backend="docker")
-    containers = ContainerSet(engine, plan, lambda _role: b"", joins=True)
-    containers.start([plan.workers[0].dask_name])
+    backend = DockerBackend(engine, ClusterState(make_keys(plan.name), plan), joins=True)
+    backend.start([plan.workers[0].dask_name])
     assert eventually(lambda: sum("/events" in path for path in HalfAnEvent.asked) >= 2)
-    containers.release()
+    backend.release()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from distributed.comm.core import connect
 from distributed.security import Security
 
 from canvod.launch.cluster.orphans import prune_keys
-from canvod.launch.cluster.tls import ROLES, KeyFolder, keys_home, make_keys
+from canvod.launch.cluster.tls import ROLES, ClusterKeys, KeyFolder, KeyRole, keys_home, make_keys
 from canvod.launch.errors import KeysError
 from canvod.launch.host.owner import owner_lives, owner_mark
 from canvod.launch.runtime.keys import KeysMissingError, obtain_keys, security, write_keys
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
 
 KEYS = make_keys("one")
 OTHER = make_keys("another")
+
+
+def written(cluster: str, keys: ClusterKeys, roles: tuple[KeyRole, ...] = ("client",)) -> KeyFolder:
+    """Write the keys of a cluster."""
+    folder = KeyFolder(cluster, roles)
+    folder.write(keys)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +108,7 @@ async def test_a_client_of_the_cluster_gets_in_and_runs_code(tmp_path):
     """Scheduler, worker and client with the keys of one cluster work together."""
     async with locked_scheduler(tmp_path) as scheduler:
         worker_keys = security(folder_of(tmp_path / "worker", KEYS.files("worker")))
-        client_keys = KeyFolder("one", KEYS).security()
+        client_keys = written("one", KEYS).security()
         async with (
             Worker(scheduler.address, security=worker_keys, host="127.0.0.1", dashboard=False),
             Client(scheduler.address, security=client_keys, asynchronous=True) as client,
@@ -115,7 +123,7 @@ async def test_a_stranger_is_refused(tmp_path, intruder):
     async with locked_scheduler(tmp_path) as scheduler:
         keys = {
             "nothing": without_certificate(KEYS.ca),
-            "another cluster": KeyFolder("another", OTHER).security(),
+            "another cluster": written("another", OTHER).security(),
             "self-made": Security.temporary(),
             "plain": Security(),
         }[intruder]
@@ -123,7 +131,7 @@ async def test_a_stranger_is_refused(tmp_path, intruder):
         if intruder == "plain":
             address = address.replace("tls://", "tcp://")
         assert not await connects(address, keys)
-        assert await connects(scheduler.address, KeyFolder("one", KEYS).security())
+        assert await connects(scheduler.address, written("one", KEYS).security())
 
 
 @asynchronous
@@ -133,7 +141,7 @@ async def test_a_clients_certificate_is_no_schedulers(tmp_path):
     async with Scheduler(
         host="127.0.0.1", port=0, protocol="tls://", security=keys, dashboard=False, dashboard_address=":0"
     ) as scheduler:
-        assert not await connects(scheduler.address, KeyFolder("one", KEYS).security())
+        assert not await connects(scheduler.address, written("one", KEYS).security())
 
 
 @asynchronous
@@ -229,7 +237,7 @@ def test_workers_stay_when_a_client_of_theirs_hangs_up(tmp_path):
     """Nannies open connections and close them at once; no other connection of the process may notice."""
     from distributed import LocalCluster
 
-    folder = KeyFolder("hang-up", KEYS, ROLES)
+    folder = written("hang-up", KEYS, ROLES)
     with LocalCluster(
         n_workers=0, host="127.0.0.1", protocol="tls://", security=folder.security(), dashboard_address=":0"
     ) as cluster:
@@ -252,14 +260,14 @@ def test_certificates_say_what_they_are_for():
 
 def test_no_key_is_printed():
     """Neither `repr` nor `str` of anything that holds keys shows one."""
-    folder = KeyFolder("one", KEYS, ROLES)
+    folder = written("one", KEYS, ROLES)
     for thing in (KEYS, KEYS.client, folder, folder.security(), folder.environment()):
         assert "PRIVATE KEY" not in repr(thing) + str(thing)
 
 
 def test_files_are_their_owners_alone_and_go(home):
     """0600 in 0700, all the way up to the folder of this user's keys; removing twice is removing once."""
-    folder = KeyFolder("one", KEYS, ROLES)
+    folder = written("one", KEYS, ROLES)
     found = {path: stat.S_IMODE(path.stat().st_mode) for path in [home, *home.rglob("*")]}
     assert {mode for path, mode in found.items() if path.is_dir()} == {0o700}
     assert {mode for path, mode in found.items() if path.is_file()} == {0o600}
@@ -284,7 +292,7 @@ def test_a_folder_that_others_could_read_is_refused(home, tmp_path, how):
         home.mkdir(mode=0o777)
         home.chmod(0o777)
     with pytest.raises(KeysError, match="is not a folder that only you can read"):
-        KeyFolder("one", KEYS)
+        written("one", KEYS)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
@@ -296,7 +304,7 @@ def test_a_full_disk_is_one_clear_message_and_nothing_is_left(tmp_path, monkeypa
     try:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(small))
         with pytest.raises(KeysError, match=r"Could not write the keys of cluster one to .*No space left"):
-            KeyFolder("one", KEYS, ROLES)
+            written("one", KEYS, ROLES)
         assert not list(keys_home().glob("*one*"))
     finally:
         subprocess.run(["umount", small], check=True)
@@ -304,8 +312,8 @@ def test_a_full_disk_is_one_clear_message_and_nothing_is_left(tmp_path, monkeypa
 
 def test_keys_of_a_dead_process_are_swept_and_others_are_not(home):
     """What belongs to a process that lives stays; what nobody can use any more goes."""
-    mine = KeyFolder("mine", KEYS)
-    dead = KeyFolder("dead", KEYS)
+    mine = written("mine", KEYS)
+    dead = written("dead", KEYS)
     with subprocess.Popen(["sleep", "60"]) as process:
         mark = owner_mark(process.pid)
         assert owner_lives(mark)
@@ -327,8 +335,10 @@ for number in range(40):
     os.environ["XDG_RUNTIME_DIR"] = f"{base}/{number}"
     print("ready", flush=True)
     sys.stdin.readline()
-    own = KeyFolder(f"own-{number}", keys, ROLES)
-    attached = KeyFolder("attached", keys, mark=shared)
+    own = KeyFolder(f"own-{number}", ROLES)
+    own.write(keys)
+    attached = KeyFolder("attached", mark=shared)
+    attached.write(keys)
     for path in (own.file("worker", "key.pem"), attached.file("client", "key.pem")):
         assert "PRIVATE KEY" in open(path).read()
     own.remove()
@@ -354,7 +364,7 @@ def test_programs_that_start_at_the_same_time_do_not_meet(tmp_path):
             for _ in range(4)
         ]
         for program in programs:
-            program.stdin.write(f"{(str(tmp_path), KEYS.as_json())!r}\n")
+            program.stdin.write(f"{(str(tmp_path), asdict(KEYS))!r}\n")
         for _ in range(40):
             assert [program.stdout.readline() for program in programs] == ["ready\n"] * 4
             for program in programs:
@@ -379,7 +389,7 @@ def test_a_folder_that_is_being_made_is_never_pruned(home):
     tracer = sys.gettrace()
     sys.settrace(prune)
     try:
-        folder = KeyFolder("one", KEYS, ROLES)
+        folder = written("one", KEYS, ROLES)
     finally:
         sys.settrace(tracer)
     assert ["launcher"] in [state[1:] for state in states]
@@ -404,7 +414,9 @@ def test_a_process_that_dies_while_it_makes_or_removes_keys_leaves_none(home, st
 
         keys = make_keys("one")
         sys.addaudithook(die)
-        KeyFolder("one", keys, ROLES).remove()
+        folder = KeyFolder("one", ROLES)
+        folder.write(keys)
+        folder.remove()
     """
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=30)
     assert done.returncode == 9

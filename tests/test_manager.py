@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from canvod.launch.cluster.orphans import prune_keys, prune_scratch
-from canvod.launch.cluster.tls import keys_folder
+from canvod.launch.cluster.tls import KeyFolder
 from canvod.launch.docker.engine import connect
 from canvod.launch.errors import (
     ClusterError,
@@ -28,7 +28,7 @@ from canvod.launch.errors import (
     PlanError,
     VersionMismatchError,
 )
-from canvod.launch.host.owner import SCRATCH_PREFIX, owner_mark
+from canvod.launch.host.owner import SCRATCH_PREFIX
 from canvod.launch.host.python_version import own_python
 from canvod.launch.images.build_log import BuildEvent
 from canvod.launch.manager import DaskClusterManager
@@ -305,7 +305,7 @@ def test_the_plugin_survives_what_it_may_not_do(manager: DaskClusterManager) -> 
 @pytest.mark.slow
 def test_a_scheduler_that_exists_is_used_and_left_running(manager: DaskClusterManager) -> None:
     """With `scheduler_address` and keys in Dask's settings nothing is started, and closing stops nothing."""
-    keys = keys_folder(manager.plan.name, owner_mark()) / "client"
+    keys = KeyFolder(manager.plan.name).path / "client"
     prefix = "distributed.comm.tls"
     files = {"ca-file": CA, "client.cert": CERTIFICATE, "client.key": KEY}
     with (

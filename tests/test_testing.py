@@ -51,7 +51,8 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_on_this_host_is_found_and_stays(runtime: Path) -> None:
     """Keys, scratch folder, semaphore, and a process that a task has started; looking removes nothing."""
     name = f"left-{RUN}"
-    keys = KeyFolder(name, make_keys(name))
+    keys = KeyFolder(name)
+    keys.write(make_keys(name))
     scratch = runtime / f"{SCRATCH_PREFIX}{name}-abcd_123"
     scratch.mkdir()
     semaphore = SHARED_MEMORY / f"sem.{semaphore_name(name, 'worker-0')}-abc"
@@ -87,7 +88,8 @@ def test_what_is_on_this_host_is_found_and_stays(runtime: Path) -> None:
 @pytest.mark.parametrize("other", ["left", "left-a-abcdefgh", "left-a.b", "left-ab", "x-left-a"])
 def test_what_belongs_to_a_cluster_with_a_similar_name_is_not_found(runtime: Path, other: str) -> None:
     """Whatever of its name is part of the other's."""
-    keys = KeyFolder(other, make_keys(other))
+    keys = KeyFolder(other)
+    keys.write(make_keys(other))
     (runtime / f"{SCRATCH_PREFIX}{other}-abcd_123").mkdir()
     semaphore = SHARED_MEMORY / f"sem.{semaphore_name(other, 'worker-0')}-abc"
     semaphore.touch()

@@ -385,7 +385,7 @@ class DaskClusterManager:
         if self._attached is not None:
             return self._attached.environment()
         started = self._session.started
-        keys = {} if started is None or started.keys is None else started.keys.environment()
+        keys = {} if started is None else started.keys.environment()
         return {"DASK_SCHEDULER_ADDRESS": self.scheduler_address, **keys}
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from canvod.launch.cluster.tls import ClusterKeys
@@ -25,7 +25,7 @@ class ClusterState:
         plan = self.plan.model_dump(mode="json", exclude_defaults=True, exclude={"notes"})
         # Longer than who starts it waits for its workers; an ephemeral cluster has a lease.
         limit = self.plan.start_timeout_s + CONFIRM_GRACE_S if self.plan.detached else None
-        return {"keys": self.keys.as_json(), "plan": plan, CONFIRM: limit}
+        return {"keys": asdict(self.keys), "plan": plan, CONFIRM: limit}
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> ClusterState:

@@ -94,7 +94,7 @@ class PlannedCluster(SpecCluster):
     """
 
     def __init__(self, started: StartedCluster) -> None:
-        if started.backend is None or started.connection is None or started.keys is None:
+        if started.backend is None or started.connection is None:
             raise ValueError("the cluster has not been started")
         self.backend: Backend = started.backend
         self._started_cluster = started

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from canvod.launch.cluster.backend import SCHEDULER
 from canvod.launch.cluster.cluster_state import ClusterState
-from canvod.launch.cluster.tls import ROLES, KeyFolder, keys_folder, make_keys
+from canvod.launch.cluster.tls import ROLES, KeyFolder, make_keys
 from canvod.launch.docker.removal import remedy
 from canvod.launch.errors import ClusterError, ClusterExistsError
-from canvod.launch.host.owner import owner_mark
 from canvod.launch.termination import shielded
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ WAIT_S: Final = 0.5
 """How long the scheduler is asked to wait for the next worker, between two looks at what has ended."""
 
 _lock = threading.Lock()
-_names_in_use: set[Path | None] = set()
+_in_use: set[Path] = set()
 """Folders of keys of the clusters that this process has started and not stopped."""
 
 
@@ -61,8 +60,8 @@ class StartedCluster:
         The engine.
     state : ClusterState or None
         Its plan and keys, once it has been started.
-    keys : KeyFolder or None
-        Files of the keys to reach it with, once it has been started.
+    keys : KeyFolder
+        Files of the keys to reach it with, which are there once it has been started.
     backend : Backend or None
         Starts and stops its members, once it has been started.
     connection : SchedulerConnection or None
@@ -73,11 +72,11 @@ class StartedCluster:
         self.plan = plan
         self.engine = engine
         self.state: ClusterState | None = None
-        self.keys: KeyFolder | None = None
+        self.keys = KeyFolder(plan.name, ("client",) if plan.backend == "docker" else ROLES)
         self.backend: Backend | None = None
         self.connection: SchedulerConnection | None = None
         self._watchdog: Watchdog | None = None
-        self._name_in_use: Path | None = None
+        self._has_name = False
         self._lock = threading.RLock()
         self._left: list[str] | None = None
 
@@ -119,8 +118,14 @@ class StartedCluster:
     def _start(self) -> Iterator[ClusterInfo]:
         plan = self.plan
         self._claim_name()
-        keys = self.keys = self._make_keys()
-        backend = self.backend = self._make_backend(keys)
+        if plan.backend == "docker":
+            from canvod.launch.docker.watchdog import Watchdog
+
+            # First of all: it removes the keys, too, where this process is killed.
+            self._watchdog = Watchdog(plan.name, self.keys.path)
+        self.state = ClusterState(make_keys(plan.name), plan)
+        self.keys.write(self.state.keys)
+        backend = self.backend = self._make_backend(self.state)
         deadline = time.monotonic() + plan.start_timeout_s
         workers = [worker.dask_name for worker in plan.workers]
         backend.start([SCHEDULER, *workers])
@@ -131,7 +136,7 @@ class StartedCluster:
         while not (address := backend.describe().scheduler_address):
             require_member(backend, SCHEDULER, deadline, "did not start")
             time.sleep(POLL_S)
-        self.connection = SchedulerConnection(address, keys.security())
+        self.connection = SchedulerConnection(address, self.keys.security())
         while not self.connection.listens():
             where = address.removeprefix("tls://")
             require_member(backend, SCHEDULER, deadline, f"did not accept a connection at {where}")
@@ -143,35 +148,23 @@ class StartedCluster:
 
     def _claim_name(self) -> None:
         """Refuse a name that a cluster of this process has: both would have the same folder of keys."""
-        folder = keys_folder(self.plan.name, owner_mark())
         with _lock:
-            if folder in _names_in_use:
+            if self.keys.path in _in_use:
                 raise ClusterExistsError(
                     f"This program has a cluster {self.plan.name} already, or is just starting it.",
                     hint="take another name, or close that one first",
                 )
-            _names_in_use.add(folder)
-        self._name_in_use = folder
+            _in_use.add(self.keys.path)
+        self._has_name = True
 
-    def _make_keys(self) -> KeyFolder:
-        plan = self.plan
-        if plan.backend == "docker":
-            from canvod.launch.docker.watchdog import Watchdog
-
-            # First of all: it removes the keys, too, where this process is killed.
-            self._watchdog = Watchdog(plan.name, keys_folder(plan.name, owner_mark()))
-        keys = make_keys(plan.name)
-        self.state = ClusterState(keys, plan)
-        return KeyFolder(plan.name, keys, ("client",) if plan.backend == "docker" else ROLES)
-
-    def _make_backend(self, keys: KeyFolder) -> Backend:
-        if self.plan.backend == "docker" and self.engine is not None and self.state is not None:
+    def _make_backend(self, state: ClusterState) -> Backend:
+        if self.engine is not None:
             from canvod.launch.cluster.docker_backend import DockerBackend
 
-            return DockerBackend(self.engine, self.state)
+            return DockerBackend(self.engine, state)
         from canvod.launch.cluster.process_backend import ProcessBackend
 
-        return ProcessBackend(self.plan, keys.path)
+        return ProcessBackend(self.plan, self.keys.path)
 
     def stop(self) -> None:
         """Remove everything; may be called any number of times.
@@ -205,15 +198,16 @@ class StartedCluster:
             self._end()
 
     def _end(self, *, keep_watchdog: bool = False) -> None:
-        if self.keys is not None:
+        if self._has_name:
             self.keys.remove()
         if self._watchdog is not None and not keep_watchdog:
             self._watchdog.dismiss()
         if self.engine is not None:
             self.engine.close()
-        with _lock:
-            _names_in_use.discard(self._name_in_use)
-            self._name_in_use = None
+        if self._has_name:
+            with _lock:
+                _in_use.discard(self.keys.path)
+            self._has_name = False
 
 
 def await_workers(

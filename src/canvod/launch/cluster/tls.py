@@ -74,13 +74,9 @@ class ClusterKeys:
         pair: KeyPair = getattr(self, role)
         return {CA: self.ca, CERTIFICATE: pair.certificate, KEY: pair.key}
 
-    def as_json(self) -> dict[str, Any]:
-        """All of it, to be kept where only the cluster itself can read it."""
-        return {"ca": self.ca, **{role: vars(getattr(self, role)) for role in ROLES}}
-
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> ClusterKeys:
-        """Take back what `as_json` gave."""
+        """Take back what `dataclasses.asdict` gave."""
         return cls(ca=kept["ca"], **{role: KeyPair(**kept[role]) for role in ROLES})
 
 
@@ -109,15 +105,31 @@ def make_keys(cluster: str) -> ClusterKeys:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
     now = dt.datetime.now(dt.UTC)
     authority = ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"canvod-launch {cluster}")])
     authority_id = x509.SubjectKeyIdentifier.from_public_key(authority.public_key())
+    issuer = name(f"canvod-launch {cluster}")
 
-    def builder(subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
+    def certificate(key: ec.EllipticCurvePublicKey, role: KeyRole | None = None) -> str:
+        """Sign the certificate of a role, or of the authority itself."""
+        is_authority = role is None
+        usage = x509.KeyUsage(
+            digital_signature=not is_authority,
+            key_cert_sign=is_authority,
+            crl_sign=is_authority,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        builder = (
             x509.CertificateBuilder()
-            .subject_name(subject)
+            .subject_name(issuer if role is None else name(f"{role} of canvod-launch {cluster}"))
             .issuer_name(issuer)
             .public_key(key)
             .serial_number(x509.random_serial_number())
@@ -127,52 +139,25 @@ def make_keys(cluster: str) -> ClusterKeys:
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id), critical=False
             )
+            .add_extension(x509.BasicConstraints(is_authority, 0 if is_authority else None), critical=True)
+            .add_extension(usage, critical=True)
         )
-
-    def usage(*, signs: bool) -> x509.KeyUsage:
-        return x509.KeyUsage(
-            digital_signature=not signs,
-            key_cert_sign=signs,
-            crl_sign=signs,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            encipher_only=False,
-            decipher_only=False,
-        )
+        if role is not None:
+            purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
+            purposes += [] if role == "client" else [ExtendedKeyUsageOID.SERVER_AUTH]
+            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False).add_extension(
+                x509.SubjectAlternativeName([x509.DNSName(role)]), critical=False
+            )
+        return builder.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
     def pair(role: KeyRole) -> KeyPair:
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{role} of canvod-launch {cluster}")])
-        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        if role != "client":
-            purposes.append(ExtendedKeyUsageOID.SERVER_AUTH)
-        certificate = (
-            builder(subject, key.public_key())
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(usage(signs=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(role)]), critical=False)
-            .sign(authority, hashes.SHA256())
-        )
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        return KeyPair(certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode())
+        return KeyPair(certificate(key.public_key(), role), private.decode())
 
-    root = (
-        builder(issuer, authority.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage(signs=True), critical=True)
-        .sign(authority, hashes.SHA256())
-    )
-    return ClusterKeys(
-        ca=root.public_bytes(serialization.Encoding.PEM).decode(),
-        scheduler=pair("scheduler"),
-        worker=pair("worker"),
-        client=pair("client"),
-    )
+    return ClusterKeys(certificate(authority.public_key()), *(pair(role) for role in ROLES))
 
 
 def keys_home() -> Path:
@@ -190,19 +175,6 @@ def keys_home() -> Path:
     shared = Path("/dev/shm")  # noqa: S108 - the folder below is the user's alone, which is checked
     place = shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
     return place / f"canvod-launch-{os.getuid()}"
-
-
-def keys_folder(cluster: str, mark: str) -> Path:
-    """Tell where the keys of one cluster are: clusters of several engines may have the same name.
-
-    Parameters
-    ----------
-    cluster : str
-        Its name.
-    mark : str
-        The process that the keys belong to, as `owner_mark` marks it.
-    """
-    return keys_home() / f"{cluster}.{hashlib.sha256(mark.encode()).hexdigest()[:12]}"
 
 
 def key_folders() -> dict[Path, str | None]:
@@ -252,86 +224,77 @@ class KeyFolder:
     Parameters
     ----------
     cluster : str
-        Name of the cluster.
-    keys : ClusterKeys
-        What is written.
+        Name of the cluster. Those of several engines may have the same one.
     roles : sequence of str
         Whose keys: a client's, and all where scheduler and workers are processes of this host.
     mark : str, optional
         The process that they belong to, as `owner_mark` marks it; this one by default.
 
-    Raises
-    ------
-    KeysError
-        If they cannot be written, or the folder is not this user's alone. Nothing is left then.
+    Attributes
+    ----------
+    path : pathlib.Path
+        The folder, which need not be there yet.
     """
 
     def __init__(
-        self,
-        cluster: str,
-        keys: ClusterKeys,
-        roles: tuple[KeyRole, ...] = ("client",),
-        *,
-        mark: str | None = None,
+        self, cluster: str, roles: tuple[KeyRole, ...] = ("client",), *, mark: str | None = None
     ) -> None:
-        home = keys_home()
-        self._mark = mark or owner_mark()
-        self.path = keys_folder(cluster, self._mark)
+        self._cluster = cluster
         self._roles = roles
-        new = _unfinished_folder(home)
-        try:
-            _make_private(home)
-            new.mkdir(mode=0o700)
-            write_keys(new, {OWNER_FILE: self._mark})
-            for role in roles:
-                (new / role).mkdir(mode=0o700)
-                write_keys(new / role, keys.files(role))
-            while not self._takes_place(new, keys):
-                # Of another cluster with this name, which the same process has had.
-                self._discard()
-        except OSError as error:
-            shutil.rmtree(new, ignore_errors=True)
-            raise KeysError(
-                f"Could not write the keys of cluster {cluster} to {self.path}: {error.strerror or error}.",
-                hint="make room there, or set XDG_RUNTIME_DIR to another folder that only you can read",
-            ) from error
+        self._mark = owner_mark() if mark is None else mark
+        self.path = keys_home() / f"{cluster}.{hashlib.sha256(self._mark.encode()).hexdigest()[:12]}"
 
-    def _takes_place(self, new: Path, keys: ClusterKeys) -> bool:
-        """Give a new folder its name, unless another process has made the same one in the meantime."""
-        try:
-            new.rename(self.path)
-        except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                raise
-        else:
-            return True
-        files = {Path(self.file(role, CERTIFICATE)): keys.files(role)[CERTIFICATE] for role in self._roles}
-        try:
-            is_same = all(path.read_text() == text for path, text in files.items())
-        except OSError:
-            is_same = False
-        if is_same:
-            shutil.rmtree(new, ignore_errors=True)
-        return is_same
+    @property
+    def exists(self) -> bool:
+        """Whether the keys are there."""
+        files = [self.path / role / KEY for role in self._roles]
+        return (
+            _is_private(self.path.parent)
+            and owner_of(self.path) == self._mark
+            and all(file.is_file() for file in files)
+        )
 
-    @classmethod
-    def existing(cls, cluster: str, mark: str) -> KeyFolder | None:
-        """Return a client's keys that are there already and belong to a process, or None.
+    def write(self, keys: ClusterKeys) -> None:
+        """Write the keys; another process may write the same ones at the same time.
 
         Parameters
         ----------
-        cluster : str
-            Name of the cluster.
-        mark : str
-            The process, as `owner_mark` marks it.
+        keys : ClusterKeys
+            What is written.
+
+        Raises
+        ------
+        KeysError
+            If they cannot be written, or the folder is not this user's alone. Nothing is left then.
         """
-        path = keys_folder(cluster, mark)
-        if owner_of(path) != mark or not (path / "client" / KEY).is_file():
-            return None
-        _make_private(path.parent)
-        folder = cls.__new__(cls)
-        folder.path, folder._roles, folder._mark = path, ("client",), mark  # noqa: SLF001 - its own
-        return folder
+        new = _unfinished_folder(self.path.parent)
+        try:
+            _make_private(self.path.parent)
+            new.mkdir(mode=0o700)
+            write_keys(new, {OWNER_FILE: self._mark})
+            for role in self._roles:
+                (new / role).mkdir(mode=0o700)
+                write_keys(new / role, keys.files(role))
+            while not _renamed(new, self.path) and not self._holds(keys):
+                # Of another cluster with this name, which the same process has had.
+                self._discard()
+        except OSError as error:
+            raise KeysError(
+                f"Could not write the keys of cluster {self._cluster} to {self.path}: "
+                f"{error.strerror or error}.",
+                hint="make room there, or set XDG_RUNTIME_DIR to another folder that only you can read",
+            ) from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+    def _holds(self, keys: ClusterKeys) -> bool:
+        try:
+            return all(
+                (self.path / role / CERTIFICATE).read_text() == keys.files(role)[CERTIFICATE]
+                for role in self._roles
+            )
+        except OSError:
+            return False
 
     def __repr__(self) -> str:
         return f"<KeyFolder {self.path}>"
@@ -359,6 +322,17 @@ class KeyFolder:
         with suppress(FileNotFoundError):  # another process removes the same
             self.path.rename(leaving)
         shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _renamed(new: Path, path: Path) -> bool:
+    """Give a new folder its name, unless there is another one of that name."""
+    try:
+        new.rename(path)
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            return False
+        raise
+    return True
 
 
 def _make_private(home: Path) -> None:

@@ -184,13 +184,13 @@ def client_keys(client: Client, cluster: ClusterInfo, state: ClusterState | None
     """
     if cluster.kind == "ephemeral" and cluster.scheduler is not None:
         owner = cluster.scheduler.labels.get(OWNER_LABEL, "")
-        if (folder := KeyFolder.existing(cluster.name, owner)) is not None:
+        folder = KeyFolder(cluster.name, mark=owner)
+        if folder.exists:
             return folder
-    mark = scheduler_mark(client, cluster)
-    if (folder := KeyFolder.existing(cluster.name, mark)) is not None:
-        return folder
-    state = state or read_state(client, cluster)
-    return KeyFolder(cluster.name, state.keys, mark=mark)
+    folder = KeyFolder(cluster.name, mark=scheduler_mark(client, cluster))
+    if not folder.exists:
+        folder.write((state or read_state(client, cluster)).keys)
+    return folder
 
 
 def scheduler_mark(client: Client, cluster: ClusterInfo) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.orphans import prune_keys
 from canvod.launch.cluster.preparation import prepare
-from canvod.launch.cluster.tls import KeyFolder, keys_folder
+from canvod.launch.cluster.tls import KeyFolder
 from canvod.launch.detached.attach import scheduler_mark
 from canvod.launch.docker.discovery import choose_cluster, find_clusters
 from canvod.launch.docker.removal import cluster_label, list_objects, remedy, remove_objects
@@ -58,7 +57,7 @@ def start_detached(request: StartRequest) -> ClusterInfo:
             started.connection.ask(TARGET, workers=len(started.plan.workers))
             found = choose_cluster(find_clusters(started.engine), name)
             # From now on the keys belong to the cluster, and no more to this process.
-            KeyFolder(name, started.state.keys, mark=scheduler_mark(started.engine, found))
+            KeyFolder(name, mark=scheduler_mark(started.engine, found)).write(started.state.keys)
             started.release()
             return found
 
@@ -101,7 +100,7 @@ def stop_cluster(client: Client, name: str | None) -> tuple[str, list[str]]:
     with shielded():
         left = remove_objects(client, name)
         if scheduler is not None:
-            shutil.rmtree(keys_folder(name, scheduler), ignore_errors=True)
+            KeyFolder(name, mark=scheduler).remove()
         prune_keys()
     if left:
         raise ClusterError(f"Cluster {name} is not removed entirely: {'; '.join(left)}.", hint=remedy(name))
