@@ -161,7 +161,7 @@ def test_engine_and_kernel_hold_the_containers_to_their_plan(
 ) -> None:
     """Limits, cores and priority of every thread, user, hardening, mounts and ports are the plan's."""
     del client
-    plan = cluster.cluster_plan
+    plan = cluster.backend.plan
     assert_containers_match_plan(engine, plan)
     assert plan.worker_memory_bytes <= 2 * 1024**3
     assert {container.nice for container in (plan.scheduler, *plan.workers)} == {7}
@@ -192,7 +192,7 @@ def test_a_container_that_is_not_as_planned_is_told(
 ) -> None:
     """Each difference is a line of its own, with what was found and planned; and there are no others."""
     del client
-    plan = cluster.cluster_plan
+    plan = cluster.backend.plan
     first, second = plan.workers
     found = plan_differences(
         engine, plan.model_copy(update={"workers": (first.model_copy(update=change), second)})
@@ -208,7 +208,7 @@ def test_containers_that_are_missing_or_too_many_are_told(
 ) -> None:
     """As is a network that is not as planned."""
     del client
-    plan = cluster.cluster_plan
+    plan = cluster.backend.plan
     renamed = plan.workers[1].model_copy(update={"name": "other"})
     network = plan.network.model_copy(update={"internal": True})
     other = plan.model_copy(update={"workers": (plan.workers[0], renamed), "network": network})
@@ -224,7 +224,7 @@ def test_containers_that_are_missing_or_too_many_are_told(
 
 def test_tasks_run_as_nobody_special(cluster: PlannedCluster, client: Client) -> None:
     """A task is not root, is in the caller's groups, and cannot write to its root."""
-    for worker in cluster.cluster_plan.workers:
+    for worker in cluster.backend.plan.workers:
         found = by_name(client, read_identity)[worker.dask_name]
         assert found["user"] == worker.user
         assert not worker.user.startswith("0:")
@@ -251,12 +251,12 @@ def test_a_killed_worker_process_comes_back_pinned_and_nice(
 ) -> None:
     """The nanny restarts the process in the same container, and the plugin is applied again."""
     before = by_name(client, os.getpid)
-    victim = cluster.cluster_plan.workers[0]
+    victim = cluster.backend.plan.workers[0]
     client.run(kill_this_process, workers=[address_of(client, victim.dask_name)], on_error="ignore")
     eventually(lambda: len(worker_names(client)) < 2, timeout_s=10)
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
     assert by_name(client, os.getpid)[victim.dask_name] != before[victim.dask_name]
-    assert_containers_match_plan(engine, cluster.cluster_plan)
+    assert_containers_match_plan(engine, cluster.backend.plan)
 
 
 def square_slowly(number: int) -> int:
@@ -270,7 +270,7 @@ def test_a_killed_container_is_replaced_and_no_task_is_lost(
 ) -> None:
     """Tasks of a container that vanishes run elsewhere, and the plan's number of workers is restored."""
     futures = client.map(by_value(square_slowly), range(40))
-    engine.api.kill(cluster.cluster_plan.workers[1].name)
+    engine.api.kill(cluster.backend.plan.workers[1].name)
     assert client.gather(futures) == [number**2 for number in range(40)]
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
 
@@ -279,7 +279,7 @@ def test_a_replacement_that_dies_is_replaced_too(
     cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """A container that ends before its worker has come costs one more attempt, and not the worker."""
-    name = cluster.cluster_plan.workers[0].name
+    name = cluster.backend.plan.workers[0].name
 
     def kill_unless(known: list[str]) -> bool:
         """Kill the container of this name, once there is another one than those that are known."""
@@ -329,7 +329,7 @@ def test_a_name_that_is_taken_costs_its_cluster_nothing(
     cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
     """A second start under the same name is refused by the engine, and removes nothing of the first."""
-    second = DockerBackend(engine, ClusterState(make_keys(cluster.name), cluster.cluster_plan))
+    second = DockerBackend(engine, ClusterState(make_keys(cluster.name), cluster.backend.plan))
     names = ["scheduler", "worker-0", "worker-1"]
     second.start(names)
     for name in names:
@@ -356,7 +356,7 @@ def test_what_the_nanny_does_not_see_the_kernel_stops_at_the_cap(
     cluster: PlannedCluster, client: Client
 ) -> None:
     """A process that a task starts counts too; at the cap the kernel ends it, and the cap is named."""
-    worker = cluster.cluster_plan.workers[1]
+    worker = cluster.backend.plan.workers[1]
     size = 2 * worker.memory_bytes
     future = client.submit(by_value(allocate_in_a_child), size, workers=[worker.dask_name])
     assert future.result(timeout=60) == -9
@@ -370,7 +370,7 @@ def test_a_worker_that_outgrows_its_memory_is_ended_and_explained(
     cluster: PlannedCluster, client: Client
 ) -> None:
     """Whoever is first, the nanny or the kernel, ends the worker; it comes back, and its limit is named."""
-    victim = cluster.cluster_plan.workers[0]
+    victim = cluster.backend.plan.workers[0]
     future = client.submit(by_value(allocate), 2 * victim.memory_bytes, workers=[victim.dask_name])
     explained = eventually(lambda: cluster.explain_death(victim.dask_name))
     assert explained is not None

@@ -14,8 +14,8 @@ import pytest
 import requests
 import urllib3
 
-from canvod.launch.cluster.backend_choice import choose_backend
 from canvod.launch.cluster.orphans import find_orphans, prune_engine
+from canvod.launch.cluster.preparation import choose_backend
 from canvod.launch.config import load_settings
 from canvod.launch.docker.engine import connect, engine_address, read_engine, require_engine, translate
 from canvod.launch.docker.removal import EngineObject
@@ -79,7 +79,7 @@ def test_a_rootless_engine_is_not_taken(monkeypatch):
     info = INFO | {"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}
     assert read_engine(info, VERSION).rootless
     monkeypatch.setattr(
-        "canvod.launch.cluster.backend_choice.require_engine", lambda **_: make_engine(rootless=True)
+        "canvod.launch.cluster.preparation.require_engine", lambda **_: make_engine(rootless=True)
     )
     choice = choose_backend(load_settings({"launch": {"backend": "auto"}}))
     assert choice.backend == "process"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -163,7 +164,7 @@ def test_a_lease_that_cannot_be_taken_is_tried_again(
 
     monkeypatch.setattr("distributed.comm.core.connect", connect)
     monkeypatch.setattr("canvod.launch.cluster.scheduler_connection.RECONNECT_INTERVAL_S", 0.05)
-    with SchedulerConnection(manager.scheduler_address, manager.cluster.security) as connection:
+    with closing(SchedulerConnection(manager.scheduler_address, manager.cluster.security)) as connection:
         connection.hold_lease()
         assert eventually(lambda: len(tried) >= 2)
 

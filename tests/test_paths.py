@@ -14,7 +14,7 @@ import pytest
 
 from canvod.launch.cli.plan_view import plan_json
 from canvod.launch.cluster.host_paths import make_mounts, require_visible, show_current_folder
-from canvod.launch.cluster.planning import StartRequest, plan_request
+from canvod.launch.cluster.preparation import StartRequest, plan_request
 from canvod.launch.config import load_settings
 from canvod.launch.errors import InputError
 from canvod.launch.ingest.discover import discover
@@ -167,7 +167,7 @@ def test_a_current_folder_that_is_gone_is_none(tmp_path):
     (tmp_path / "gone").mkdir()
     program = """
 import os
-from canvod.launch.cluster.planning import StartRequest, plan_request
+from canvod.launch.cluster.preparation import StartRequest, plan_request
 from canvod.launch.config import load_settings
 os.rmdir(os.getcwd())
 plan = plan_request(StartRequest(settings=load_settings(None), name="x", current_folder=True), "docker")

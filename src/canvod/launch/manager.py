@@ -17,8 +17,7 @@ from canvod.launch.cluster.client import check_versions, close_client, open_clie
 from canvod.launch.cluster.dask_settings import DaskDefaults
 from canvod.launch.cluster.host_paths import make_mounts
 from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
-from canvod.launch.cluster.planning import StartRequest, ignore
-from canvod.launch.cluster.preparation import announced_plan, prepare
+from canvod.launch.cluster.preparation import StartRequest, announced_plan, ignore, prepare
 from canvod.launch.config import SettingsLike, load_settings
 from canvod.launch.errors import ClusterError
 from canvod.launch.host.memory_monitor import MemoryMonitor
@@ -221,7 +220,12 @@ class DaskClusterManager:
             backend=backend,
         )
         if name is not None:
-            require_alone(name, cluster_name, read_only, writable, keywords)
+            others = {
+                "cluster_name": cluster_name,
+                "read_only": tuple(read_only),
+                "writable": tuple(writable),
+            }
+            require_alone(name, keywords | others)
         self.settings = load_settings(config, overrides=keywords, overridden_by="DaskClusterManager(…)")
         self.memory = MemoryMonitor(self.settings.processing.max_memory_gb)
         self._attached: Attachment | None = None
@@ -342,8 +346,7 @@ class DaskClusterManager:
             attached = self._attached
             if session.client is None:
                 security = None if attached is None else attached.keys.security()
-                address = self.scheduler_address
-                session.client = open_client(session.cluster or address, address, security)
+                session.client = open_client(session.cluster or self.scheduler_address, security)
             # Worker processes of this host are of this environment.
             if self.plan.backend != "process" and own_tasks_only not in self._checked:
                 is_detached = attached is not None and attached.plan.detached

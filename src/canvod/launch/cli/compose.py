@@ -29,7 +29,7 @@ def compose(
     $ canvod-launch compose --config config/processing.yaml > compose.pinned.yaml
     $ docker compose --file compose.pinned.yaml up --detach
     """
-    from canvod.launch.cluster.planning import StartRequest, plan_request
+    from canvod.launch.cluster.preparation import StartRequest, plan_request
     from canvod.launch.detached.compose_file import compose_notes, compose_text
     from canvod.launch.docker.engine import probe_engine
 

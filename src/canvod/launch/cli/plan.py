@@ -63,7 +63,7 @@ def plan(  # noqa: PLR0917 - typer gives them by name
     """
     from canvod.launch.cli.plan_view import plan_json
     from canvod.launch.cluster.host_paths import make_mounts, require_mounts
-    from canvod.launch.cluster.planning import StartRequest, plan_request
+    from canvod.launch.cluster.preparation import StartRequest, plan_request
 
     settings = read_settings(config, workers=workers, memory=memory, announce=False)
     if idle_timeout is not None and not detached:
@@ -101,7 +101,7 @@ def _choose(settings: Settings) -> tuple[Backend, str, EngineInventory | None]:
     """Choose the backend as a start would, and say why."""
     if settings.processing.scheduler_address is None and find_spec("distributed") is None:
         return "pool", "a process pool: Dask is not installed", None
-    from canvod.launch.cluster.backend_choice import choose_backend
+    from canvod.launch.cluster.preparation import choose_backend
 
     choice = choose_backend(settings)
     return choice.backend, choice.reason, choice.engine

@@ -46,7 +46,7 @@ def up(
     from canvod.launch.cli.progress_bars import show_build
     from canvod.launch.cli.status import draw_clusters
     from canvod.launch.cluster.host_paths import make_mounts
-    from canvod.launch.cluster.planning import StartRequest
+    from canvod.launch.cluster.preparation import StartRequest
     from canvod.launch.detached.cluster_status import cluster_status
     from canvod.launch.detached.lifecycle import start_detached
     from canvod.launch.docker.engine import connect

@@ -12,22 +12,20 @@ from canvod.launch.host.python_version import own_python
 from canvod.launch.images.versions import CLIENT_PACKAGES, install_versions, version_differences
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, SpecCluster
     from distributed.security import Security
 
 CLIENT_TIMEOUT_S = 30.0
 _PAUSE_S = 0.2
 
 
-def open_client(target: Any, address: str, security: Security | None = None) -> Client:
+def open_client(target: SpecCluster | str, security: Security | None = None) -> Client:
     """Connect a client.
 
     Parameters
     ----------
-    target : distributed.deploy.Cluster or str
+    target : distributed.SpecCluster or str
         A cluster of this process, or the address of a scheduler.
-    address : str
-        The same as an address, for a message.
     security : distributed.security.Security, optional
         A client's keys; those of the cluster, or of Dask's own settings, by default.
 
@@ -47,9 +45,9 @@ def open_client(target: Any, address: str, security: Security | None = None) -> 
     from distributed.security import Security
     from distributed.versions import VersionMismatchWarning
 
+    address = target if isinstance(target, str) else target.scheduler_address
     if isinstance(target, str) and address.startswith("tls://") and security is None:
         _require_keys(Security(), address)
-    options = {} if security is None else {"security": security}
     with warnings.catch_warnings():
         # Dask warns of what is checked below, and refused where it matters.
         warnings.simplefilter("ignore", VersionMismatchWarning)
@@ -60,8 +58,8 @@ def open_client(target: Any, address: str, security: Security | None = None) -> 
             reraise=True,
         )
         try:
-            return attempts(Client, target, timeout=CLIENT_TIMEOUT_S, **options)
-        except (OSError, TimeoutError, ValueError) as error:
+            return attempts(Client, target, timeout=CLIENT_TIMEOUT_S, security=security)
+        except (OSError, ValueError) as error:
             if isinstance(error, ValueError) and not _was_hung_up_on(error):
                 raise
             raise ClusterError(

@@ -10,8 +10,7 @@ from canvod.launch.errors import ConfigError, DependencyError, install_command
 from canvod.launch.units import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping
 
 
 def require_dask() -> None:
@@ -75,35 +74,22 @@ def settings_fields(**given: Any) -> dict[str, Any]:
     return fields
 
 
-def require_alone(
-    name: str,
-    cluster_name: str | None,
-    read_only: Sequence[str | Path],
-    writable: Sequence[str | Path],
-    keywords: Mapping[str, Any],
-) -> None:
+def require_alone(name: str, keywords: Mapping[str, Any]) -> None:
     """Refuse to use a cluster that runs already and to set what it should be at the same time.
 
     Parameters
     ----------
     name : str
         The cluster to use.
-    cluster_name : str or None
-        Name of a cluster to start.
-    read_only, writable : sequence of path
-        What workers are to see.
     keywords : mapping
-        Fields of the settings; None where one was not given.
+        Fields of the settings, and other keyword arguments; None, or empty, where one was not given.
 
     Raises
     ------
     ConfigError
         If anything is given besides the name.
     """
-    given = [field.rpartition(".")[2] for field, value in keywords.items() if value is not None]
-    given += [] if cluster_name is None else ["cluster_name"]
-    given += ["read_only"] if read_only else []
-    given += ["writable"] if writable else []
+    given = [field.rpartition(".")[2] for field, value in keywords.items() if value not in (None, ())]
     if given:
         raise ConfigError(
             f"name={name!r} uses a cluster that runs already, as it is: {', '.join(given)} cannot be set.",

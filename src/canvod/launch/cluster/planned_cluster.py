@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from canvod.launch.cluster.backend import Backend
     from canvod.launch.cluster.started_cluster import StartedCluster
     from canvod.launch.host.clusters import ContainerInfo
-    from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
 MAX_RESTARTS: Final = 5
 """How often a worker is started again within `RESTART_WINDOW_S` after it has ended by itself."""
@@ -98,6 +97,8 @@ class PlannedCluster(SpecCluster):
             raise ValueError("the cluster has not been started")
         self.backend: Backend = started.backend
         self._started_cluster = started
+        self._slots = [worker.dask_name for worker in started.plan.workers]
+        worker = started.plan.workers[0]
         self._restarts: dict[str, deque[float]] = {}
         self._asked_again: set[str] = set()
         self._closing = False
@@ -106,7 +107,10 @@ class PlannedCluster(SpecCluster):
         super().__init__(
             scheduler={"cls": RunningScheduler, "options": {"address": started.connection.address}},
             workers={name: self._worker_spec(name) for name in self._slots},
-            worker={"cls": PlannedWorker},
+            worker={
+                "cls": PlannedWorker,
+                "options": {"cores": worker.nthreads, "memory": worker.dask_memory_limit_bytes or 0},
+            },
             security=started.keys.security(),
             loop=started.connection.loop,
             name=started.plan.name,
@@ -116,16 +120,6 @@ class PlannedCluster(SpecCluster):
         for member in self._members().values():
             if member.exit_code is not None:  # while nobody listened
                 self._member_ended(member)
-
-    @property
-    def cluster_plan(self) -> ClusterPlan:
-        """The plan that it was started from."""
-        return self.backend.plan
-
-    @property
-    def _slots(self) -> dict[str, ContainerPlan]:
-        """The plan's workers by their names in Dask."""
-        return {worker.dask_name: worker for worker in self.backend.plan.workers}
 
     def _worker_spec(self, name: str) -> dict[str, Any]:
         return {"cls": PlannedWorker, "options": {"name": name, "cluster": self}}
@@ -342,9 +336,3 @@ class PlannedCluster(SpecCluster):
             await super()._close()
         finally:
             await in_thread(self._started_cluster.stop)
-
-    def _threads_per_worker(self) -> int:
-        return self.backend.plan.workers[0].nthreads
-
-    def _memory_per_worker(self) -> int:
-        return self.backend.plan.workers[0].dask_memory_limit_bytes or 0

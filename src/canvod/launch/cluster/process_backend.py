@@ -66,7 +66,6 @@ class ProcessBackend:
         self._plans = {each.dask_name: each for each in (plan.scheduler, *plan.workers)}
         self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._stopping: set[str] = set()
         self._closed = False
         prefix, parent = f"{SCRATCH_PREFIX}{plan.name}-", plan.workers[0].spill_path
         try:
@@ -87,7 +86,6 @@ class ProcessBackend:
                 if self._closed:
                     raise ClusterError(f"The cluster {self.plan.name} is being closed.")
                 if name not in self._processes:
-                    self._stopping.discard(name)
                     process = self._processes[name] = self._launch(self._plans[name])
                     threading.Thread(target=self._watch, args=(name, process), daemon=True).start()
 
@@ -99,6 +97,7 @@ class ProcessBackend:
             "nice": plan.nice,
             "scheduler-file": scheduler_file,
             "launcher": os.getpid(),
+            "host": "127.0.0.1",
         }
         if plan.role == "worker":
             options |= {
@@ -109,12 +108,10 @@ class ProcessBackend:
                 "spill-path": scratch,
                 "max-spill": plan.spill_bytes or 0,
                 "start-timeout": self.plan.start_timeout_s,
-                "host": "127.0.0.1",
                 "semaphores": self._semaphores(plan.dask_name),
             }
         else:
             options |= {
-                "host": "127.0.0.1",
                 "port": 0,
                 "local-directory": scratch,
                 "dashboard-port": free_port(self.plan.dashboard_port),
@@ -134,7 +131,7 @@ class ProcessBackend:
     def _watch(self, name: str, process: subprocess.Popen[bytes]) -> None:
         status = process.wait()
         with self._lock:
-            ended = self._processes.get(name) is process and name not in self._stopping
+            ended = self._processes.get(name) is process
         if ended:
             log.warning("process_ended", process=name, ended_with=_ending(status))
             if self.on_end is not None:
@@ -143,10 +140,7 @@ class ProcessBackend:
     def stop(self, names: Iterable[str]) -> None:
         """End processes with all that they have started."""
         with self._lock:
-            self._stopping |= set(names) & set(self._processes)
-            leaving = [
-                (name, self._processes.pop(name)) for name in self._stopping if name in self._processes
-            ]
+            leaving = [(name, self._processes.pop(name)) for name in names if name in self._processes]
         in_threads(self._end, leaving)
 
     def _end(self, member: tuple[str, subprocess.Popen[bytes]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from canvod.launch.cluster.dask_settings import DaskDefaults
 from canvod.launch.errors import ClusterError
@@ -14,7 +14,6 @@ from canvod.launch.runtime.operations import STATUS
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from concurrent.futures import Future
-    from types import TracebackType
 
     from distributed.security import Security
 
@@ -28,7 +27,7 @@ log = get_logger("canvod.launch")
 
 
 class SchedulerConnection:
-    """A connection to a scheduler, with an event loop in a thread of its own; a context manager.
+    """A connection to a scheduler, with an event loop in a thread of its own.
 
     Parameters
     ----------
@@ -53,14 +52,6 @@ class SchedulerConnection:
     def loop(self) -> Any:
         """The event loop of its thread, a `tornado.ioloop.IOLoop`."""
         return self._runner.loop
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run[T](self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._runner.loop.asyncio_loop).result(timeout_s)
@@ -96,24 +87,23 @@ class SchedulerConnection:
                 hint="look at its log: canvod-launch logs",
             ) from error
 
-    def listens(self) -> bool:
-        """Tell whether something takes connections at the scheduler's address now.
+    def listens(self, timeout_s: float) -> bool:
+        """Wait until something takes connections at the scheduler's address.
 
-        Dask's own way waits and tries again by itself, with pauses that double up to seconds.
+        Parameters
+        ----------
+        timeout_s : float
+            How long to wait.
+
+        Returns
+        -------
+        bool
+            Whether something does.
         """
+        from canvod.launch.runtime.worker import listens
 
-        async def connect() -> None:
-            host, _, port = self.address.partition("://")[2].rpartition(":")
-            tls = self._security.get_connection_args("client")["ssl_context"]
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                _, writer = await asyncio.open_connection(host, int(port), ssl=tls)
-            writer.close()
-
-        try:
-            self._run(connect())
-        except OSError:
-            return False
-        return True
+        tls = self._security.get_connection_args("client")["ssl_context"]
+        return self._run(listens(self.address, tls, timeout_s))
 
     async def _ask(self, operation: str, timeout_s: float, arguments: dict[str, Any]) -> Any:
         from distributed.core import rpc
@@ -159,19 +149,3 @@ class SchedulerConnection:
             self._lease.cancel()
         if self._rpc is not None:
             await self._rpc.close_rpc()
-
-
-def ask_scheduler(
-    address: str,
-    security: Security,
-    operation: str = STATUS,
-    *,
-    timeout_s: float = ANSWER_TIMEOUT_S,
-    **arguments: Any,
-) -> Any:
-    """Ask a scheduler one thing, with a connection for it alone.
-
-    Parameters and errors are those of `SchedulerConnection.ask`.
-    """
-    with SchedulerConnection(address, security) as connection:
-        return connection.ask(operation, timeout_s=timeout_s, **arguments)

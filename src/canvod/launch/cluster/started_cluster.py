@@ -35,7 +35,7 @@ POLL_S: Final = 0.02
 """How often to look whether a member has come, or ended."""
 
 WAIT_S: Final = 0.5
-"""How long the scheduler is asked to wait for the next worker, between two looks at what has ended."""
+"""How long to wait for the scheduler, and by it for the next worker, between two looks at what has ended."""
 
 _lock = threading.Lock()
 _in_use: set[Path] = set()
@@ -137,10 +137,9 @@ class StartedCluster:
             require_member(backend, SCHEDULER, deadline, "did not start")
             time.sleep(POLL_S)
         self.connection = SchedulerConnection(address, self.keys.security())
-        while not self.connection.listens():
+        while not self.connection.listens(WAIT_S):
             where = address.removeprefix("tls://")
             require_member(backend, SCHEDULER, deadline, f"did not accept a connection at {where}")
-            time.sleep(POLL_S)
         if plan.backend == "docker" and not plan.detached:
             # Now, not when the workers are there: on a slow host that takes longer than the lease may.
             self.connection.hold_lease()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from canvod.launch.cluster.scheduler_connection import ask_scheduler
+from canvod.launch.cluster.scheduler_connection import SchedulerConnection
 from canvod.launch.detached.attach import client_keys
 from canvod.launch.docker.container_memory import container_memory
 from canvod.launch.docker.engine import translate
@@ -69,7 +70,9 @@ def cluster_status(client: Client, cluster: ClusterInfo) -> ClusterInfo:
 def _ask(client: Client, cluster: ClusterInfo) -> tuple[dict[str, Any] | None, bool]:
     """Ask the scheduler; tell what it says, and whether its keys were to be had at all."""
     try:
-        return ask_scheduler(cluster.scheduler_address, client_keys(client, cluster).security()), True
+        security = client_keys(client, cluster).security()
+        with closing(SchedulerConnection(cluster.scheduler_address, security)) as connection:
+            return connection.ask(), True
     except ClusterError:
         return None, True
     except (ClusterNotFoundError, KeysError, EngineError):

@@ -15,7 +15,7 @@ from canvod.launch.runtime.operations import TARGET
 from canvod.launch.termination import exit_on_signals, shielded
 
 if TYPE_CHECKING:
-    from canvod.launch.cluster.planning import StartRequest
+    from canvod.launch.cluster.preparation import StartRequest
     from canvod.launch.docker.engine import Client
     from canvod.launch.host.clusters import ClusterInfo
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.docker_backend import DockerBackend
@@ -72,7 +73,7 @@ def scale_cluster(client: Client, cluster: ClusterInfo, workers: int) -> tuple[i
         )
     security = client_keys(client, cluster, state).security()
     wanted = planned[:workers]
-    with SchedulerConnection(cluster.scheduler_address, security) as connection:
+    with closing(SchedulerConnection(cluster.scheduler_address, security)) as connection:
         before = connection.ask()["workers"]
         surplus = [name for name in before if name not in wanted]
         if surplus:

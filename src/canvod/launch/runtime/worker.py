@@ -161,7 +161,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
     if options.scheduler_file is not None:
         options.scheduler = await _read_address(options.scheduler_file, options.start_timeout)
     tls = connection_args["ssl_context"]
-    if not on_host and not await _listens(options.scheduler, tls, options.start_timeout):
+    if not on_host and not await listens(options.scheduler, tls, options.start_timeout):
         sys.stderr.write(
             f"worker: nothing listens at {options.scheduler} after {options.start_timeout:g} s; leaving\n"
         )
@@ -290,10 +290,24 @@ async def _read_address(file: Path, timeout_s: float) -> str:
             await asyncio.sleep(CONNECT_INTERVAL_S)
 
 
-async def _listens(address: str, tls: ssl.SSLContext, timeout_s: float) -> bool:
+async def listens(address: str, tls: ssl.SSLContext, timeout_s: float) -> bool:
     """Wait until something listens at the scheduler's address; its name may not resolve yet.
 
     Dask would wait as well, but with pauses that double up to seconds.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, such as ``tls://scheduler:8786``.
+    tls : ssl.SSLContext
+        Whose connections it takes.
+    timeout_s : float
+        How long to wait, in seconds.
+
+    Returns
+    -------
+    bool
+        Whether something does.
     """
     host, _, port = address.partition("://")[2].rpartition(":")
     with suppress(TimeoutError):
