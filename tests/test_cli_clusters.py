@@ -40,9 +40,11 @@ def container(cluster: str, **labels: str) -> dict[str, Any]:
 
 @pytest.fixture
 def down(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Return a function that runs ``down`` on an engine with these containers: exit status and output."""
+    """Return a function that runs ``down`` on an engine with these objects: exit status and output."""
 
-    def run(*arguments: str, containers: list[dict[str, Any]]) -> tuple[int, str]:
+    def run(
+        *arguments: str, containers: list[dict[str, Any]], networks: tuple[dict[str, Any], ...] = ()
+    ) -> tuple[int, str]:
         class Api:
             """An engine that lists what it has."""
 
@@ -51,7 +53,7 @@ def down(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
                 return [one for one in containers if value in {"", one["Labels"].get(name)}]
 
             def networks(self, **_options: Any) -> list[dict[str, Any]]:
-                return []
+                return list(networks)
 
             def volumes(self, **_options: Any) -> dict[str, list[dict[str, Any]]]:
                 return {"Volumes": []}
@@ -91,6 +93,17 @@ def test_what_may_not_be_stopped_is_refused(down) -> None:
     status, said = down("a", containers=[container("a", **{"com.docker.compose.project": "x"})])
     assert status == 1
     assert "docker compose down" in said
+
+
+def test_what_another_user_has_left_is_not_removed(down, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a cluster that is gone a network may be left, and the owner has to remove it."""
+    monkeypatch.setattr(os, "getuid", lambda: 1001)
+    labels = {CLUSTER_LABEL: "lab", f"{LABEL_PREFIX}.uid": "1002"}
+    network = {"Id": "1", "Name": "canvod-lab", "Labels": labels}
+    status, said = down("lab", containers=[], networks=(network,))
+    assert status == 1
+    assert "Cluster lab belongs to the user with uid 1002" in said
+    assert "sudo canvod-launch down lab" in said
 
 
 def test_a_status_that_is_watched_shows_something_at_once(tmp_path: Path) -> None:

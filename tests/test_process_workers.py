@@ -18,9 +18,12 @@ from tempfile import gettempdir
 import pytest
 
 from canvod.launch.cluster.orphans import prune_keys, prune_scratch, prune_semaphores
-from canvod.launch.host.owner import SCRATCH_PREFIX, owner_mark, semaphore_name
+from canvod.launch.cluster.tls import make_keys
+from canvod.launch.host.owner import SCRATCH_PREFIX, owner_lives, owner_mark, semaphore_name
 from canvod.launch.runtime import worker
+from canvod.launch.runtime.keys import write_keys
 from canvod.launch.testing import assert_nothing_left, find_leftovers
+from eventually import eventually
 
 PROGRAM = """
 from canvod.launch import DaskClusterManager
@@ -151,6 +154,28 @@ def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start() -
     prune_keys()
     assert_nothing_left(name)
     program.stderr.close()
+
+
+def test_a_worker_that_waits_for_its_scheduler_ends_with_its_launcher(tmp_path: Path) -> None:
+    """Whose death nobody tells it: there is no scheduler yet."""
+    keys, scratch = tmp_path / "keys", tmp_path / "scratch"
+    keys.mkdir()
+    scratch.mkdir()
+    write_keys(keys, make_keys("early").files("worker"))
+    program = f"""if True:
+        import os, subprocess, sys, time
+        arguments = [f"--launcher={{os.getpid()}}", "--scheduler-file={tmp_path}/none", "--nthreads=1",
+                     "--keys={keys}", "--spill-path={scratch}", "--semaphores=early"]
+        command = [sys.executable, "-m", "canvod.launch.runtime.worker", *arguments]
+        print(subprocess.Popen(command, start_new_session=True).pid, flush=True)
+        time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        nanny = owner_mark(int(launcher.stdout.readline()))
+        launcher.kill()
+    assert eventually(lambda: not owner_lives(nanny), timeout_s=30)
+    assert not scratch.exists()
 
 
 @pytest.mark.slow

@@ -127,6 +127,10 @@ class ClusterNotFoundError(LaunchError):
     """No cluster of this name is there, or it is not clear which one is meant."""
 
 
+class ForeignClusterError(LaunchError):
+    """The cluster is another user's, or ``docker compose`` runs it."""
+
+
 class ClusterExistsError(LaunchError):
     """A cluster of this name is there already."""
 

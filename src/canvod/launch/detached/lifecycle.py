@@ -10,14 +10,14 @@ from canvod.launch.cluster.tls import KeyFolder
 from canvod.launch.detached.attach import scheduler_mark
 from canvod.launch.docker.discovery import choose_cluster, find_clusters
 from canvod.launch.docker.removal import cluster_label, list_objects, remedy, remove_objects
-from canvod.launch.errors import ClusterError, ClusterNotFoundError
+from canvod.launch.errors import ClusterError, ForeignClusterError
+from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
 from canvod.launch.runtime.operations import TARGET
 from canvod.launch.termination import exit_on_signals, shielded
 
 if TYPE_CHECKING:
     from canvod.launch.cluster.preparation import StartRequest
     from canvod.launch.docker.engine import Client
-    from canvod.launch.host.clusters import ClusterInfo
 
 
 def start_detached(request: StartRequest) -> ClusterInfo:
@@ -80,27 +80,28 @@ def stop_cluster(client: Client, name: str | None) -> tuple[str, list[str]]:
     Raises
     ------
     ClusterNotFoundError
-        If there is nothing of that name, or it is not this user's to remove.
+        If there is nothing of that name.
+    ForeignClusterError
+        If it is not this user's to remove.
     ClusterError
         If something could not be removed; the message names it, and the command that removes it.
     """
     clusters = find_clusters(client)
-    scheduler: str | None = None
+    # Of a cluster that ended by itself a network may be left.
     if name is not None and all(cluster.name != name for cluster in clusters):
-        # Of a cluster that ended by itself a network may be left.
-        if not list_objects(client, cluster_label(name)):
-            choose_cluster(clusters, name)
-    else:
-        cluster = choose_cluster(clusters, name)
-        name = cluster.name
-        require_own(cluster)
-        if cluster.scheduler is not None:
-            scheduler = scheduler_mark(client, cluster)
+        remains = list_objects(client, cluster_label(name))
+        if remains:
+            parts = tuple(ContainerInfo(item.name, item.kind, labels=item.labels) for item in remains)
+            clusters.append(ClusterInfo(name, parts))
+    cluster = choose_cluster(clusters, name)
+    require_own(cluster)
+    name = cluster.name
+    keys = None if cluster.scheduler is None else KeyFolder(name, mark=scheduler_mark(client, cluster))
     objects = [str(item) for item in list_objects(client, cluster_label(name))]
     with shielded():
         left = remove_objects(client, name)
-        if scheduler is not None:
-            KeyFolder(name, mark=scheduler).remove()
+        if keys is not None:
+            keys.remove()
         prune_keys()
     if left:
         raise ClusterError(f"Cluster {name} is not removed entirely: {'; '.join(left)}.", hint=remedy(name))
@@ -117,16 +118,16 @@ def require_own(cluster: ClusterInfo) -> None:
 
     Raises
     ------
-    ClusterNotFoundError
+    ForeignClusterError
         If ``docker compose`` runs it, or it belongs to another user.
     """
     if cluster.kind == "compose":
-        raise ClusterNotFoundError(
+        raise ForeignClusterError(
             f"Cluster {cluster.name} belongs to docker compose.",
             hint="docker compose down, in the folder that it was started from",
         )
     if not cluster.mine:
-        raise ClusterNotFoundError(
+        raise ForeignClusterError(
             f"Cluster {cluster.name} belongs to the user with uid {cluster.uid}.",
             hint=f"ask them; or as root: sudo canvod-launch down {cluster.name}",
         )

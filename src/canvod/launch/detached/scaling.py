@@ -49,7 +49,9 @@ def scale_cluster(client: Client, cluster: ClusterInfo, workers: int) -> tuple[i
     PlanError
         If the cluster's plan has fewer workers.
     ClusterNotFoundError
-        If it is not one of ``canvod-launch up``, or another user's.
+        If it is not one of ``canvod-launch up``.
+    ForeignClusterError
+        If it is another user's, or ``docker compose`` runs it.
     ClusterError
         If a worker does not come up; it has been removed, the others are as they were.
     EngineError

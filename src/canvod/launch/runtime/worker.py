@@ -159,7 +159,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
     connection_args = keys.get_connection_args("worker")
     on_host = options.launcher is not None
     if options.scheduler_file is not None:
-        options.scheduler = await _read_address(options.scheduler_file, options.start_timeout)
+        options.scheduler = await _read_address(options)
     tls = connection_args["ssl_context"]
     if not on_host and not await listens(options.scheduler, tls, options.start_timeout):
         sys.stderr.write(
@@ -281,12 +281,17 @@ async def _orphaned(address: str, connection_args: dict[str, Any]) -> None:
         answered = time.monotonic()
 
 
-async def _read_address(file: Path, timeout_s: float) -> str:
-    """Wait for the file of a scheduler that starts at the same time, and return its address."""
-    async with asyncio.timeout(timeout_s):
+async def _read_address(options: argparse.Namespace) -> str:
+    """Wait for the file of a scheduler that starts at the same time, and return its address.
+
+    Without its launcher this process ends: there will be no such file.
+    """
+    async with asyncio.timeout(options.start_timeout):
         while True:
+            if options.launcher not in {None, os.getppid()}:
+                end_group(options.spill_path, options.semaphores, status=1)
             with suppress(FileNotFoundError, ValueError):  # not there yet, or being written
-                return str(json.loads(file.read_text())["address"])  # noqa: ASYNC240 - some bytes
+                return str(json.loads(options.scheduler_file.read_text())["address"])
             await asyncio.sleep(CONNECT_INTERVAL_S)
 
 
