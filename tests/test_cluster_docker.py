@@ -99,9 +99,10 @@ def plan_of(name: str, **processing: Any) -> ClusterPlan:
 def started(plan: ClusterPlan) -> PlannedCluster:
     """Start a cluster."""
     started = StartedCluster(plan, connect())
-    for _ in started.start():
-        pass
-    return PlannedCluster(started)
+    with started.stopped_on_error():
+        for _ in started.start():
+            pass
+        return PlannedCluster(started)
 
 
 def worker_names(client: Client) -> list[str]:

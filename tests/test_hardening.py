@@ -74,8 +74,9 @@ class Running:
         )
         self.engine = engine
         self.started = StartedCluster(self.plan, connect())
-        for _ in self.started.start():
-            pass
+        with self.started.stopped_on_error():
+            for _ in self.started.start():
+                pass
         self.keys: ClusterKeys = self.started.state.keys
         self.folder = self.started.keys
         self.cluster = PlannedCluster(self.started)

@@ -139,7 +139,7 @@ class DockerBackend:
                 # A folder on NFS or FUSE that only its user may look at is closed to the engine.
                 mounts = [each for each in plan.mounts if not (each.optional and each.path in error.message)]
                 attempts -= 1
-                if isinstance(error, EngineNetworkError) and attempts:
+                if isinstance(error, EngineNetworkError) and attempts > 0:
                     self._closing.wait(_NETWORK_PAUSE_S)
                 elif len(mounts) < len(plan.mounts):
                     log.warning("current_folder_not_shown", container=plan.name, reason=error.message)

@@ -157,23 +157,21 @@ def require_visible(plan: ClusterPlan, read: Iterable[Path], write: Iterable[Pat
         mount = max(holding, key=lambda mount: len(mount.path), default=None)
         return mount is not None and not (writes and mount.read_only)
 
-    for paths, writes in ((read, False), (write, True)):
-        for path in paths:
-            if not sees(path, writes=writes):
-                shown = path if exists(path) else path.parent
-                real = Path(os.path.realpath(path))
-                other = f"name it {real}, as they see it; or " if sees(real, writes=writes) else ""
-                remedy = (
-                    f'start it with DaskClusterManager({"writable" if writes else "read_only"}=["{shown}"])'
-                )
-                if plan.detached:
-                    option = "--writable" if writes else "--read-only"
-                    remedy = (
-                        f"start it with it: canvod-launch down {plan.name}, then canvod-launch up "
-                        f"--name {plan.name} {option} {shown}; or leave --cluster out"
-                    )
-                raise InputError(
-                    f"The workers of cluster {plan.name} cannot {'write' if writes else 'see'} {path}; "
-                    f"they see {describe_mounts(plan)}.",
-                    hint=other + remedy,
-                )
+    for path, writes in [*((path, False) for path in read), *((path, True) for path in write)]:
+        if sees(path, writes=writes):
+            continue
+        shown = path if exists(path) else path.parent
+        real = Path(os.path.realpath(path))
+        other = f"name it {real}, as they see it; or " if sees(real, writes=writes) else ""
+        option = "writable" if writes else "read_only"
+        remedy = f'start it with DaskClusterManager({option}=["{shown}"])'
+        if plan.detached:
+            remedy = (
+                f"start it with it: canvod-launch down {plan.name}, then canvod-launch up --name {plan.name} "
+                f"--{option.replace('_', '-')} {shown}; or leave --cluster out"
+            )
+        raise InputError(
+            f"The workers of cluster {plan.name} cannot {'write' if writes else 'see'} {path}; "
+            f"they see {describe_mounts(plan)}.",
+            hint=other + remedy,
+        )

@@ -42,7 +42,8 @@ def start_program(
     OSError
         If it cannot be started.
     """
-    search_path_file.write_text(json.dumps(_search_path()))
+    here = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
+    search_path_file.write_text(json.dumps([entry or here for entry in sys.path if entry or here]))
     code = (
         f"import json, sys; sys.path[:] = json.load(open({str(search_path_file)!r})); "
         f"from {module} import main; sys.exit(main())"
@@ -58,11 +59,6 @@ def start_program(
         stderr=output,
         start_new_session=True,
     )
-
-
-def _search_path() -> list[str]:
-    here = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
-    return list(dict.fromkeys(filter(None, (entry or here for entry in sys.path))))
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -92,30 +92,13 @@ class StartedCluster:
         Raises
         ------
         ClusterError
-            If a member ends, or does not come in time. Whatever is raised, by a signal too, all that was
-            started has been removed; what could not be is in a note of the exception.
+            If a member ends, or does not come in time. Whatever is raised, by a signal too, what was started
+            is there until `stop`.
         EngineError
             If the engine refuses a request.
         KeysError
             If keys cannot be written.
         """
-        with self.stopped_on_error():
-            yield from self._start()
-
-    @contextmanager
-    def stopped_on_error(self) -> Iterator[None]:
-        """Stop the cluster where the block raises; what could not be removed is in a note of the error."""
-        try:
-            yield
-        except BaseException as error:
-            with shielded():
-                try:
-                    self.stop()
-                except ClusterError as incomplete:
-                    error.add_note(str(incomplete))
-            raise
-
-    def _start(self) -> Iterator[ClusterInfo]:
         plan = self.plan
         self._claim_name()
         if plan.backend == "docker":
@@ -144,6 +127,19 @@ class StartedCluster:
             # Now, not when the workers are there: on a slow host that takes longer than the lease may.
             self.connection.hold_lease()
         yield from await_workers(backend, self.connection, workers, deadline)
+
+    @contextmanager
+    def stopped_on_error(self) -> Iterator[None]:
+        """Stop the cluster where the block raises; what could not be removed is in a note of the error."""
+        try:
+            yield
+        except BaseException as error:
+            with shielded():
+                try:
+                    self.stop()
+                except ClusterError as incomplete:
+                    error.add_note(str(incomplete))
+            raise
 
     def _claim_name(self) -> None:
         """Refuse a name that a cluster of this process has: both would have the same folder of keys."""
