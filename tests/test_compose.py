@@ -21,7 +21,7 @@ from canvod.launch.config import Settings
 from canvod.launch.detached.compose_file import REFUSAL, client_environment, compose_file, compose_text
 from canvod.launch.detached.key_volumes import fill_volumes
 from canvod.launch.detached.key_volumes import main as fill
-from canvod.launch.docker.create_request import create_request, network_options
+from canvod.launch.docker.create_request import NETWORK_OPTIONS, create_request
 from canvod.launch.errors import ImageError, KeysError, PlanError
 from canvod.launch.host.labels import OWNER_LABEL
 from canvod.launch.images import compose_build
@@ -127,7 +127,7 @@ def test_compose_starts_the_containers_of_the_launcher(mine, planned, own):
 def test_network_and_volumes_of_compose_are_those_of_the_launcher():
     """Ports go to 127.0.0.1, and replicas share one volume to spill to."""
     document = yaml.safe_load(COMPOSE)
-    assert document["networks"] == {"default": {"driver_opts": network_options()}}
+    assert document["networks"] == {"default": {"driver_opts": NETWORK_OPTIONS}}
     written = {
         re.sub(r"spill-worker-\d+", "spill", name) for name in compose_file(detached_plan())["volumes"]
     }
@@ -344,7 +344,7 @@ def test_a_written_plan_is_the_launchers_plan(case):
         assert back_to_body(service) == expected
         assert service["container_name"] == container.name
         assert service["pull_policy"] == "never"
-    assert written["networks"]["default"]["driver_opts"] == network_options()
+    assert written["networks"]["default"]["driver_opts"] == NETWORK_OPTIONS
 
 
 def test_a_field_that_compose_is_not_told_of_is_no_secret(monkeypatch):

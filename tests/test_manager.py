@@ -17,7 +17,7 @@ import dask
 import psutil
 import pytest
 
-from canvod.launch.cluster.orphans import prune_keys, prune_scratch
+from canvod.launch.cluster.orphans import prune_host
 from canvod.launch.cluster.tls import KeyFolder
 from canvod.launch.docker.engine import connect
 from canvod.launch.errors import (
@@ -164,7 +164,7 @@ def test_what_a_killed_program_with_processes_leaves_is_swept(tmp_path: Path) ->
     while len(find_leftovers(name)) > 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [line.partition(" /")[0] for line in find_leftovers(name)] == ["keys", "scratch folder"]
-    removed = [*prune_keys(), *prune_scratch()]
+    removed = prune_host()
     assert f"scratch {scratch[0]}" in removed
     assert any(item.startswith("keys ") and name in item for item in removed)
     assert_nothing_is_left("process", name, program.pid)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from canvod.launch.cluster.backend import SCHEDULER
 from canvod.launch.docker.container import Container
 from canvod.launch.docker.container_memory import container_memory
-from canvod.launch.docker.create_request import network_options
+from canvod.launch.docker.create_request import NETWORK_OPTIONS
 from canvod.launch.docker.discovery import dashboard_link, scheduler_address
 from canvod.launch.docker.engine import (
     NETWORK_ATTEMPTS,
@@ -106,7 +106,7 @@ class DockerBackend:
                     network.name,
                     driver="bridge",
                     internal=network.internal,
-                    options=network_options(),
+                    options=NETWORK_OPTIONS,
                     labels=network.labels,
                     check_duplicate=True,
                 )

@@ -44,39 +44,16 @@ def prune_host(spill_dir: str | os.PathLike[str] | None = None) -> list[str]:
     list of str
         What was removed.
     """
-    elsewhere = [] if spill_dir is None else prune_scratch(spill_dir)
-    return [*prune_keys(), *prune_scratch(), *elsewhere, *prune_semaphores()]
-
-
-def prune_scratch(folder: str | os.PathLike[str] | None = None) -> list[str]:
-    """Remove the scratch folders of worker processes whose launcher is no more.
-
-    Parameters
-    ----------
-    folder : path, optional
-        Where to look (``launch.spill_dir``); among the temporary files by default.
-
-    Returns
-    -------
-    list of str
-        What was removed.
-    """
-    found = sorted(Path(folder or gettempdir()).glob(f"{SCRATCH_PREFIX}*"))
-    return _remove_orphans("scratch", {path: owner_of(path) for path in found})
-
-
-def prune_semaphores() -> list[str]:
-    """Remove the semaphores of worker processes whose launcher is no more.
-
-    Returns
-    -------
-    list of str
-        What was removed.
-    """
-    found = sorted(SHARED_MEMORY.glob(f"sem.{SEMAPHORE_PREFIX}*"))
-    return _remove_orphans(
-        "semaphore", {path: owner_of_semaphore(path.name.removeprefix("sem.")) for path in found}
-    )
+    folders = {Path(place) for place in (gettempdir(), spill_dir) if place is not None}
+    scratch = [path for folder in sorted(folders) for path in sorted(folder.glob(f"{SCRATCH_PREFIX}*"))]
+    semaphores = sorted(SHARED_MEMORY.glob(f"sem.{SEMAPHORE_PREFIX}*"))
+    return [
+        *prune_keys(),
+        *_remove_orphans("scratch", {path: owner_of(path) for path in scratch}),
+        *_remove_orphans(
+            "semaphore", {path: owner_of_semaphore(path.name.removeprefix("sem.")) for path in semaphores}
+        ),
+    ]
 
 
 def prune_keys() -> list[str]:

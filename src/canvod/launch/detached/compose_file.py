@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from canvod.launch.cluster.tls import ROLES, tls_environment
-from canvod.launch.docker.create_request import create_request, network_options
+from canvod.launch.docker.create_request import NETWORK_OPTIONS, create_request
 from canvod.launch.errors import PlanError
 from canvod.launch.host.labels import DETACHED_LABEL, LABEL_PREFIX, OWNER_LABEL, ROLE_LABEL, UID_LABEL
 from canvod.launch.plan.model import DASHBOARD_PORT, KEYS_PATH, SCHEDULER_HOST, SCHEDULER_PORT
@@ -162,7 +162,7 @@ def compose_file(plan: ClusterPlan, *, settings_file: str | None = None) -> dict
                 "default": {
                     "name": plan.network.name,
                     "internal": plan.network.internal,
-                    "driver_opts": network_options(),
+                    "driver_opts": NETWORK_OPTIONS,
                     "labels": _without_owner(plan.network.labels),
                 }
             },

@@ -14,6 +14,10 @@ from canvod.launch.units import MIB
 if TYPE_CHECKING:
     from canvod.launch.plan.model import ClusterPlan, ContainerPlan
 
+NETWORK_OPTIONS: Final = {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}
+"""Driver options of the cluster's network: ports that are published without an address go to 127.0.0.1, not
+to every address of the host."""
+
 _LOG_OPTIONS: Final = {"max-size": "10m", "max-file": "2"}
 _KEYS_BYTES: Final = 8 * MIB
 """Room for keys, and in the scheduler for the plan of a detached cluster, about 2 KiB for each worker."""
@@ -101,14 +105,3 @@ def create_request(
             body["ExposedPorts"] = {port: {}}
             host["PortBindings"] = {port: [{"HostIp": "127.0.0.1", "HostPort": str(dashboard_port or "")}]}
     return body
-
-
-def network_options() -> dict[str, str]:
-    """Driver options of the cluster's bridge network.
-
-    Returns
-    -------
-    dict of str to str
-        Ports that are published without an address go to 127.0.0.1, not to every address of the host.
-    """
-    return {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}
