@@ -108,7 +108,7 @@ class ProcessBackend:
                 "spill-path": scratch,
                 "max-spill": plan.spill_bytes or 0,
                 "start-timeout": self.plan.start_timeout_s,
-                "semaphores": self._semaphores(plan.dask_name),
+                "semaphores": semaphore_name(self.plan.name, plan.dask_name),
             }
         else:
             options |= {
@@ -153,7 +153,7 @@ class ProcessBackend:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        remove_semaphores(self._semaphores(name))
+        remove_semaphores(semaphore_name(self.plan.name, name))
 
     def describe(self) -> ClusterInfo:
         """Tell which processes there are, and where the scheduler listens."""
@@ -217,9 +217,6 @@ class ProcessBackend:
 
     def release(self) -> None:
         """Do nothing: processes end with the one that started them."""
-
-    def _semaphores(self, name: str) -> str:
-        return semaphore_name(self.plan.name, name)
 
 
 def _ending(status: int) -> str:
