@@ -198,8 +198,11 @@ class Container:
 
     def _keep_output(self, output: Iterator[str]) -> None:
         """Keep the last lines of its output until it ends."""
-        with suppress(EngineError):
+        try:
             for line in output:
                 self._output = (*self._output, line.rstrip())[-LOG_LINES:]
                 self._nanny_kills += NANNY_KILL in line
-        self._output_ended.set()
+        except EngineError:
+            pass
+        finally:
+            self._output_ended.set()
