@@ -189,11 +189,10 @@ def plan_request(
     """
     settings = request.settings
     inventory = read_inventory()
-    in_containers = backend == "docker"
     # Those of the settings once more, for what links in them lead to.
     mounts = [*make_mounts(settings.launch.read_only, settings.launch.writable), *request.mounts]
     reason = ""
-    if request.current_folder and in_containers:
+    if request.current_folder and backend == "docker":
         user = container_user(settings, inventory, os.environ)
         uid, gid = map(int, user.split(":"))
         groups = {gid, *container_groups(user, inventory, engine)}
@@ -206,15 +205,15 @@ def plan_request(
         name=request.name,
         engine=engine,
         mounts=mounts,
-        image_for=image_namer(settings) if in_containers else None,
+        image_for=image_namer(settings) if backend == "docker" else None,
         python=request.python,
         environ=os.environ,
         version=installed_version(),
-        labels=owner_labels(detached=request.detached) if in_containers else None,
+        labels=owner_labels(detached=request.detached) if backend == "docker" else None,
         detached=request.detached,
         idle_timeout_s=request.idle_timeout_s,
     )
-    if not in_containers:
+    if plan.backend != "docker":
         return plan
     note = Note(level="info", text=f"Workers see {describe_mounts(plan)}. {reason}".strip())
     return plan.model_copy(update={"notes": (*plan.notes, note)})
