@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -51,12 +52,10 @@ def remove_semaphores(prefix: str) -> list[str]:
     """
     removed = []
     for path in SHARED_MEMORY.glob(f"sem.{prefix}-*"):
-        try:
+        with suppress(OSError):
             if path.lstat().st_uid == os.getuid():
                 path.unlink()
                 removed.append(str(path))
-        except OSError:
-            continue
     return removed
 
 
@@ -73,9 +72,7 @@ async def launcher_gone(launcher: int) -> None:
     launcher : int
         Its process ID.
     """
-    while True:
-        if os.getppid() != launcher:
-            return
+    while os.getppid() == launcher:  # noqa: ASYNC110 - a parent that ends sets no event
         await asyncio.sleep(POLL_S)
 
 
@@ -94,22 +91,10 @@ def end_group(folder: str, semaphores: str, *, status: int) -> NoReturn:
     own = os.getpid()
     if os.getpgrp() == own:
         for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal() and int(entry.name) != own and _group(int(entry.name)) == own:
-                _kill(int(entry.name))
+            with suppress(ValueError, ProcessLookupError):  # no process, or one that has ended meanwhile
+                pid = int(entry.name)
+                if pid != own and os.getpgid(pid) == own:
+                    os.kill(pid, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
     remove_semaphores(semaphores)
     os._exit(status)
-
-
-def _group(pid: int) -> int:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return 0
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

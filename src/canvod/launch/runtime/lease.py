@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from distributed.comm.core import Comm, CommClosedError
@@ -44,7 +45,7 @@ class LeasePlugin(SchedulerPlugin):
         self.connect_timeout_s = connect_timeout_s
         self._scheduler: Scheduler | None = None
         self._holders = 0
-        self._waiting: asyncio.Task[None] | None = None
+        self._waiting: asyncio.TimerHandle | None = None
         self._ending: asyncio.Future[None] | None = None
 
     async def start(self, scheduler: Scheduler) -> None:
@@ -65,11 +66,10 @@ class LeasePlugin(SchedulerPlugin):
         if self._waiting is not None:
             self._waiting.cancel()
         try:
-            await comm.write(HELD)
-            while True:
-                await comm.read()
-        except (CommClosedError, OSError, EOFError):
-            pass
+            with suppress(CommClosedError, OSError, EOFError):
+                await comm.write(HELD)
+                while True:
+                    await comm.read()
         finally:
             self._holders -= 1
             if self._holders == 0:
@@ -77,14 +77,12 @@ class LeasePlugin(SchedulerPlugin):
         return Status.dont_reply
 
     def _wait(self, seconds: float, what: str) -> None:
-        async def wait_and_close() -> None:
-            await asyncio.sleep(seconds)
-            logger.warning("The launcher %s for %g s: closing the cluster", what, seconds)
-            if self._scheduler is not None:
-                # Not from this task alone: closing the scheduler may cancel what waits here.
-                self._ending = asyncio.ensure_future(self._scheduler.close(reason="lease-expired"))
+        self._waiting = asyncio.get_running_loop().call_later(seconds, self._end, seconds, what)
 
-        self._waiting = asyncio.get_running_loop().create_task(wait_and_close())
+    def _end(self, seconds: float, what: str) -> None:
+        logger.warning("The launcher %s for %g s: closing the cluster", what, seconds)
+        if self._scheduler is not None:
+            self._ending = asyncio.ensure_future(self._scheduler.close(reason="lease-expired"))
 
     async def close(self) -> None:
         """Stop waiting."""
