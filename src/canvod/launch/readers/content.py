@@ -77,7 +77,12 @@ class Content:
         return self._hash.hexdigest()
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield the plain bytes, none of the blocks empty.
+        """Read the file, and unpack it where it is packed.
+
+        Yields
+        ------
+        bytes
+            Plain bytes, never empty: up to `BLOCK_BYTES`, but the whole of a Hatanaka file at once.
 
         Raises
         ------
@@ -85,7 +90,7 @@ class Content:
             If the file is damaged, unpacks to more than the limit, or is packed in a way that is not
             supported.
         OSError
-            If it cannot be read.
+            If it cannot be opened or read.
         """
         with Path(self._path).open("rb", buffering=0) as file:
             start = file.read(80)

@@ -88,16 +88,32 @@ class Reader(Protocol):
         Returns
         -------
         Observations
+            With each of the variables, NaN throughout where the file does not have it.
 
         Raises
         ------
         UnreadableFileError
             If nothing of the file can be used, with the reason in one line.
+        OSError
+            If the file cannot be opened or read.
         """
         ...
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """Return ``text`` on one line of printable characters, cut at ``limit``."""
+    """Return a text on one line of printable characters.
+
+    Parameters
+    ----------
+    text : str
+        Any text, such as a part of a file.
+    limit : int
+        Length in characters beyond which it is cut, and ended by ``...``.
+
+    Returns
+    -------
+    str
+        The text, with one blank for each run of blanks, line ends and characters that cannot be printed.
+    """
     flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."

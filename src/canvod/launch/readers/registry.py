@@ -37,7 +37,13 @@ def _offered() -> dict[str, EntryPoint]:
 
 
 def reader_names() -> tuple[str, ...]:
-    """Names of the readers that are installed here, sorted; none of them is imported."""
+    """Name the readers that are installed here; none of them is imported.
+
+    Returns
+    -------
+    tuple of str
+        Sorted.
+    """
     return tuple(sorted({DEFAULT, *_offered()}))
 
 
@@ -48,6 +54,11 @@ def find_reader(name: str = DEFAULT) -> Reader:
     ----------
     name : str
         ``rinex``, or the name of another entry point of the group ``canvod.launch.readers``.
+
+    Returns
+    -------
+    Reader
+        The function that reads a file.
 
     Raises
     ------
@@ -81,7 +92,18 @@ def find_reader(name: str = DEFAULT) -> Reader:
 
 
 def reader_version(name: str) -> str:
-    """Name and version of the package that a reader comes from, such as ``canvod-launch 0.1.0``."""
+    """Name the package that a reader comes from, with its version.
+
+    Parameters
+    ----------
+    name : str
+        Name of the reader.
+
+    Returns
+    -------
+    str
+        Such as ``canvod-launch 0.1.0``; without a version where the package is not installed.
+    """
     package = "canvod-readers" if name == _CANVOD else "canvod-launch"
     if name not in (_CANVOD, DEFAULT) and (point := _offered().get(name)) and point.dist is not None:
         package = point.dist.name
@@ -101,20 +123,21 @@ def read_observations(path: str, variables: Sequence[str] = ("SNR",), reader: st
     variables : sequence of str
         Names out of `VARIABLES`.
     reader : str
-        Name of a reader.
+        Name of a reader; see `reader_names`.
 
     Returns
     -------
     Observations
+        With each of the variables, NaN throughout where the file does not have it.
 
     Raises
     ------
     UnreadableFileError
-        If the file cannot be read, with a reason in one line.
+        If the file cannot be opened, or nothing of it can be used; with a reason in one line.
     NoReaderError
-        If there is no such reader.
+        If there is no such reader, or it cannot be imported.
     ValueError
-        If there is no such variable.
+        If a variable is not in `VARIABLES`, or none is named.
 
     Examples
     --------

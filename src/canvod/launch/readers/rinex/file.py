@@ -61,13 +61,14 @@ def read(path: str, variables: Sequence[str], /) -> Observations:
     Returns
     -------
     Observations
+        With each of the variables, NaN throughout where the file does not have it.
 
     Raises
     ------
     UnreadableFileError
         If nothing of it can be used, with the reason in one line.
     OSError
-        If it cannot be opened.
+        If it cannot be opened or read.
     """
     content = Content(path)
     parser = _parse(content, variables, trusts_first=True)

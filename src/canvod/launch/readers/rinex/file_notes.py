@@ -47,20 +47,46 @@ class FileNotes:
     _texts: list[str] = field(default_factory=list)
 
     def add(self, kind: str, line: int, detail: str = "", count: int = 1) -> None:
-        """Count something of one of `KINDS`; the first line and its detail are kept."""
+        """Count something that was left out.
+
+        Parameters
+        ----------
+        kind : str
+            One of `KINDS`.
+        line : int
+            Number of its line in the file, from 1. Of each kind the smallest is kept, with its detail.
+        detail : str
+            What is wrong, for the sentence; empty where the kind says everything.
+        count : int
+            How many there are.
+        """
         known, first, first_detail = self._found.get(kind, (0, line, detail))
         if line < first:
             first, first_detail = line, detail
         self._found[kind] = (known + count, first, first_detail)
 
     def say(self, line: int, text: str) -> None:
-        """Add a sentence of its own, with its line unless that is 0."""
+        """Add a sentence, unless the same one is there already.
+
+        Parameters
+        ----------
+        line : int
+            Number of the line that it is about, from 1, which is added to it; 0 where there is none.
+        text : str
+            The sentence.
+        """
         sentence = text + (f" (line {line})" if line else "")
         if sentence not in self._texts:
             self._texts.append(sentence)
 
     def sentences(self) -> tuple[str, ...]:
-        """Return everything as sentences, one for each kind."""
+        """Describe everything that was noted.
+
+        Returns
+        -------
+        tuple of str
+            One sentence for each kind, in the order of their first lines, then those of `say`.
+        """
         counted = []
         for kind, (count, line, detail) in sorted(
             self._found.items(), key=lambda found: (found[1][1], found[0])

@@ -104,12 +104,22 @@ class Header:
         return self.version < 3
 
     def updated(self, found: Mapping[str, list[Line]]) -> Header:
-        """Return the header that holds from some header records, by label, on (RINEX 3.04, section 6.6).
+        """Return this header as header records within the data change it (RINEX 3.04, section 6.6).
+
+        Parameters
+        ----------
+        found : mapping of str to list of (int, str)
+            The records by label, as `by_label` gives them.
+
+        Returns
+        -------
+        Header
+            The header of the epochs that follow.
 
         Raises
         ------
         UnreadableFileError
-            If one of them is wrong.
+            If one of the records is wrong.
         """
         codes, factors, time_system, marker = self.codes, self.factors, self.time_system, self.marker
         if types := found.get(_TYPES_2 if self.is_rinex2 else _TYPES_3):
@@ -136,7 +146,19 @@ def _decoded(text: str) -> str:
 
 
 def label_of(line: str) -> str:
-    """Label of a header record, also where it is some columns off, or what stands in its place."""
+    """Return the label of a header record.
+
+    Parameters
+    ----------
+    line : str
+        The line, without its end.
+
+    Returns
+    -------
+    str
+        What stands in columns 61 to 80, without blanks around it; a label of `CHANGING` also where it ends
+        the line in other columns. It is one of `LABELS` only where the line is a header record.
+    """
     label = line[60:80].strip()
     if label not in LABELS and line.rstrip().endswith(CHANGING):
         return next(known for known in CHANGING if line.rstrip().endswith(known))
@@ -144,7 +166,18 @@ def label_of(line: str) -> str:
 
 
 def by_label(records: Iterable[Line]) -> dict[str, list[Line]]:
-    """Return header records by their label, without it."""
+    """Sort header records by their labels.
+
+    Parameters
+    ----------
+    records : iterable of (int, str)
+        Number and text of each line.
+
+    Returns
+    -------
+    dict of str to list of (int, str)
+        By label, number and columns 1 to 60 of each record.
+    """
     found: dict[str, list[Line]] = {}
     for number, line in records:
         found.setdefault(label_of(line), []).append((number, line[:60]))
@@ -152,12 +185,22 @@ def by_label(records: Iterable[Line]) -> dict[str, list[Line]]:
 
 
 def parse_header(records: list[Line]) -> Header:
-    """Check a whole header, from RINEX VERSION / TYPE on; END OF HEADER need not be there.
+    """Read and check a whole header.
+
+    Parameters
+    ----------
+    records : list of (int, str)
+        Number and text of each line, from RINEX VERSION / TYPE on; END OF HEADER need not be there.
+
+    Returns
+    -------
+    Header
+        The header of the epochs that follow.
 
     Raises
     ------
     UnreadableFileError
-        If it is not the header of a RINEX 2, 3 or 4 observation file.
+        If it is not the header of a RINEX 2, 3 or 4 observation file, or one of its records is wrong.
     """
     version, system = check_first_line(records[0][1], records[0][0])
     found = by_label(records)
@@ -182,7 +225,21 @@ def parse_header(records: list[Line]) -> Header:
 
 
 def check_first_line(line: str, number: int) -> tuple[float, str]:
-    """Return version and satellite system of a file's first line.
+    """Read and check the first line of a file.
+
+    Parameters
+    ----------
+    line : str
+        The line; only its first `FIRST_LINE` characters are looked at.
+    number : int
+        Its number in the file, from 1.
+
+    Returns
+    -------
+    version : float
+        At least 2 and below 5.
+    system : str
+        Satellite system: ``M`` for mixed, else one of `SYSTEMS`.
 
     Raises
     ------

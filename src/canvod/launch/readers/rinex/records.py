@@ -68,7 +68,23 @@ _SECONDS: Final = re.compile(r" *(0 *|[0-9]{0,3})\.([0-9]*) *")
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """One epoch: its GPS time, its line, what was observed, alike in length, and what has no signal."""
+    """One epoch that is read line by line.
+
+    Attributes
+    ----------
+    time_ns : int
+        GPS time in ns since 1970-01-01.
+    line : int
+        Number of its line in the file.
+    kinds : list of int
+        Variable of each value, as its place among the variables.
+    keys : list of int
+        Key of the signal of each value, plus the number of its satellite.
+    values : list of float
+        The values, in the units of their variables.
+    undefined : list of str
+        Satellite and code of each observation whose signal has no name, such as ``G05 S9C``.
+    """
 
     time_ns: int
     line: int
@@ -100,11 +116,28 @@ class Satellites:
     is_wrong: Flags
 
     def name(self, index: int) -> str:
-        """Name of a satellite."""
+        """Name a satellite.
+
+        Parameters
+        ----------
+        index : int
+            Which one, from 0.
+
+        Returns
+        -------
+        str
+            Such as ``G05``.
+        """
         return f"{chr(self.letter[index])}{self.number[index]:02d}"
 
     def repeated(self) -> Flags:
-        """Whether each is there again in its record."""
+        """Whether each has been listed before in its record.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n,), bool.
+        """
         key = (self.record * 256 + self.letter) * SATELLITES + self.number % SATELLITES
         again = np.zeros(len(key), dtype=bool)
         if (np.diff(np.sort(key)) == 0).any():
@@ -123,7 +156,7 @@ class Parser(ABC):
     table : Table
         Where values go.
     notes : FileNotes
-        Where goes what is left out.
+        Where it is noted what is left out.
     trusts_first : bool
         Whether an epoch far from TIME OF FIRST OBS is damaged.
 
@@ -148,20 +181,42 @@ class Parser(ABC):
     def feed(self, text: Text) -> int:
         """Read the records of some lines.
 
+        Parameters
+        ----------
+        text : Text
+            The lines, from the start of a record on.
+
         Returns
         -------
         int
-            How many of the lines are done with, the others come again with what follows them; all of them
-            where the file ends.
+            How many lines have been read: all of them where the file ends. The caller hands over the others
+            again, with those that follow them.
         """
 
     def records(self, text: Text) -> dict[int, str]:
-        """Return header records within the data: index of the line, and label, in order."""
+        """Find header records within the data.
+
+        Parameters
+        ----------
+        text : Text
+            The lines.
+
+        Returns
+        -------
+        dict of int to str
+            Label by index of the line, from 0, in the order of the lines.
+        """
         lines = {index: text.line(index) for index in text.labelled()}
         return {index: label_of(line) for index, line in lines.items() if is_record(line)}
 
     def change(self, header: Header) -> None:
-        """Read under this header from here on."""
+        """Let another header hold for the records that follow.
+
+        Parameters
+        ----------
+        header : Header
+            The header.
+        """
         self.header = header
         self.wanted = self.table.wanted(header)
         first = header.first_ns
@@ -172,7 +227,16 @@ class Parser(ABC):
             self.notes.say(line, text)
 
     def special(self, lines: Sequence[Line]) -> None:
-        """Take header records within the data: of an event, or a whole header where files were joined."""
+        """Apply header records within the data: of an event, or a whole header where files were joined.
+
+        Where one of them is wrong, that is noted, and `checked` refuses all epochs up to the next whole
+        header.
+
+        Parameters
+        ----------
+        lines : sequence of (int, str)
+            Number and text of each line; what is no header record is passed over.
+        """
         labels = [label_of(line) for _, line in lines]
         start = labels.index(VERSION) if VERSION in labels else len(lines)
         end = labels.index(END, start) if END in labels[start:] else len(lines)
@@ -199,7 +263,13 @@ class Parser(ABC):
         return header
 
     def stray(self, lines: Sequence[Line]) -> None:
-        """Note lines that belong to nothing: neither blank nor header records."""
+        """Note lines that belong to no record.
+
+        Parameters
+        ----------
+        lines : sequence of (int, str)
+            Number and text of each line; blank lines and header records among them are passed over.
+        """
         found = [number for number, line in lines if line.strip() and not is_record(line)]
         if found:
             self.notes.add("stray", found[0], count=len(found))
@@ -211,17 +281,30 @@ class Parser(ABC):
             self.change(header)
 
     def checked(self) -> None:
-        """Refuse to read on where header records that could not be understood came before.
+        """Refuse an epoch that follows header records which could not be understood.
 
         Raises
         ------
         DamagedError
+            If there were such records, and no whole header since.
         """
         if self._problem:
             raise DamagedError(self._problem)
 
     def time(self, fields: Sequence[str], seconds: str) -> int:
-        """Return an epoch in GPS time, of year, month, day, hour, minute and seconds as they are written.
+        """Read the time of an epoch.
+
+        Parameters
+        ----------
+        fields : sequence of str
+            Year, month, day, hour and minute as they are written, in the time system of the header.
+        seconds : str
+            Seconds as they are written; blank for 0.
+
+        Returns
+        -------
+        int
+            GPS time in ns since 1970-01-01.
 
         Raises
         ------
@@ -251,14 +334,22 @@ class Parser(ABC):
         return int(to_gps(np.array([minute_ns]), np.array([seconds_ns]), self.header.time_system)[0])
 
     def times(self, parts: Sequence[Integers], fraction: Integers) -> tuple[Integers, Flags]:
-        """Return epochs in GPS time, and which of them there are and are possible in this file.
+        """Convert and check the times of many epochs.
 
         Parameters
         ----------
         parts : sequence of numpy.ndarray
             Year, month, day, hour, minute and second as they are written, shape (n,) each, int64.
         fraction : numpy.ndarray
-            Shape (n,), int64, of a second in 1e-7 s.
+            Shape (n,), int64: what is added to the seconds, in units of 1e-7 s.
+
+        Returns
+        -------
+        times : numpy.ndarray
+            Shape (n,), int64: GPS time in ns since 1970-01-01.
+        is_possible : numpy.ndarray
+            Shape (n,), bool: whether there is such a time, and it is possible in this file. Leap seconds of
+            UTC are left to `time`.
         """
         year, month, day, hour, minute, second = parts
         # Nanoseconds reach from 1678 to 2262.
@@ -276,12 +367,28 @@ class Parser(ABC):
         return to_gps(minute_ns, second_ns, self.header.time_system), is_possible
 
     def values(self, sv: str, columns: Columns, fields: str, epoch: Epoch) -> bool:
-        """Add the wanted observations of a satellite to an epoch; tell whether there is text beyond them.
+        """Add the wanted observations of a satellite to an epoch.
+
+        Parameters
+        ----------
+        sv : str
+            Name of the satellite, such as ``G05``.
+        columns : Columns
+            What is wanted of its system.
+        fields : str
+            All its observations as they are written, `WIDTH` characters each; the last may be missing.
+        epoch : Epoch
+            Where the values go.
+
+        Returns
+        -------
+        bool
+            Whether there is text beyond the last observation that the header announces.
 
         Raises
         ------
         DamagedError
-            If one of them is wrong.
+            If a wanted observation is no number, or an SNR is outside 0 to `MAX_SNR`.
         """
         number = int(sv[1:])
         for place, code, kind, key, factor, is_snr in columns.each:
@@ -304,7 +411,13 @@ class Parser(ABC):
         return bool(fields[columns.width :].strip())
 
     def add(self, epoch: Epoch) -> None:
-        """Add an epoch that was read line by line."""
+        """Add an epoch that was read line by line to the table.
+
+        Parameters
+        ----------
+        epoch : Epoch
+            The epoch, with all its values.
+        """
         if epoch.undefined:
             self.notes.add("codes", epoch.line, epoch.undefined[0], len(epoch.undefined))
         rows = np.full(len(epoch.keys), self.table.n_epochs)
@@ -321,15 +434,16 @@ class Parser(ABC):
             The lines.
         satellites : Satellites
             Whose fields they are.
-        fields : iterable of tuple
-            The fields.
+        fields : iterable of tuple of numpy.ndarray
+            Satellite and column of each field, where it starts in the text, and where its line ends; shape
+            (n,), int64, each.
 
         Yields
         ------
         satellite, column : numpy.ndarray
-            Shape (n,), int64, of each value.
+            Shape (n,), int64: of each value.
         value : numpy.ndarray
-            Shape (n,), float64.
+            Shape (n,), float64, never 0, in the units of the variables.
         """
         for some in _joined(fields):
             of, which, at, stop = (
@@ -355,20 +469,22 @@ class Parser(ABC):
         wanted: Wanted,
         found: Iterable[Found],
     ) -> None:
-        """Add epochs that were read all at once, but those that are not usual.
+        """Add epochs that were read all at once to the table, except those that are not usual.
 
         Parameters
         ----------
-        times, lines : numpy.ndarray
-            Shape (n,), int64: times of all of them, and their lines.
+        times : numpy.ndarray
+            Shape (n,), int64: GPS time of each epoch in ns since 1970-01-01.
+        lines : numpy.ndarray
+            Shape (n,), int64: number of its line in the file.
         is_usual : numpy.ndarray
-            Shape (n,), bool.
+            Shape (n,), bool: whether to add it.
         satellites : Satellites
-            The satellites of all of them.
+            The satellites of all epochs.
         wanted : Wanted
-            What was read.
-        found : iterable of tuple
-            What was found; see `read`.
+            What was wanted when they were read.
+        found : iterable of tuple of numpy.ndarray
+            Satellite and column of each value, and the value, as `read` yields them.
         """
         row = np.cumsum(is_usual) - 1 + self.table.n_epochs
         nameless: list[tuple[int, int]] = []
@@ -410,10 +526,22 @@ def _check_labels(lines: Sequence[Line]) -> None:
 def integer(text: str, what: str) -> int:
     """Read an integer as Fortran does: a blank field is 0.
 
+    Parameters
+    ----------
+    text : str
+        The field.
+    what : str
+        What it stands for, with its article, for the reason.
+
+    Returns
+    -------
+    int
+        The number, never negative.
+
     Raises
     ------
     DamagedError
-        If it is none.
+        If the field holds anything but digits behind blanks.
     """
     if _DIGITS.fullmatch(text) is None:
         raise DamagedError(f"not {what}: {one_line(text, 20)!r}")
@@ -423,9 +551,15 @@ def integer(text: str, what: str) -> int:
 def check_flag(flag: int) -> None:
     """Refuse an epoch flag that RINEX does not define.
 
+    Parameters
+    ----------
+    flag : int
+        The flag, not negative.
+
     Raises
     ------
     DamagedError
+        If it is above `SLIPS`.
     """
     if flag > SLIPS:
         raise DamagedError(f"epoch flag {flag} is not known")
@@ -439,20 +573,32 @@ def check_end(text: Text, last: int, line: str, offset: int) -> None:
     text : Text
         The lines.
     last : int
-        Index of the line.
+        Index of the line, from 0.
     line : str
-        The line.
+        The line, without its end.
     offset : int
-        Where its observations start.
+        Column, from 0, in which its observations start.
 
     Raises
     ------
     DamagedError
+        If it is the last line, has no line end, and stops within a number.
     """
     if text.is_cut and last == len(text) - 1 and 0 < (len(line) - offset) % WIDTH < NUMBER_WIDTH:
         raise DamagedError("the file ends within an observation")
 
 
 def is_record(line: str) -> bool:
-    """Whether a line within the data is a header record."""
+    """Whether a line within the data is a header record.
+
+    Parameters
+    ----------
+    line : str
+        The line, without its end.
+
+    Returns
+    -------
+    bool
+        True where its label is one of `LABELS`.
+    """
     return is_labelled(line) and label_of(line) in LABELS

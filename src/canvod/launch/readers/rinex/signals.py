@@ -49,18 +49,34 @@ _P_CODES: Final = {"G": "p", "R": "P"}
 
 
 def systems_of(version: float) -> str:
-    """Satellite systems that files of a version have."""
+    """Name the satellite systems that files of a version have.
+
+    Parameters
+    ----------
+    version : float
+        Version of RINEX.
+
+    Returns
+    -------
+    str
+        Their letters, such as ``GRES``.
+    """
     return "GRESJCI" if version >= 3 else "GRESJC" if version >= VERSION_2_12 else "GRES"
 
 
 @cache
 def variable(code: str) -> str | None:
-    """Variable that an observation code belongs to, or None.
+    """Return the variable that an observation code belongs to.
 
     Parameters
     ----------
     code : str
         RINEX 3 code (``S1C``) or RINEX 2 code (``S1``, ``P2``); P is a pseudorange in RINEX 2.
+
+    Returns
+    -------
+    str or None
+        One of the values of `VARIABLES`; None for any other code.
 
     Examples
     --------
@@ -73,7 +89,7 @@ def variable(code: str) -> str | None:
 
 @cache
 def signal(system: str, code: str, version: float) -> str | None:
-    """Signal ``band|code`` of an observation code, or None where RINEX defines no such band.
+    """Return the signal of an observation code.
 
     Parameters
     ----------
@@ -84,6 +100,11 @@ def signal(system: str, code: str, version: float) -> str | None:
         two in RINEX 2.
     version : float
         Version of the file.
+
+    Returns
+    -------
+    str or None
+        Such as ``B1I|I``: band and tracking code; None where RINEX defines no such band for the system.
 
     Examples
     --------

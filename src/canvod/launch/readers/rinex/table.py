@@ -44,6 +44,7 @@ class Column(NamedTuple):
     factor: int
     """What stored observations are divided by."""
     is_snr: bool
+    """Whether its variable is SNR."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +120,18 @@ class Table:
     _shared: bool = False
 
     def wanted(self, header: Header) -> Wanted:
-        """Return what is wanted of the observations under a header."""
+        """Choose the observations that are wanted from those that a header announces.
+
+        Parameters
+        ----------
+        header : Header
+            The header.
+
+        Returns
+        -------
+        Wanted
+            Those of the table's variables, of each system that the version of the file has.
+        """
         systems: dict[str, Columns] = {}
         first = 0
         for system, codes in header.codes.items():
@@ -145,28 +157,54 @@ class Table:
         return Wanted(systems)
 
     def add_epochs(self, times: Integers, lines: Integers) -> None:
-        """Add epochs, of ns since 1970-01-01 in GPS time, with their lines."""
+        """Add epochs, each of which takes the next row.
+
+        Parameters
+        ----------
+        times : numpy.ndarray
+            Shape (n,), int64: GPS time in ns since 1970-01-01.
+        lines : numpy.ndarray
+            Shape (n,), int64: numbers of their lines in the file.
+        """
         self._times.append(times)
         self._lines.append(lines)
         self.n_epochs += len(times)
 
     def add(self, rows: Integers, kinds: Kinds, keys: Integers, values: npt.NDArray[np.float64]) -> None:
-        """Add values by epoch, variable and signal; of two for one cell the one of the first line stays."""
+        """Add values; of two of one epoch, variable and signal the one of the first line stays.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            Shape (n,), int64: row of the epoch of each, among all epochs from 0.
+        kinds : numpy.ndarray
+            Shape (n,), int8: its variable, as the place among the table's variables.
+        keys : numpy.ndarray
+            Shape (n,), int: key of its signal plus the number of its satellite.
+        values : numpy.ndarray
+            Shape (n,), float64, none of them NaN, in the unit of the variable.
+        """
         self._cells.append((rows.astype(np.int32), kinds, keys.astype(np.int32), values))
 
     def arrays(
         self, notes: FileNotes
     ) -> tuple[Integers, tuple[str, ...], dict[str, npt.NDArray[np.floating[Any]]]]:
-        """Return what was added as arrays, and forget it; note what is there more than once.
+        """Make arrays of what was added, once: the values are given up meanwhile.
+
+        Parameters
+        ----------
+        notes : FileNotes
+            Where it is noted which epochs and values are there more than once.
 
         Returns
         -------
         epoch : numpy.ndarray
-            Shape (n_epoch,), int64, strictly increasing.
+            Shape (n_epoch,), int64: GPS time in ns since 1970-01-01, strictly increasing.
         sid : tuple of str
-            Signals, sorted; each has a value.
+            Signals ``sv|band|code``, sorted; each has a value.
         variables : dict of str to numpy.ndarray
-            Shape (n_epoch, n_sid) each.
+            Shape (n_epoch, n_sid) each, of the dtypes in `canvod.launch.readers.VARIABLES`; NaN where there
+            is no value.
         """
         times, lines = (
             np.concatenate([np.empty(0, np.int64), *parts]) for parts in (self._times, self._lines)

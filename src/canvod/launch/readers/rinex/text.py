@@ -31,13 +31,37 @@ _OF_LABELS[[ord("#"), ord("/"), *range(ord("A"), ord("Z") + 1)]] = True
 
 
 def is_labelled(line: str) -> bool:
-    """Whether a line is one of those that `Text.labelled` finds."""
+    """Whether a line may be a header record, by the rule of `Text.labelled`.
+
+    Parameters
+    ----------
+    line : str
+        The line, without its end; characters up to U+00FF.
+
+    Returns
+    -------
+    bool
+        True where one of three columns of its label holds a character of labels.
+    """
     is_long = len(line) > _LABEL_COLUMNS[-1]
     return is_long and any(_OF_LABELS[ord(line[column])] for column in _LABEL_COLUMNS)
 
 
 def plain_blocks(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    r"""Yield blocks whose lines all end with ``\n``, as CR and CRLF do, and whether each is the last one."""
+    r"""Replace the ends of lines, CR and CRLF, by ``\n``.
+
+    Parameters
+    ----------
+    blocks : iterator of bytes
+        Successive parts of a file.
+
+    Yields
+    ------
+    block : bytes
+        The part with the ends of its lines replaced; a single one, empty, where the file is empty.
+    is_last : bool
+        Whether the file ends with it.
+    """
     held = next(blocks, b"")
     for block in blocks:
         if held.endswith(b"\r") and block.startswith(b"\n"):
@@ -108,22 +132,70 @@ class Text:
         return len(self.ends)
 
     def after(self, index: int) -> bytes:
-        """Return the text from a line on."""
+        """Return the text from a line on.
+
+        Parameters
+        ----------
+        index : int
+            Index of the line, from 0; the number of lines gives what follows the last of them.
+
+        Returns
+        -------
+        bytes
+            Up to the end of the text, without padding.
+        """
         start = int(self.ends[index - 1]) + 1 if index else self._start
         return self.data[start : self._size]
 
     def line(self, index: int) -> str:
-        """Return a line without its end; a byte that is no ASCII becomes a character that no field has."""
+        """Return a line.
+
+        Parameters
+        ----------
+        index : int
+            Index of the line, from 0.
+
+        Returns
+        -------
+        str
+            The line without its end; a byte that is no ASCII becomes a character that no field has (Latin-1).
+        """
         return self.data[self.starts[index] : self.ends[index]].decode("latin-1")
 
     def lines(self, start: int, stop: int) -> list[str]:
-        """Return successive lines without their ends."""
+        """Return successive lines.
+
+        Parameters
+        ----------
+        start : int
+            Index of the first line, from 0.
+        stop : int
+            Index behind the last one.
+
+        Returns
+        -------
+        list of str
+            As `line` gives each.
+        """
         if start >= stop:
             return []
         return self.data[self.starts[start] : self.ends[stop - 1]].decode("latin-1").split("\n")
 
     def byte(self, index: npt.NDArray[np.int64], column: int) -> npt.NDArray[np.uint8]:
-        r"""Return one character of some lines, a ``\n`` or what follows it where they are too short."""
+        r"""Return the characters of some lines in one column.
+
+        Parameters
+        ----------
+        index : numpy.ndarray
+            Shape (n,), int64: indices of the lines, from 0.
+        column : int
+            The column, from 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n,), uint8; of a line that is too short, its ``\n`` or a byte of what follows.
+        """
         return self._buffer.take(self.starts[index] + column, mode="clip")
 
     def fields(
@@ -138,7 +210,7 @@ class Text:
         width : int
             Their length, at most 64.
         stops : numpy.ndarray
-            Shape (n,), int64.
+            Shape (n,), int64: where each line stops.
 
         Returns
         -------
@@ -166,7 +238,20 @@ class Text:
     def is_blank(
         self, positions: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
-        """Whether there are but blanks, at most 64, from positions to stops; shape (n,)."""
+        """Whether pieces of the text are blank.
+
+        Parameters
+        ----------
+        positions : numpy.ndarray
+            Shape (n,), int64: where each starts.
+        stops : numpy.ndarray
+            Shape (n,), int64: where each stops; a piece that stops before it starts is blank.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n,), bool; False for a piece of more than 64 characters, whatever they are.
+        """
         blank = stops - positions <= _BLANKS
         there = np.flatnonzero(blank & (stops > positions))
         if len(there):
@@ -174,7 +259,13 @@ class Text:
         return blank
 
     def labelled(self) -> list[int]:
-        """Return the indices of the lines with letters where header records have their labels, or near it."""
+        """Find the lines that may be header records: all header records are among them.
+
+        Returns
+        -------
+        list of int
+            Indices, from 0, of the lines with a capital letter, ``#`` or ``/`` in column 61, 63 or 64.
+        """
         long = np.flatnonzero(self.ends - self.starts > _LABEL_COLUMNS[-1])
         is_found = np.zeros(len(long), dtype=bool)
         for column in _LABEL_COLUMNS:

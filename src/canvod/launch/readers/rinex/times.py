@@ -38,7 +38,17 @@ _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment_ns(year: int, month: int, day: int, hour: int, minute: int) -> int:
-    """Nanoseconds since 1970-01-01 of a minute.
+    """Return the start of a minute as nanoseconds since 1970-01-01, without leap seconds.
+
+    Parameters
+    ----------
+    year, month, day, hour, minute : int
+        Date and time in any time system.
+
+    Returns
+    -------
+    int
+        Nanoseconds in the same time system.
 
     Raises
     ------
@@ -57,7 +67,7 @@ def moment_ns(year: int, month: int, day: int, hour: int, minute: int) -> int:
 def to_gps(
     minute_ns: npt.NDArray[np.int64], seconds_ns: npt.NDArray[np.int64], time_system: str
 ) -> npt.NDArray[np.int64]:
-    """GPS time of epochs.
+    """Convert times of epochs to GPS time.
 
     Parameters
     ----------
@@ -67,6 +77,11 @@ def to_gps(
         Shape (n,), int64: ns within the minute; 60 s and more in a leap second of UTC.
     time_system : str
         One of `TIME_SYSTEMS`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), int64: GPS time in ns since 1970-01-01.
     """
     written = minute_ns + seconds_ns
     if time_system == "BDT":
