@@ -38,9 +38,10 @@ bench: venv-dev ## Measure the reader against canvod-readers (ARGS=--daily: a da
 check: lint types imports lock-check ## Run lint, types, imports and lock-check
 
 .PHONY: lint
-lint: venv-dev ## Check style and format with ruff
+lint: venv-dev ## Check style and format with ruff, and that docstrings are complete
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/python scripts/check-docstrings
 
 .PHONY: format
 format: venv-dev ## Format, and repair what ruff can repair
