@@ -266,12 +266,13 @@ def square_slowly(number: int) -> int:
     return number**2
 
 
-def test_a_killed_container_is_replaced_and_no_task_is_lost(
-    cluster: PlannedCluster, client: Client, engine: docker.DockerClient
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_container_that_somebody_ends_is_replaced_and_no_task_is_lost(
+    cluster: PlannedCluster, client: Client, engine: docker.DockerClient, end: str
 ) -> None:
     """Tasks of a container that vanishes run elsewhere, and the plan's number of workers is restored."""
-    futures = client.map(by_value(square_slowly), range(40))
-    engine.api.kill(cluster.backend.plan.workers[1].name)
+    futures = client.map(by_value(square_slowly), range(40), pure=False)
+    getattr(engine.api, end)(cluster.backend.plan.workers[1].name)
     assert client.gather(futures) == [number**2 for number in range(40)]
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
 

@@ -17,7 +17,7 @@ from distributed.comm.core import connect as dask_connect
 
 from canvod.launch.cluster.planned_cluster import PlannedCluster
 from canvod.launch.cluster.scheduler_connection import SchedulerConnection
-from canvod.launch.errors import ClusterError, ClusterExistsError, PlanError
+from canvod.launch.errors import ClusterError, ClusterExistsError, ClusterNotFoundError, PlanError
 from canvod.launch.manager import DaskClusterManager
 from canvod.launch.testing import assert_nothing_left, find_leftovers
 from eventually import eventually
@@ -282,6 +282,32 @@ def test_a_worker_that_loses_its_scheduler_is_replaced(manager: DaskClusterManag
 
     manager.client.run(break_connection, workers=[address])
     assert eventually(lambda: replaced(manager, "worker-1", process))
+
+
+@pytest.mark.slow
+def test_a_worker_that_a_signal_ends_is_started_again(
+    manager: DaskClusterManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It closes in order, as one that is retired; but it was not the scheduler that told it to."""
+    manager.client.retire_workers(names=["worker-1"])
+    manager.cluster.scale(2)
+    assert eventually(lambda: names(manager) == ["worker-0", "worker-1"])
+    for name in ("worker-0", "worker-1"):
+        process = ids(manager)[name]
+        os.kill(int(process), signal.SIGTERM)
+        assert eventually(lambda name=name, process=process: replaced(manager, name, process))
+    assert "process_ended" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_cluster_of_processes_is_not_denied_where_it_is_named(manager: DaskClusterManager) -> None:
+    """Only its own program has its plan: the message says which one that is, and what to do."""
+    name = manager.plan.name
+    expected = f"Cluster {name} runs in processes of the program with process ID {os.getpid()}"
+    with pytest.raises(ClusterNotFoundError, match=expected) as refused:
+        DaskClusterManager(name=name)
+    assert "manager.client" in str(refused.value)
+    assert "canvod-launch up" in str(refused.value)
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""A cluster of ours as Dask sees it: `PlannedCluster`, which scales within its plan."""
+"""A cluster of ours as Dask sees it: `PlannedCluster`, which scales within its plan.
+
+It also starts workers again that have ended without having been told to (`PlannedCluster._replace`).
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from canvod.launch.cluster.backend import SCHEDULER
 from canvod.launch.cluster.started_cluster import POLL_S, require_member
 from canvod.launch.errors import ClusterError, PlanError
 from canvod.launch.logs import get_logger
+from canvod.launch.runtime.operations import RETIRED
 from canvod.launch.threads import in_thread
 
 if TYPE_CHECKING:
@@ -263,8 +267,8 @@ class PlannedCluster(SpecCluster):
             if found is None or found.id != member.id:
                 return  # it has been removed, or started again, meanwhile
             await self._close_worker(name)
-        if member.exit_code == 0 and name not in self._asked_again:
-            # It was retired: `scale` starts it again.
+        if member.exit_code == 0 and name not in self._asked_again and await self._retired(name):
+            # `scale` starts it again.
             self.worker_spec.pop(name, None)
             return
         restarts = self._restarts.setdefault(name, deque(maxlen=MAX_RESTARTS))
@@ -284,6 +288,16 @@ class PlannedCluster(SpecCluster):
             if name in self.workers:
                 log.info("worker_restarted", worker=name, restarts=len(restarts))
                 return
+
+    async def _retired(self, name: str) -> bool:
+        """Ask whether a worker that has ended in order did so because the scheduler told it to.
+
+        A signal from outside ends it in the same way. A scheduler that does not answer is closing.
+        """
+        try:
+            return bool(await getattr(self.scheduler_comm, RETIRED)(worker=name))
+        except OSError:
+            return True
 
     def _wanted(self, name: str) -> bool:
         return self.status == Status.running and name in self.worker_spec and SCHEDULER not in self._ended

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.cluster_state import ClusterState
-from canvod.launch.cluster.tls import KeyFolder
+from canvod.launch.cluster.tls import KeyFolder, key_folders
 from canvod.launch.docker.discovery import choose_cluster, find_clusters
 from canvod.launch.docker.engine import connect, read_in_container, translate
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, EngineError
 from canvod.launch.host.labels import OWNER_LABEL
-from canvod.launch.host.owner import owner_mark
+from canvod.launch.host.owner import owner_lives, owner_mark, owner_pid
 from canvod.launch.plan.model import KEYS_PATH
 from canvod.launch.runtime.keys import STATE
 
@@ -69,14 +69,33 @@ def attach_by_name(name: str | None) -> Attachment:
     Raises
     ------
     ClusterNotFoundError
-        If there is no such cluster; the message has the names that there are.
+        If there is no such cluster, or it runs in processes; the message has the names that there are.
     EngineError
         If no engine answers.
     ClusterError, KeysError
         If its keys cannot be had.
     """
-    with closing(connect(timeout_s=ENGINE_TIMEOUT_S)) as client:
-        return _attach(client, choose_cluster(find_clusters(client), name))
+    try:
+        with closing(connect(timeout_s=ENGINE_TIMEOUT_S)) as client:
+            return _attach(client, choose_cluster(find_clusters(client), name))
+    except (ClusterNotFoundError, EngineError):
+        if name is not None:
+            _refuse_processes(name)
+        raise
+
+
+def _refuse_processes(name: str) -> None:
+    """Raise where this user has a cluster of the name in processes, whose plan only its own program has."""
+    for folder, mark in key_folders().items():
+        if folder.name.rpartition(".")[0] != name or not (folder / "worker").is_dir():
+            continue
+        if mark is not None and owner_lives(mark):
+            raise ClusterNotFoundError(
+                f"Cluster {name} runs in processes of the program with process ID {owner_pid(mark)}, and no "
+                "other program can use it by its name.",
+                hint="use manager.client there, or pass manager.environment() on to the other program; a "
+                "cluster that any program of yours uses: canvod-launch up",
+            )
 
 
 def attach_by_address(address: str) -> Attachment | None:

@@ -59,6 +59,22 @@ def owner_lives(mark: str) -> bool:
         return False
 
 
+def owner_pid(mark: str) -> int:
+    """Return the process ID in a mark, as its namespace has it.
+
+    Parameters
+    ----------
+    mark : str
+        As `owner_mark` gave it.
+
+    Examples
+    --------
+    >>> owner_pid(owner_mark()) == os.getpid()
+    True
+    """
+    return int(mark.split("/")[2])
+
+
 SEMAPHORE_PREFIX: Final = "canvod-launch."
 
 

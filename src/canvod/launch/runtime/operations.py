@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 if TYPE_CHECKING:
@@ -22,12 +23,14 @@ STATUS: Final = "canvod_launch_status"
 TARGET: Final = "canvod_launch_target"
 """Operation of the scheduler that is told how many workers there should be, with the argument ``workers``."""
 
+RETIRED: Final = "canvod_launch_retired"
+"""Operation of the scheduler that tells whether a worker, the argument ``worker``, has ended by its order."""
 
 logger = logging.getLogger("canvod.launch")
 
 
 class StatusPlugin(SchedulerPlugin):
-    """Answer `STATUS` and `TARGET`.
+    """Answer `STATUS`, `TARGET` and `RETIRED`.
 
     Parameters
     ----------
@@ -43,6 +46,8 @@ class StatusPlugin(SchedulerPlugin):
         self._scheduler: Scheduler | None = None
         self._target: int | None = None
         self._idle_timeout_s: float | None = None
+        self._names: dict[str, str] = {}
+        self._retired: set[str] = set()
         self._changed = asyncio.Event()
         self._waiting: asyncio.TimerHandle | None = None
         self._ending: asyncio.Future[None] | None = None
@@ -52,6 +57,7 @@ class StatusPlugin(SchedulerPlugin):
         self._scheduler = scheduler
         scheduler.handlers[STATUS] = self.status
         scheduler.handlers[TARGET] = self.set_target
+        scheduler.handlers[RETIRED] = self.retired
         if self.confirm_within_s is not None:
             self._idle_timeout_s, scheduler.idle_timeout = scheduler.idle_timeout, None
             self._waiting = asyncio.get_running_loop().call_later(self.confirm_within_s, self._give_up)
@@ -81,8 +87,32 @@ class StatusPlugin(SchedulerPlugin):
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Tell those who wait for workers."""
-        del scheduler, worker
+        name = self._names[worker] = str(scheduler.workers[worker].name)
+        self._retired.discard(name)
         self._changed.set()
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Note which workers are removed because they have been retired."""
+        if topic in self._names and isinstance(msg, dict) and msg.get("action") == "remove-worker":
+            name = self._names.pop(topic)
+            if msg["expected"]:
+                self._retired.add(name)
+
+    def retired(self, worker: str) -> bool:
+        """Tell whether a worker that has ended did so by the scheduler's order.
+
+        Parameters
+        ----------
+        worker : str
+            Its name.
+
+        Returns
+        -------
+        bool
+            True if it was retired, or the scheduler is closing.
+        """
+        scheduler = self._scheduler
+        return worker in self._retired or scheduler is None or scheduler.status != Status.running
 
     async def status(self, at_least: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
         """Tell what is known of workers and tasks.
