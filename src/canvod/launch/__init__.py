@@ -1,4 +1,4 @@
-"""Start a pinned, capped and contained Dask cluster on one host, and ingest GNSS files with it.
+"""Start a pinned and contained Dask cluster with memory limits on one host, and ingest GNSS files with it.
 
 Names are imported when they are first used: ``import canvod.launch`` is quick, and works without Dask.
 

@@ -156,8 +156,8 @@ class ClusterError(LaunchError):
 class ContainerFailedError(ClusterError):
     """A container ended while it was needed.
 
-    The message holds its status, exit code, whether the kernel killed it at its memory cap, and the last
-    lines of its output.
+    The message holds its status, exit code, whether the kernel killed it at its memory limit, and the
+    last lines of its output.
     """
 
 

@@ -126,7 +126,13 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 @contextmanager
 def quiet_dask() -> Iterator[None]:
-    """Keep Dask from telling how a cluster ends: what went wrong with that, its owner says."""
+    """Keep Dask from telling how a cluster ends: what went wrong with that, its owner says.
+
+    Yields
+    ------
+    None
+        While loggers of asyncio, distributed and tornado are disabled.
+    """
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _TALKATIVE]
     before = {logger: logger.disabled for logger in map(logging.getLogger, names)}
     try:

@@ -26,6 +26,11 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     path : path
         A path, which need not exist.
 
+    Returns
+    -------
+    Path
+        The absolute path.
+
     Raises
     ------
     InputError
@@ -72,7 +77,7 @@ def require_present(path: str | os.PathLike[str]) -> os.stat_result:
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or the path is relative and there is no current folder any more.
     OSError
         If it cannot be looked at.
     """
@@ -87,16 +92,53 @@ def require_present(path: str | os.PathLike[str]) -> os.stat_result:
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether there is something at a path, as far as this user may see."""
+    """Whether there is something at a path, as far as this user may see.
+
+    Parameters
+    ----------
+    path : path
+        The path to look at.
+
+    Returns
+    -------
+    bool
+        False also where it lies in a folder that this user may not enter.
+    """
     return os.path.exists(path)  # noqa: PTH110 - before Python 3.14 pathlib raises where one may not look
 
 
 def granted(found: os.stat_result, uid: int, groups: Collection[int]) -> int:
-    """Permission bits (rwx) that the owner, the group, or others have, whichever this user is."""
+    """Tell which permission bits of a file hold for a user: the owner's, the group's or those of others.
+
+    Parameters
+    ----------
+    found : os.stat_result
+        What the system tells of the file.
+    uid : int
+        The user.
+    groups : collection of int
+        Groups of the user.
+
+    Returns
+    -------
+    int
+        Three bits: 4 to read, 2 to write, 1 to execute.
+    """
     shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
     return (found.st_mode >> shift) & 0o7
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a folder at a path, as far as this user may see."""
+    """Whether there is a folder at a path, as far as this user may see.
+
+    Parameters
+    ----------
+    path : path
+        The path to look at.
+
+    Returns
+    -------
+    bool
+        True also for a link to a folder.
+    """
     return os.path.isdir(path)  # noqa: PTH112 - as in `exists`

@@ -62,6 +62,11 @@ def shielded() -> Iterator[None]:
     """Hold back SIGINT, SIGTERM and SIGHUP until the block has ended; then the first that came takes effect.
 
     Outside the main thread, where signals never interrupt, nothing is done.
+
+    Yields
+    ------
+    None
+        Once the signals are held back.
     """
     if not _in_main_thread():
         yield

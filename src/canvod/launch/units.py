@@ -14,7 +14,18 @@ _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def bytes_of_gib(amount: float) -> int:
-    """Convert GiB to bytes, rounded down."""
+    """Convert GiB to bytes, rounded down.
+
+    Parameters
+    ----------
+    amount : float
+        Amount in GiB.
+
+    Returns
+    -------
+    int
+        The amount in bytes.
+    """
     return int(amount * GIB)
 
 
@@ -25,6 +36,11 @@ def format_bytes(size: int) -> str:
     ----------
     size : int
         Bytes; below 0 for what has become less.
+
+    Returns
+    -------
+    str
+        Such as ``1.5 KiB``: with one decimal below 100, where it is not 0.
 
     Examples
     --------

@@ -171,7 +171,18 @@ def _number(text: str) -> int | None:
 
 
 def read_text(path: Path) -> str:
-    """Read a small file; one that is missing or forbidden tells nothing."""
+    """Read a small file; one that is missing or forbidden tells nothing.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        Its text, what is no UTF-8 replaced; empty where it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -179,5 +190,16 @@ def read_text(path: Path) -> str:
 
 
 def unescape(path: str) -> str:
-    """Undo the octal escapes that mountinfo has for white space and backslashes."""
+    """Undo the octal escapes that mountinfo has for white space and backslashes.
+
+    Parameters
+    ----------
+    path : str
+        A path as mountinfo has it.
+
+    Returns
+    -------
+    str
+        The path itself.
+    """
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)

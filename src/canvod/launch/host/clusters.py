@@ -92,7 +92,13 @@ class ContainerInfo:
         return None if self.created_s is None else max(0, int(time.time() - self.created_s))
 
     def cause_of_death(self) -> str | None:
-        """Say why its worker may have died, as a clause for a message; None where nothing is known."""
+        """Say why its worker may have died.
+
+        Returns
+        -------
+        str or None
+            A clause for a message; None where nothing is known.
+        """
         if self.oom_kills:
             limit = format_bytes(self.memory_limit_bytes or 0)
             return f"the kernel killed it at its memory limit of {limit}; {_ADVICE}"
@@ -181,7 +187,13 @@ class ClusterInfo:
         return any(owner_lives(mark) for mark in marks)
 
     def as_json(self) -> dict[str, Any]:
-        """What a program may want to know, as plain values."""
+        """Give what a program may want to know, as plain values.
+
+        Returns
+        -------
+        dict
+            What ``canvod-launch status --json`` prints of a cluster: amounts in bytes, times in seconds.
+        """
         shown = (
             "name",
             "container",

@@ -33,7 +33,13 @@ class ProcessView:
 
     @classmethod
     def of_this_process(cls) -> ProcessView:
-        """Ask the kernel and psutil."""
+        """Ask the kernel and psutil.
+
+        Returns
+        -------
+        ProcessView
+            What holds for this process now.
+        """
         memory = psutil.virtual_memory()
         return cls(
             affinity=frozenset(os.sched_getaffinity(0)),

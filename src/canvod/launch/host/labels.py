@@ -33,6 +33,17 @@ COMPOSE_NUMBER_LABEL: Final = "com.docker.compose.container-number"
 
 
 def uid_of(labels: Mapping[str, str]) -> int | None:
-    """Read the user ID of an object's owner; None where there is none that can be read."""
+    """Read the user ID of an object's owner.
+
+    Parameters
+    ----------
+    labels : mapping of str to str
+        Labels of the object.
+
+    Returns
+    -------
+    int or None
+        None where there is none that can be read.
+    """
     uid = labels.get(UID_LABEL, "")
     return int(uid) if uid.isascii() and uid.isdecimal() else None

@@ -49,22 +49,34 @@ class MemoryMonitor:
         self.used_bytes = used_bytes
 
     def available_gb(self) -> float:
-        """Return how much memory may still be taken, in GiB.
+        """Measure how much memory may still be taken.
 
-        What the machine has available without swapping; no more than the cluster has left of its budget,
-        where both are known.
+        Returns
+        -------
+        float
+            GiB that the machine has available without swapping; no more than the cluster has left of its
+            budget, where both are known.
         """
         return self._measure()[0]
 
     def used_gb(self) -> float:
-        """Return how much memory the cluster uses, in GiB; all that is in use on the machine without one."""
+        """Measure how much memory is used.
+
+        Returns
+        -------
+        float
+            GiB that the cluster uses; without a cluster, all that is in use on the machine.
+        """
         return self._measure()[1]
 
     def used_percent(self) -> float:
-        """Return how much memory is in use, in percent.
+        """Measure how much memory is used, in percent.
 
-        What the cluster uses of its budget, or of the machine's memory where it has none; without a cluster
-        what is in use of the machine's.
+        Returns
+        -------
+        float
+            What the cluster uses of its budget, or of the machine's memory where it has none; without a
+            cluster, what is in use of the machine's memory.
         """
         return self._measure()[2]
 

@@ -67,6 +67,11 @@ def owner_pid(mark: str) -> int:
     mark : str
         As `owner_mark` gave it.
 
+    Returns
+    -------
+    int
+        The process ID, in the namespace of process IDs that the mark names.
+
     Examples
     --------
     >>> owner_pid(owner_mark()) == os.getpid()
@@ -85,18 +90,28 @@ def semaphore_name(cluster: str, worker: str) -> str:
     ----------
     cluster, worker : str
         Names of the cluster and of the worker.
+
+    Returns
+    -------
+    str
+        How the names begin: prefix, namespace of process IDs, process ID, start, cluster and worker.
     """
     _, namespace, pid, ticks = owner_mark().split("/")
     return f"{SEMAPHORE_PREFIX}{namespace}.{pid}.{ticks}.{cluster}.{worker}"
 
 
 def owner_of_semaphore(name: str) -> str | None:
-    """Return the mark of the process that a semaphore belongs to; None where it is no semaphore of ours.
+    """Tell which process a semaphore belongs to.
 
     Parameters
     ----------
     name : str
         As `semaphore_name` gave it, whatever follows.
+
+    Returns
+    -------
+    str or None
+        The mark of the process, as `owner_mark` gives it; None where the semaphore is none of canvod-launch.
     """
     fields = name.removeprefix(SEMAPHORE_PREFIX).split(".")
     if not name.startswith(SEMAPHORE_PREFIX) or len(fields) < 4:
@@ -105,7 +120,18 @@ def owner_of_semaphore(name: str) -> str | None:
 
 
 def owner_of(folder: Path) -> str | None:
-    """Read whose a folder is, as `owner_mark` gave it; None where it is none, or not complete."""
+    """Read whose a folder is.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder of keys, or of spilled data.
+
+    Returns
+    -------
+    str or None
+        The mark of the process, as `owner_mark` gave it; None where there is none, or it cannot be read.
+    """
     try:
         return (folder / OWNER_FILE).read_text() or None
     except OSError:
@@ -113,12 +139,17 @@ def owner_of(folder: Path) -> str | None:
 
 
 def owner_labels(*, detached: bool) -> dict[str, str]:
-    """Labels that tell who started a cluster, and whether it outlives that process.
+    """Make the labels that tell who started a cluster, and whether it outlives that process.
 
     Parameters
     ----------
     detached : bool
-        Whether it does.
+        Whether it outlives the process.
+
+    Returns
+    -------
+    dict of str to str
+        Mark and user ID of this process, and ``true`` or ``false``.
     """
     return {
         OWNER_LABEL: owner_mark(),

@@ -7,12 +7,24 @@ import sys
 
 
 def own_python() -> str:
-    """Minor version of the Python that is running, such as ``3.14``: by default the images' one too."""
+    """Tell the minor version of the Python that is running: by default the images' one too.
+
+    Returns
+    -------
+    str
+        Such as ``3.14``.
+    """
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def installed_version() -> str:
-    """Tell the version of canvod-launch that is running, ``0`` for a source tree that was never installed."""
+    """Tell the version of canvod-launch that is running.
+
+    Returns
+    -------
+    str
+        ``0`` for a source tree that was never installed.
+    """
     try:
         return importlib.metadata.version("canvod-launch")
     except importlib.metadata.PackageNotFoundError:

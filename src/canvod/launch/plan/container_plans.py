@@ -119,6 +119,11 @@ class ContainerMaker:
             Whether it ends with its launcher.
         idle_timeout_s : float or None
             After how long without a task it ends, in seconds; None for never.
+
+        Returns
+        -------
+        ContainerPlan
+            The plan of the scheduler.
         """
         launch, cpus = self.settings.launch, self.sizing.cluster_cpus
         options = _options(
@@ -153,6 +158,11 @@ class ContainerMaker:
             Name of its image.
         mounts : tuple of Mount
             What it sees of the host.
+
+        Returns
+        -------
+        ContainerPlan
+            The plan of the worker.
         """
         launch, sizing = self.settings.launch, self.sizing
         cpus, memory_bytes = sizing.cores.slices[index], sizing.worker_bytes

@@ -94,13 +94,24 @@ def container_groups(user: str, inventory: HostInventory, engine: EngineInventor
 
 
 def worker_spill_path(settings: Settings) -> str:
-    """Tell where a worker's container spills: a folder of the host under its own name, or a volume."""
+    """Tell where a worker's container spills: a folder of the host under its own name, or a volume.
+
+    Parameters
+    ----------
+    settings : Settings
+        Validated settings; ``launch.spill_dir`` decides.
+
+    Returns
+    -------
+    str
+        Absolute path inside the container.
+    """
     folder = settings.launch.spill_dir
     return SPILL_PATH if folder is None else str(folder)
 
 
 def can_be_seen(path: str, reserved: Iterable[str] = (*RESERVED_PATHS, SPILL_PATH)) -> bool:
-    """Whether containers can see a path of the host under its own name, and not one of their own instead.
+    """Tell whether containers can see a path of the host under its own name, not one of their own instead.
 
     Parameters
     ----------
@@ -108,18 +119,28 @@ def can_be_seen(path: str, reserved: Iterable[str] = (*RESERVED_PATHS, SPILL_PAT
         An absolute path.
     reserved : iterable of str
         Folders that containers have of their own, with everything below.
+
+    Returns
+    -------
+    bool
+        False for ``/`` and ``/tmp`` too.
     """
     own = any(f"{path}/".startswith(f"{folder}/") for folder in reserved)
     return not own and path not in ("/", TMP_PATH)
 
 
 def is_system(path: str) -> bool:
-    """Whether a path is a system folder, lies in one, or holds one.
+    """Tell whether a path is a system folder, lies in one, or holds one.
 
     Parameters
     ----------
     path : str
         An absolute path.
+
+    Returns
+    -------
+    bool
+        True if it is; system folders are those of `SYSTEM_PATHS`.
     """
     return any(
         f"{path}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{path.rstrip('/')}/")

@@ -98,15 +98,33 @@ class Notes(list[Note]):
     """The notes of a plan while it is made."""
 
     def info(self, text: str) -> None:
-        """Note what is so."""
+        """Note what is so.
+
+        Parameters
+        ----------
+        text : str
+            A sentence or more.
+        """
         self.append(Note(level="info", text=text))
 
     def warning(self, text: str) -> None:
-        """Note what a user may want to change."""
+        """Note what a user may want to change.
+
+        Parameters
+        ----------
+        text : str
+            A sentence or more.
+        """
         self.append(Note(level="warning", text=text))
 
     def warnings_first(self) -> tuple[Note, ...]:
-        """Return all of them, warnings before the rest."""
+        """Sort the notes: warnings before the rest.
+
+        Returns
+        -------
+        tuple of Note
+            All of them, otherwise in the order in which they were made.
+        """
         return tuple(sorted(self, key=lambda note: note.level != "warning"))
 
 

@@ -133,7 +133,7 @@ def note_processes(settings: Settings, notes: Notes) -> None:
     """
     notes.warning(
         "Memory limits are not enforced by the kernel: Dask's nanny watches each worker and restarts it "
-        "near its limit, which a fast allocation outruns."
+        "near its limit; an allocation that is faster than this is not stopped."
     )
     notes.info("Cores are set by affinity, which code in a worker can undo; NUMA nodes are not bound.")
     notes.info("Workers run as you, with your files, your network and your rights: nothing is hardened.")

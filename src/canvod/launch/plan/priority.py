@@ -1,8 +1,8 @@
 """From a nice value to the CPU weight of a container, on the kernel's own curve.
 
 Nice weighs threads only within one control group (sched(7), "The nice value and group scheduling"), so that
-a container's nice value means nothing outside it. The same politeness has to be said once more, as the weight
-of the container's group.
+a container's nice value means nothing outside it. The same priority has to be set once more, as the weight of
+the container's group.
 """
 
 from __future__ import annotations
@@ -49,12 +49,34 @@ class CpuPriority:
 
 
 def normal_weight(cgroup_version: Literal[1, 2]) -> int:
-    """Give the weight of a group that nobody changed, in the terms of a cgroup version."""
+    """Tell the weight of a group that nobody changed.
+
+    Parameters
+    ----------
+    cgroup_version : {1, 2}
+        Version of the control groups.
+
+    Returns
+    -------
+    int
+        ``cpu.shares`` under v1, ``cpu.weight`` under v2.
+    """
     return NORMAL_SHARES if cgroup_version == 1 else NORMAL_WEIGHT
 
 
 def linear_weight(shares: int) -> int:
-    """Convert shares to a v2 weight as runc did before 1.3.2 (KEP-2254): 2..262144 to 1..10000, linearly."""
+    """Convert shares to a v2 weight as runc did before 1.3.2 (KEP-2254): 2..262144 to 1..10000, linearly.
+
+    Parameters
+    ----------
+    shares : int
+        Docker's ``cpu_shares``, 2 to 262144.
+
+    Returns
+    -------
+    int
+        ``cpu.weight``, 1 to 10000.
+    """
     return 1 + ((shares - 2) * 9999) // 262142
 
 
@@ -63,6 +85,16 @@ def quadratic_weight(shares: int) -> int:
 
     A parabola between the logarithms, through (2, 1), (1024, 100) and (262144, 10000); it is
     ``ConvertCPUSharesToCgroupV2Value`` of opencontainers/cgroups 0.0.3 and later.
+
+    Parameters
+    ----------
+    shares : int
+        Docker's ``cpu_shares``; what is outside of 2 to 262144 counts as the nearer end.
+
+    Returns
+    -------
+    int
+        ``cpu.weight``, 1 to 10000.
     """
     if shares <= MIN_SHARES:
         return MIN_WEIGHT

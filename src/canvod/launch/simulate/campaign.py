@@ -118,6 +118,7 @@ def simulate(  # noqa: PLR0913 - a campaign has this many properties, all but th
     Returns
     -------
     SimulationReport
+        The files of the campaign, and how many of them were written.
 
     Raises
     ------
@@ -168,6 +169,7 @@ def code_of_duration(duration: timedelta) -> str | None:
     Parameters
     ----------
     duration : datetime.timedelta
+        The period, above 0.
 
     Returns
     -------

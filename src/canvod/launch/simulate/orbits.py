@@ -66,7 +66,13 @@ class Position:
     height_m: Annotated[float, Field(ge=-500, le=9000)]
 
     def axes(self) -> NDArray[np.float64]:
-        """Return the unit vectors east, north and up as rows of a (3, 3) matrix, Earth-fixed."""
+        """Compute the local axes, Earth-fixed.
+
+        Returns
+        -------
+        ndarray of float64, shape (3, 3)
+            The unit vectors east, north and up as rows.
+        """
         latitude, longitude = np.radians([self.latitude, self.longitude])
         east = np.array([-np.sin(longitude), np.cos(longitude), 0.0])
         outward = np.array([np.cos(longitude), np.sin(longitude), 0.0])
@@ -74,7 +80,18 @@ class Position:
         return np.array([east, np.cross(up, east), up])
 
     def ecef(self, east_m: float = 0.0) -> NDArray[np.float64]:
-        """Return geocentric X, Y, Z in metres, moved ``east_m`` metres to the east (tangentially)."""
+        """Compute geocentric coordinates.
+
+        Parameters
+        ----------
+        east_m : float
+            How far the place is moved to the east, tangentially, in metres.
+
+        Returns
+        -------
+        ndarray of float64, shape (3,)
+            X, Y, Z in metres.
+        """
         east, _, up = self.axes()
         eccentricity2 = FLATTENING * (2 - FLATTENING)
         normal = SEMI_MAJOR_AXIS_M / np.sqrt(1 - eccentricity2 * up[2] ** 2)
@@ -104,13 +121,16 @@ def look(position: Position, epochs: NDArray[np.datetime64], *, east_m: float = 
     Parameters
     ----------
     position : Position
+        The place.
     epochs : ndarray of datetime64, shape (n_epochs,)
+        Epochs in GPS time.
     east_m : float
-        How far to the east of the position the receiver is.
+        How far to the east of the position the receiver is, in metres.
 
     Returns
     -------
     Sight
+        Distances, their change, and directions, for each epoch and satellite.
     """
     seconds = (epochs - REFERENCE_EPOCH) / np.timedelta64(1, "s")
     receiver_m = position.ecef(east_m)

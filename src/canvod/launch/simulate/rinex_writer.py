@@ -103,7 +103,16 @@ def write_rinex(
 
 
 def render_rinex(header: RinexHeader, epochs: ArrayLike, observations: Observations) -> bytes:
-    """Render the file that `write_rinex` writes, with the same parameters.
+    """Render the file that `write_rinex` writes.
+
+    Parameters
+    ----------
+    header : RinexHeader
+        What the header says.
+    epochs : array_like of datetime64, shape (n_epochs,)
+        Epochs in GPS time, at least one, in the order of the file.
+    observations : mapping of str to mapping of str to array_like
+        Satellite -> observation type -> values of shape (n_epochs,), NaN for a blank field.
 
     Returns
     -------
