@@ -36,6 +36,11 @@ def share_imports(folder: Path | None = None) -> bool:
     -------
     bool
         Whether the server shares the imports of this process.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be opened, or the socket cannot be made in it.
     """
     server = getattr(forkserver, "_forkserver", None)
     known = ("_forkserver_address", "_forkserver_alive_fd", "_forkserver_pid")

@@ -22,7 +22,7 @@ KEYS_FOLDER: Final = Path("/keys")
 """Where a container has its keys."""
 
 ANSWER_TIMEOUT_S: Final = 5.0
-"""How long Dask may take to answer; a health check of a container gives up later."""
+"""How long Dask may take to answer; the limit of a container's health check is longer."""
 
 HEALTHY: Final = "healthy"
 
@@ -38,6 +38,11 @@ def socket_name(keys: Path) -> str:
     ----------
     keys : pathlib.Path
         Folder of its keys; on a host, where a network is shared, it tells processes apart.
+
+    Returns
+    -------
+    str
+        An abstract address of a Unix socket, which starts with a NUL.
     """
     return f"\0canvod-launch-health-{zlib.crc32(bytes(keys.absolute())):08x}"
 
@@ -48,9 +53,20 @@ async def serve(check: Callable[[], Awaitable[str]], keys: Path) -> asyncio.Serv
     Parameters
     ----------
     check : callable
-        Gives a few words of what works, or raises.
+        Coroutine function without arguments that returns a few words on what works, or raises where
+        something does not.
     keys : pathlib.Path
         Folder of this process's keys.
+
+    Returns
+    -------
+    asyncio.Server
+        What listens; the caller closes it.
+
+    Raises
+    ------
+    OSError
+        If another process answers for the same keys already.
     """
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,7 +99,7 @@ def ask(keys: Path = KEYS_FOLDER) -> str:
     Raises
     ------
     OSError
-        If nothing answers.
+        If nothing listens, or no answer comes in time.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(2 * ANSWER_TIMEOUT_S)
@@ -106,6 +122,11 @@ async def check_scheduler(scheduler: Scheduler, connection_args: dict[str, Any])
     -------
     str
         How many workers it has.
+
+    Raises
+    ------
+    OSError
+        If it does not answer.
     """
     answer = await _identity(scheduler.address, connection_args)
     count = len(answer["workers"])
@@ -122,10 +143,17 @@ async def check_worker(nanny: Nanny, connection_args: dict[str, Any]) -> str:
     connection_args : dict
         Keys to connect with, as Dask's `Security` gives them.
 
+    Returns
+    -------
+    str
+        With which scheduler it is registered.
+
     Raises
     ------
     UnhealthyError
-        If the scheduler does not know the worker.
+        If there is no worker process, or the scheduler does not know it.
+    OSError
+        If the scheduler or the worker process does not answer.
     """
     address = nanny.worker_address
     if address is None:
@@ -150,7 +178,18 @@ async def _identity(address: str, connection_args: dict[str, Any]) -> dict[str, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what the process of this container answers, and return 0 where it is healthy, else 1."""
+    """Print what the process of this container answers.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The folder of its keys, `KEYS_FOLDER` if empty; the command line of this process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0 where it is healthy, 1 where it is not, or does not answer.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     try:
         text = ask(Path(given[0]) if given else KEYS_FOLDER)

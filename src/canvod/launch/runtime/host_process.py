@@ -60,7 +60,13 @@ def remove_semaphores(prefix: str) -> list[str]:
 
 
 def be_quiet(level: int = logging.WARNING) -> None:
-    """Let Dask say only what matters: its output is its launcher's."""
+    """Let Dask say only what matters: its output is its launcher's.
+
+    Parameters
+    ----------
+    level : int
+        The lowest level of its log lines that are written, as in `logging`.
+    """
     logging.getLogger("distributed").setLevel(level)
 
 
@@ -70,7 +76,7 @@ async def launcher_gone(launcher: int) -> None:
     Parameters
     ----------
     launcher : int
-        Its process ID.
+        Process ID of the launcher.
     """
     while os.getppid() == launcher:  # noqa: ASYNC110 - a parent that ends sets no event
         await asyncio.sleep(POLL_S)

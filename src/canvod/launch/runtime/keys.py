@@ -44,12 +44,15 @@ def obtain_keys(folder: Path, timeout_s: float = RECEIVE_TIMEOUT_S) -> None:
     folder : pathlib.Path
         Where they are or belong: a tmpfs that only this container has, or a volume that is filled already.
     timeout_s : float
-        How long to wait for a line of JSON on standard input, an object with a text for each file's name.
+        How long to wait for more of a line of JSON on standard input, an object with a text for each file's
+        name; in seconds.
 
     Raises
     ------
     KeysMissingError
-        If there are none.
+        If the folder does not hold them, and no whole line has come.
+    OSError
+        If they cannot be written.
     """
     if all((folder / name).is_file() for name in (CA, CERTIFICATE, KEY)):
         return
@@ -88,7 +91,7 @@ def write_keys(folder: Path, files: dict[str, str]) -> None:
     Raises
     ------
     OSError
-        If there is no room, or no right to write.
+        If there is no such folder, no room, or no right to write.
     """
     for name, text in files.items():
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -109,7 +112,7 @@ def security(folders: Path | Mapping[str, Path]) -> Security:
     Returns
     -------
     distributed.security.Security
-        What Dask's servers and clients take.
+        What Dask's servers and clients take; they read the files when they start or connect.
     """
     from canvod.launch.runtime.security import IndependentSecurity
 

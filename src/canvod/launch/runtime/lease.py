@@ -49,7 +49,13 @@ class LeasePlugin(SchedulerPlugin):
         self._ending: asyncio.Future[None] | None = None
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Begin to wait for the launcher."""
+        """Begin to wait for the launcher.
+
+        Parameters
+        ----------
+        scheduler : distributed.Scheduler
+            The scheduler that this plugin may close.
+        """
         self._scheduler = scheduler
         scheduler.handlers[OPERATION] = self.hold
         self._wait(self.connect_timeout_s, "did not connect")
@@ -57,10 +63,17 @@ class LeasePlugin(SchedulerPlugin):
     async def hold(self, comm: Comm, **_ignored: Any) -> Status:
         """Count the launcher as present for as long as its connection lives.
 
+        Parameters
+        ----------
+        comm : distributed.comm.Comm
+            The launcher's connection.
+        **_ignored : object
+            What else Dask hands to an operation.
+
         Returns
         -------
         distributed.core.Status
-            Nothing is to be answered: there is nobody left.
+            ``Status.dont_reply``, when the connection has ended.
         """
         self._holders += 1
         if self._waiting is not None:

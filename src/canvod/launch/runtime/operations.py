@@ -53,7 +53,13 @@ class StatusPlugin(SchedulerPlugin):
         self._ending: asyncio.Future[None] | None = None
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Add the operations to the scheduler's own."""
+        """Add the operations to the scheduler's own.
+
+        Parameters
+        ----------
+        scheduler : distributed.Scheduler
+            The scheduler that answers them.
+        """
         self._scheduler = scheduler
         scheduler.handlers[STATUS] = self.status
         scheduler.handlers[TARGET] = self.set_target
@@ -73,7 +79,7 @@ class StatusPlugin(SchedulerPlugin):
             self._ending = asyncio.ensure_future(self._scheduler.close(reason="start-not-finished"))
 
     def set_target(self, workers: int) -> None:
-        """Remember how many workers there should be.
+        """Record how many workers there should be, and that the start is finished.
 
         Parameters
         ----------
@@ -86,25 +92,41 @@ class StatusPlugin(SchedulerPlugin):
         self._target = workers
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
-        """Tell those who wait for workers."""
+        """Wake the calls of `status` that wait for workers.
+
+        Parameters
+        ----------
+        scheduler : distributed.Scheduler
+            The scheduler.
+        worker : str
+            Address of the worker that has registered.
+        """
         name = self._names[worker] = str(scheduler.workers[worker].name)
         self._retired.discard(name)
         self._changed.set()
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Note which workers are removed because they have been retired."""
+        """Note which workers are removed because they have been retired.
+
+        Parameters
+        ----------
+        topic : str
+            Address of a worker, in the events that are noted.
+        msg : object
+            What the scheduler says about it; a dict in those events.
+        """
         if topic in self._names and isinstance(msg, dict) and msg.get("action") == "remove-worker":
             name = self._names.pop(topic)
             if msg["expected"]:
                 self._retired.add(name)
 
     def retired(self, worker: str) -> bool:
-        """Tell whether a worker that has ended did so by the scheduler's order.
+        """Whether a worker that has ended did so by the scheduler's order.
 
         Parameters
         ----------
         worker : str
-            Its name.
+            Its name in Dask.
 
         Returns
         -------
@@ -115,7 +137,7 @@ class StatusPlugin(SchedulerPlugin):
         return worker in self._retired or scheduler is None or scheduler.status != Status.running
 
     async def status(self, at_least: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
-        """Tell what is known of workers and tasks.
+        """Describe workers and tasks.
 
         Parameters
         ----------

@@ -38,6 +38,16 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     ----------
     arguments : sequence of str, optional
         The arguments without the program's name; those of this process by default.
+
+    Returns
+    -------
+    argparse.Namespace
+        The options by name, as ``--help`` describes them.
+
+    Raises
+    ------
+    SystemExit
+        If they are wrong, or ask for help.
     """
     parser = argparse.ArgumentParser(prog="canvod.launch.runtime.scheduler", description=__doc__)
     parser.add_argument("--host", default="", help="address to listen on; all of the container's without it")
@@ -66,7 +76,25 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the scheduler until it is told to stop, and return the exit status."""
+    """Run the scheduler until it is told to stop.
+
+    On a host (``--launcher``) this ends the process and does not return.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        As for `parse_arguments`.
+
+    Returns
+    -------
+    int
+        Exit status: 0 if it was told to stop, 1 if it has no keys.
+
+    Raises
+    ------
+    SystemExit
+        If the arguments are wrong.
+    """
     options = parse_arguments(arguments)
     if options.launcher is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,9 +2,10 @@
 
 OpenSSL keeps what went wrong in a queue of the thread, and looks there for the state of whichever connection
 is used next. CPython leaves errors of the operating system in it
-(https://github.com/python/cpython/issues/148594), and so does OpenSSL itself where a client hangs up before
-it has read its session tickets (https://github.com/openssl/openssl/pull/6944). With Dask's own settings and
-Python 3.14 a client that goes makes the scheduler lose workers that have nothing to do with it.
+(https://github.com/python/cpython/issues/148594), and so does OpenSSL itself where a client closes its
+connection before it has read its session tickets (https://github.com/openssl/openssl/pull/6944). With Dask's
+own settings and Python 3.14 a client that leaves makes the scheduler lose workers that have nothing to do
+with it.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class IndependentSecurity(Security):
         ----------
         role : {"scheduler", "worker", "client"}
             Who connects.
+
+        Returns
+        -------
+        dict
+            Keyword arguments of `distributed.comm.connect`, with the ``ssl.SSLContext`` among them.
         """
         arguments: dict[str, Any] = super().get_connection_args(role)
         if arguments["ssl_context"] is not None:
@@ -65,12 +71,17 @@ class IndependentSecurity(Security):
         return arguments
 
     def get_listen_args(self, role: str) -> dict[str, Any]:
-        """Return what a server in a role needs. It sends no session tickets: Dask resumes no sessions.
+        """Return what a server in a role needs; it sends no session tickets, since Dask resumes no sessions.
 
         Parameters
         ----------
         role : {"scheduler", "worker", "client"}
             Whose server.
+
+        Returns
+        -------
+        dict
+            Keyword arguments of `distributed.comm.listen`, with the ``ssl.SSLContext`` among them.
         """
         arguments: dict[str, Any] = super().get_listen_args(role)
         if arguments["ssl_context"] is not None:

@@ -23,7 +23,17 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class ThreadResources:
-    """Affinity and nice value of one thread."""
+    """Affinity and nice value of one thread.
+
+    Attributes
+    ----------
+    tid : int
+        Thread ID of the kernel.
+    cpu_affinity : tuple of int
+        IDs of the logical CPUs that it may use, sorted.
+    nice : int
+        Nice value, from -20 to 19.
+    """
 
     tid: int
     cpu_affinity: tuple[int, ...]
@@ -42,6 +52,11 @@ def thread_resources(pid: int | None = None) -> list[ThreadResources]:
     -------
     list of ThreadResources
         One entry a thread, sorted by thread ID. Threads that end meanwhile are left out.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such process, or the system has no ``/proc``.
 
     Examples
     --------

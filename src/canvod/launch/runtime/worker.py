@@ -53,12 +53,22 @@ FONT_LIST = Path(sys.prefix, "share", "matplotlib")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line of a worker container.
+    """Parse the command line of a worker.
 
     Parameters
     ----------
     arguments : sequence of str, optional
         The arguments without the program's name; those of this process by default.
+
+    Returns
+    -------
+    argparse.Namespace
+        The options by name, as ``--help`` describes them.
+
+    Raises
+    ------
+    SystemExit
+        If they are wrong, or ask for help.
     """
     parser = argparse.ArgumentParser(prog="canvod.launch.runtime.worker", description=__doc__)
     scheduler = parser.add_mutually_exclusive_group(required=True)
@@ -88,11 +98,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker until it is told to end or its scheduler is lost.
 
+    Most ways of ending end the process and do not return.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        As for `parse_arguments`.
+
     Returns
     -------
     int
-        0 if it was told to end, by a signal or by the scheduler. 1 if it lost the scheduler, or never found
-        it: started again, it may find one.
+        Exit status: 0 if it was told to end, by a signal or by the scheduler. 1 if it lost the scheduler, or
+        never found it: started again, it may find one. 1 also if it has no keys.
+
+    Raises
+    ------
+    SystemExit
+        If the arguments are wrong.
     """
     options = parse_arguments(arguments)
     # First of all, so that whatever this process starts inherits both.
@@ -237,7 +259,7 @@ async def _run_on_host(options: argparse.Namespace, nanny: Any) -> NoReturn:
 
 
 def own_limit_bytes() -> int:
-    """Tell Dask's limit for a worker in this container, from the memory limit that the kernel shows.
+    """Return Dask's limit for a worker in this container, from the memory limit that the kernel shows.
 
     Returns
     -------
@@ -303,16 +325,16 @@ async def listens(address: str, tls: ssl.SSLContext, timeout_s: float) -> bool:
     Parameters
     ----------
     address : str
-        Of the scheduler, such as ``tls://scheduler:8786``.
+        Address of the scheduler, such as ``tls://scheduler:8786``.
     tls : ssl.SSLContext
-        Whose connections it takes.
+        Keys to connect with.
     timeout_s : float
         How long to wait, in seconds.
 
     Returns
     -------
     bool
-        Whether something does.
+        Whether something listens there.
     """
     host, _, port = address.partition("://")[2].rpartition(":")
     with suppress(TimeoutError):
