@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import docker
 
 SEED = int(os.environ.get("CANVOD_CHAOS_SEED", "20250101"))
-"""Where random choices come from, so that a failure can be had again."""
+"""Where random choices come from, so that a failure can be repeated."""
 
 RUN = secrets.token_hex(2)
 """Part of the names of this run's clusters: a run that was cut short may have left some of the same kind."""

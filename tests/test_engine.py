@@ -144,7 +144,7 @@ def test_an_engine_that_cannot_run_clusters_of_this_host_is_not_taken(
 
 @pytest.mark.docker
 def test_nothing_is_pruned_on_another_host(monkeypatch, engine):
-    """Owners there have another boot, as the dead have here: what they use is not removed."""
+    """Owners there have another boot, as ended processes have here: what they use is not removed."""
     answer = engine.info() | {"KernelVersion": "5.15.0-elsewhere"}
     labels = {CLUSTER_LABEL: "afar", OWNER_LABEL: "another-boot/1/1/1", UID_LABEL: str(os.getuid())}
     network = engine.networks.create(f"canvod-launch-afar-{os.getpid()}", labels=labels)

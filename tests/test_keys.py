@@ -116,19 +116,19 @@ async def test_a_client_of_the_cluster_gets_in_and_runs_code(tmp_path):
             assert await client.submit(sum, [1, 2]) == 3
 
 
-@pytest.mark.parametrize("intruder", ["nothing", "another cluster", "self-made", "plain"])
+@pytest.mark.parametrize("certificate", ["none", "another cluster's", "self-signed", "no TLS"])
 @asynchronous
-async def test_a_stranger_is_refused(tmp_path, intruder):
-    """Without a certificate, with another cluster's, with a home-made one, or in plain: nobody gets in."""
+async def test_who_has_no_certificate_of_the_cluster_is_refused(tmp_path, certificate):
+    """Without a certificate, with another cluster's, with a self-signed one, or without TLS."""
     async with locked_scheduler(tmp_path) as scheduler:
         keys = {
-            "nothing": without_certificate(KEYS.ca),
-            "another cluster": written("another", OTHER).security(),
-            "self-made": Security.temporary(),
-            "plain": Security(),
-        }[intruder]
+            "none": without_certificate(KEYS.ca),
+            "another cluster's": written("another", OTHER).security(),
+            "self-signed": Security.temporary(),
+            "no TLS": Security(),
+        }[certificate]
         address = scheduler.address
-        if intruder == "plain":
+        if certificate == "no TLS":
             address = address.replace("tls://", "tcp://")
         assert not await connects(address, keys)
         assert await connects(scheduler.address, written("one", KEYS).security())
@@ -310,16 +310,16 @@ def test_a_full_disk_is_one_clear_message_and_nothing_is_left(tmp_path, monkeypa
         subprocess.run(["umount", small], check=True)
 
 
-def test_keys_of_a_dead_process_are_swept_and_others_are_not(home):
+def test_keys_of_an_ended_process_are_pruned_and_others_are_not(home):
     """What belongs to a process that lives stays; what nobody can use any more goes."""
     mine = written("mine", KEYS)
-    dead = written("dead", KEYS)
+    orphan = written("orphan", KEYS)
     with subprocess.Popen(["sleep", "60"]) as process:
         mark = owner_mark(process.pid)
         assert owner_lives(mark)
         process.kill()
-    write_keys(dead.path, {"launcher": mark})
-    assert prune_keys() == [f"keys {dead.path}"]
+    write_keys(orphan.path, {"launcher": mark})
+    assert prune_keys() == [f"keys {orphan.path}"]
     assert list(home.iterdir()) == [mine.path]
     mine.remove()
 
@@ -425,7 +425,7 @@ def test_a_process_that_dies_while_it_makes_or_removes_keys_leaves_none(home, st
 
 
 def test_a_mark_is_never_taken_for_another_process():
-    """Another boot, another start or no mark at all is a dead launcher."""
+    """Another boot, another start or no mark at all: that launcher has ended."""
     boot, namespace, pid, ticks = owner_mark().split("/")
     assert not owner_lives(f"another-boot/{namespace}/{pid}/{ticks}")
     assert not owner_lives(f"{boot}/{namespace}/{pid}/{int(ticks) + 1}")

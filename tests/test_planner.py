@@ -371,7 +371,7 @@ def test_a_plan_takes_the_names_of_images_from_its_caller():
     ],
 )
 def test_weights_do_not_protect_people(engine, text):
-    """A nice cluster without a parent group of its own: a warning, with the way to mend it on this engine."""
+    """A nice cluster without a parent group of its own: a warning, with the remedy on this engine."""
     plan = plan_for({"nice_priority": 5}, engine=make_engine(**engine))
     warnings = texts(plan, "warning")
     assert "not people who are logged in" in warnings

@@ -239,8 +239,8 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
 
 
 @pytest.fixture
-def stranger():
-    """Go on as a user without rights where the tests run as root, with a folder that only others may fill."""
+def read_only_folder():
+    """A folder that this user may not write to, and the user, who is not root where the tests run as root."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o555)
     root = os.geteuid() == 0
@@ -252,9 +252,9 @@ def stranger():
     folder.rmdir()
 
 
-def test_a_folder_of_somebody_else_is_refused(stranger):
+def test_a_folder_that_may_not_be_written_is_refused(read_only_folder):
     """Without the permission to write, the error names the folder and the user, and nothing is written."""
-    folder, user = stranger
+    folder, user = read_only_folder
     for place in (folder, folder / "below"):
         with pytest.raises(InputError, match=rf"{place} may not be written to by user {user}\n.*{folder} "):
             simulate(place, hours=0.25)
