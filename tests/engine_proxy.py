@@ -94,6 +94,7 @@ class EngineProxy:
             self.address = f"unix://{path}"
         self._listener.listen(64)
         self._open: set[socket.socket] = set()
+        self._requests: dict[socket.socket, str] = {}
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -113,6 +114,15 @@ class EngineProxy:
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
+
+    def break_off(self, request: str) -> int:
+        """Close the connections whose last request this was, and return their number."""
+        found = [
+            each for each, last in list(self._requests.items()) if last == request and each in self._open
+        ]
+        for connection in found:
+            connection.shutdown(socket.SHUT_RDWR)
+        return len(found)
 
     def _accept(self) -> None:
         while True:
@@ -141,6 +151,7 @@ class EngineProxy:
                 request = b" ".join(match.groups()).decode() if match else None
                 if request is not None:
                     self.requests.append(request)
+                    self._requests[source] = request
                     told = self._tell("before", request)
                     if isinstance(told, str):
                         source.sendall(spell_answer("500 Internal Server Error", {"message": told}))

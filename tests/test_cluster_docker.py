@@ -18,7 +18,6 @@ from distributed import Client, Event
 
 from canvod.launch.cluster.cluster_state import ClusterState
 from canvod.launch.cluster.docker_backend import DockerBackend
-from canvod.launch.cluster.orphans import find_orphans
 from canvod.launch.cluster.planned_cluster import PlannedCluster
 from canvod.launch.cluster.started_cluster import StartedCluster
 from canvod.launch.cluster.tls import make_keys
@@ -272,6 +271,7 @@ def test_a_container_that_somebody_ends_is_replaced_and_no_task_is_lost(
 ) -> None:
     """Tasks of a container that vanishes run elsewhere, and the plan's number of workers is restored."""
     futures = client.map(by_value(square_slowly), range(40), pure=False)
+    assert eventually(lambda: all(client.processing().values()))
     getattr(engine.api, end)(cluster.backend.plan.workers[1].name)
     assert client.gather(futures) == [number**2 for number in range(40)]
     assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
@@ -388,7 +388,7 @@ def test_a_worker_that_outgrows_its_memory_is_ended_and_explained(
 def test_scaling_stays_within_the_plan(
     cluster: PlannedCluster, client: Client, engine: docker.DockerClient
 ) -> None:
-    """Workers go and come back in their own slots; more than the plan has are refused."""
+    """Workers go and come back with their own cores; more than the plan has are refused."""
     cluster.scale(1)
     assert eventually(lambda: len(worker_names(client)) == 1)
     label = {"label": f"{CLUSTER_LABEL}={cluster.name}"}
@@ -471,8 +471,8 @@ def test_a_scheduler_that_never_listens_is_given_up_at_the_deadline(
     """The error names the limit and its setting."""
     del own_images
     plan = plan_of("silent")
-    asleep = plan.scheduler.model_copy(update={"command": ("python", "-c", "import time; time.sleep(600)")})
-    plan = plan.model_copy(update={"scheduler": asleep, "start_timeout_s": 15.0})
+    silent = plan.scheduler.model_copy(update={"command": ("python", "-c", "import time; time.sleep(600)")})
+    plan = plan.model_copy(update={"scheduler": silent, "start_timeout_s": 15.0})
     with (
         pytest.raises(ContainerFailedError, match=r"within 15 s \(launch.start_timeout_s\)"),
         started(plan),
@@ -543,31 +543,33 @@ def test_an_engine_that_overlooks_an_interface_is_asked_again(
 def test_events_are_followed_again_where_their_stream_breaks(
     engine: docker.DockerClient, own_images: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A container that ends afterwards is replaced all the same."""
+    """Refused, or open and broken off: a container that ends afterwards is replaced all the same."""
     del own_images
-    refused: list[str] = []
+    asked: list[str] = []
 
     def refuse_first(moment: str, request: str) -> str | None:
-        if moment == "before" and request.startswith("GET /events") and not refused:
-            refused.append(request)
-            return "no events today"
+        if moment == "before" and request.startswith("GET /events"):
+            asked.append(request)
+            return "no events today" if len(asked) == 1 else None
         return None
 
     plan = plan_of("events")
     with EngineProxy(tmp_path / "engine.sock", refuse_first) as proxy:
         monkeypatch.setenv("DOCKER_HOST", proxy.address)
         with started(plan) as cluster, Client(cluster) as client:
-            assert refused
-            before = engine.api.inspect_container(plan.workers[0].name)["Id"]
-            engine.api.kill(before)
+            for container, times in zip(plan.workers, (2, 3), strict=True):
+                assert eventually(lambda times=times: len(asked) == times)
+                before = engine.api.inspect_container(container.name)["Id"]
+                engine.api.kill(before)
 
-            def replaced() -> bool:
-                with suppress(EngineError), translate("look for the worker"):
-                    return engine.api.inspect_container(plan.workers[0].name)["Id"] != before
-                return False
+                def replaced(name: str = container.name, before: str = before) -> bool:
+                    with suppress(EngineError), translate("look for the worker"):
+                        return engine.api.inspect_container(name)["Id"] != before
+                    return False
 
-            assert eventually(replaced)
-            assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
+                assert eventually(replaced)  # so the stream is open
+                assert eventually(lambda: worker_names(client) == ["worker-0", "worker-1"])
+                assert proxy.break_off(asked[-1]) == 1
     assert_nothing_left(plan.name, engine)
 
 
@@ -585,12 +587,17 @@ def test_an_ephemeral_cluster_is_used_by_its_name(engine: docker.DockerClient, o
     assert_nothing_left(name, engine)
 
 
-def test_what_cannot_be_read_of_others_keeps_no_cluster_from_its_start(engine: docker.DockerClient) -> None:
-    """A label for a user ID that is no number, say."""
+def test_a_label_that_cannot_be_read_fails_no_start(engine: docker.DockerClient, own_images: object) -> None:
+    """A user ID that is no number, on a network of others: root prunes it, and nobody else."""
+    del own_images
+    name = f"unread-{RUN}"
     labels = {CLUSTER_LABEL: f"odd-{RUN}", OWNER_LABEL: "?", UID_LABEL: "nobody"}
     network = engine.api.create_network(f"odd-{RUN}", labels=labels)["Id"]
     try:
-        # Root looks after everybody's; whose this is cannot be told.
-        assert (f"odd-{RUN}" in find_orphans(engine)) == (os.getuid() == 0)
+        with DaskClusterManager(SETTINGS, cluster_name=name) as manager:
+            assert manager.client.submit(sum, [1, 2]).result(timeout=60) == 3
+        assert (engine.api.networks(ids=[network]) == []) == (os.getuid() == 0)
     finally:
-        engine.api.remove_network(network)
+        with suppress(EngineError), translate("remove the network"):
+            engine.api.remove_network(network)
+    assert_nothing_left(name, engine)
