@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from canvod.launch.ingest.read import open_group
 from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.runtime.keys import security
+from eventually import eventually
 from ingest_files import write_window
 from leftovers import RUN
 from readme import example
@@ -121,14 +121,14 @@ class Project:
 
     def wait_healthy(self, restarts: int = 0) -> None:
         """Wait until scheduler and workers are healthy, workers having been started again so often."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < deadline:
-            states = [*self.of("scheduler"), *self.of("worker")]
-            health = [state["State"].get("Health", {}).get("Status") for state in states]
-            if set(health) == {"healthy"} and all(s["RestartCount"] >= restarts for s in self.of("worker")):
-                return
-            time.sleep(0.5)
-        pytest.fail(
+
+        def healthy() -> bool:
+            workers = self.of("worker")
+            states = [each["State"] for each in (*self.of("scheduler"), *workers)]
+            health = {state.get("Health", {}).get("Status") for state in states}
+            return health == {"healthy"} and all(each["RestartCount"] >= restarts for each in workers)
+
+        assert eventually(healthy, timeout_s=TIMEOUT_S), (
             f"not healthy after {TIMEOUT_S} s: {self.run('ps', '--all')}\n{self.run('logs', '--tail', '20')}"
         )
 
@@ -300,7 +300,7 @@ def test_a_worker_has_its_own_key_and_no_other(project: Project, keys: Path) -> 
         assert not [m for m in state["Mounts"] if m["Destination"] == "/keys" and m["RW"]]
 
 
-def test_strangers_are_refused(project: Project) -> None:
+def test_without_a_certificate_nothing_is_answered(project: Project) -> None:
     """Without a certificate of this cluster nobody gets a byte from the scheduler, encrypted or not."""
     address = ("127.0.0.1", int(project.ports["CANVOD_SCHEDULER_PORT"]))
     with socket.create_connection(address, timeout=5) as connection:
@@ -373,11 +373,12 @@ def test_a_worker_process_that_dies_is_replaced(project: Project, keys: Path) ->
         restarts = [state["RestartCount"] for state in project.of("worker")]
         with suppress(Exception):
             client.run(os._exit, 9, workers=[name])
-        deadline = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < deadline:
-            if name not in (now := client.scheduler_info()["workers"]) and len(now) == 2:
-                break
-            time.sleep(0.2)
+
+        def replaced() -> bool:
+            now = client.scheduler_info()["workers"]
+            return name not in now and len(now) == 2
+
+        assert eventually(replaced, timeout_s=TIMEOUT_S)
         assert client.submit(sum, [1, 1], pure=False).result(timeout=60) == 2
     project.wait_healthy()
     assert [state["RestartCount"] for state in project.of("worker")] == restarts
@@ -460,13 +461,15 @@ def test_a_client_can_end_the_cluster(project: Project, keys: Path) -> None:
     """Who shuts it down on purpose does not have it come back, until somebody brings it up."""
     # Not in a with block: Dask would never again compute without a client in this process.
     project.client(keys).shutdown()
-    deadline = time.monotonic() + TIMEOUT_S
-    detached = [*project.of("scheduler"), *project.of("worker")]
-    while any(state["State"]["Status"] != "exited" for state in detached):
-        assert time.monotonic() < deadline, project.run("ps", "--all")
-        time.sleep(0.2)
-        detached = [*project.of("scheduler"), *project.of("worker")]
-    assert {state["State"]["ExitCode"] for state in detached} == {0}
+
+    def states() -> list[dict[str, Any]]:
+        return [
+            container["State"] for service in ("scheduler", "worker") for container in project.of(service)
+        ]
+
+    ended = eventually(lambda: all(each["Status"] == "exited" for each in states()), timeout_s=TIMEOUT_S)
+    assert ended, project.run("ps", "--all")
+    assert {state["ExitCode"] for state in states()} == {0}
     project.run("up", "--detach", "--wait")
     with project.client(keys) as client:
         assert client.submit(sum, [3, 4], pure=False).result(timeout=60) == 7

@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from canvod.launch.images.context import image_namer
 from canvod.launch.plan.model import Mount
 from canvod.launch.plan.planner import make_plan
 from canvod.launch.testing import assert_containers_match_plan, assert_nothing_left
+from eventually import eventually
 from images_fixture import OWN_PYTHON
 from leftovers import RUN
 
@@ -247,9 +247,7 @@ def outside() -> Iterator[str]:
             subprocess.run(command.split(), check=True)
         server = ["ip", "netns", "exec", name, sys.executable, "-m", "http.server", "8080"]
         with subprocess.Popen(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            deadline = time.monotonic() + 30
-            while connect_to(address, 8080) != "connected" and time.monotonic() < deadline:
-                time.sleep(0.1)
+            assert eventually(lambda: connect_to(address, 8080) == "connected")
             yield address
             process.kill()
     finally:
@@ -280,7 +278,7 @@ def listening_ports() -> list[int]:
 
 
 def answers(address: str, port: int, keys: KeyFolder | None, kind: str) -> bytes:
-    """What a stranger gets to read at a port."""
+    """What can be read at a port, without keys or with those of a client of another cluster."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -297,7 +295,9 @@ def answers(address: str, port: int, keys: KeyFolder | None, kind: str) -> bytes
         return b""
 
 
-def test_strangers_at_every_open_port_get_nothing(running: Running, isolated: Running) -> None:
+def test_without_keys_no_open_port_gives_anything_but_plain_pages(
+    running: Running, isolated: Running
+) -> None:
     """Every port of every container: only plain HTTP pages answer somebody without the cluster's keys."""
     tried = 0
     scheduler = running.client.run_on_scheduler(lambda: listening_ports())  # noqa: PLW0108 - by value

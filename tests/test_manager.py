@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import gettempdir
@@ -36,6 +35,7 @@ from canvod.launch.runtime.keys import CA, CERTIFICATE, KEY
 from canvod.launch.runtime.plugin import ResourceInitPlugin
 from canvod.launch.testing import assert_nothing_left, find_leftovers
 from engine_proxy import AtRequest, EngineProxy
+from eventually import eventually
 from leftovers import RUN
 
 BACKENDS = [
@@ -150,7 +150,7 @@ def test_nothing_is_left_however_a_program_ends(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_runtime")
-def test_what_a_killed_program_with_processes_leaves_is_swept(tmp_path: Path) -> None:
+def test_what_a_killed_program_with_processes_leaves_is_pruned(tmp_path: Path) -> None:
     """Its keys, and the folder that its workers spill to."""
     name = "process-killed"
     program = start(tmp_path, name, "process", "waiting")
@@ -160,9 +160,7 @@ def test_what_a_killed_program_with_processes_leaves_is_swept(tmp_path: Path) ->
     assert len(scratch) == 1
     program.kill()
     program.communicate()
-    deadline = time.monotonic() + 30
-    while len(find_leftovers(name)) > 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    eventually(lambda: len(find_leftovers(name)) <= 2)
     assert [line.partition(" /")[0] for line in find_leftovers(name)] == ["keys", "scratch folder"]
     removed = prune_host()
     assert f"scratch {scratch[0]}" in removed
@@ -218,11 +216,12 @@ def test_nothing_is_left_when_ctrl_c_is_pressed_again_and_again(
     assert program.stdout.readline() == "up\n"
     os.killpg(program.pid, signal.SIGINT)
     assert any("dask_cluster_shutting_down" in line for line in program.stderr)
-    deadline = time.monotonic() + 60
-    while program.poll() is None:
-        assert time.monotonic() < deadline
+
+    def has_ended() -> bool:
         os.killpg(program.pid, signal.SIGINT)
-        time.sleep(0.05)
+        return program.poll() is not None
+
+    assert eventually(has_ended)
     said = program.stderr.read()
     assert "dask_cluster_stopped" in said, "the removal was over before a signal came"
     assert program.returncode in {130, -signal.SIGINT}, said

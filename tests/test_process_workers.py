@@ -10,8 +10,8 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -143,10 +143,8 @@ def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start() -
     assert temporary.exists()
     program.kill()
     program.wait()
-    deadline = time.monotonic() + 60
-    while (left := kinds_left(name, folder)) != ["keys", "scratch folder"] and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == ["keys", "scratch folder"], find_leftovers(name)
+    expected = ["keys", "scratch folder"]
+    assert eventually(lambda: kinds_left(name, folder) == expected), find_leftovers(name)
     assert not temporary.exists()
     (scratch,) = folder.iterdir()
     assert sum(entry.stat().st_size for entry in scratch.rglob("*") if entry.is_file()) < 1000
@@ -156,7 +154,7 @@ def test_a_launcher_that_is_killed_leaves_an_empty_folder_for_the_next_start() -
 
 
 def test_a_worker_that_waits_for_its_scheduler_ends_with_its_launcher(tmp_path: Path) -> None:
-    """Whose death nobody tells it: there is no scheduler yet."""
+    """There is no scheduler yet that could tell it."""
     keys, scratch = tmp_path / "keys", tmp_path / "scratch"
     keys.mkdir()
     scratch.mkdir()
@@ -221,10 +219,8 @@ def test_a_start_that_is_interrupted_leaves_no_worker(tmp_path: Path, stage: str
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while stage not in kinds_left(name, tmp_path):
-        assert program.poll() is None, program.communicate()
-        assert time.monotonic() < deadline
+    eventually(lambda: stage in kinds_left(name, tmp_path) or program.poll() is not None)
+    assert program.poll() is None, program.communicate()
     program.send_signal(signal.SIGINT)
     out, err = program.communicate(timeout=60)
     assert program.returncode in {128 + signal.SIGINT, -signal.SIGINT}, err
@@ -250,36 +246,34 @@ def test_a_worker_whose_nanny_dies_is_replaced(tmp_path: Path) -> None:
         nanny = int(members["worker-0"].id)
         assert first != os.getpid()
         os.kill(nanny, signal.SIGKILL)
-        deadline = time.monotonic() + 30
-        while manager.client.submit(os.getppid, pure=False).result(timeout=30) == first:
-            assert time.monotonic() < deadline
+        assert eventually(lambda: manager.client.submit(os.getppid, pure=False).result(timeout=30) != first)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_semaphores_of_dead_processes_are_swept() -> None:
+def test_only_semaphores_of_ended_processes_are_pruned() -> None:
     """What belongs to a process that lives, and what is not ours, stays."""
-    dead = subprocess.run(
+    ended = subprocess.run(
         [
             sys.executable,
             "-c",
-            "from canvod.launch.host.owner import semaphore_name; print(semaphore_name('dead', 'w'))",
+            "from canvod.launch.host.owner import semaphore_name; print(semaphore_name('ended', 'w'))",
         ],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
     folder = Path("/dev/shm")
-    swept, kept = folder / f"sem.{dead}-abc", folder / f"sem.{semaphore_name('alive', 'worker-0')}-abc"
+    orphan, kept = folder / f"sem.{ended}-abc", folder / f"sem.{semaphore_name('alive', 'worker-0')}-abc"
     foreign = folder / f"sem.canvod-launch.{os.getpid()}"
     try:
-        for path in (swept, kept, foreign):
+        for path in (orphan, kept, foreign):
             path.touch()
-        assert f"semaphore {swept}" in prune_host()
-        assert not swept.exists()
+        assert f"semaphore {orphan}" in prune_host()
+        assert not orphan.exists()
         assert kept.exists()
         assert foreign.exists()
     finally:
-        for path in (swept, kept, foreign):
+        for path in (orphan, kept, foreign):
             path.unlink(missing_ok=True)
 
 
@@ -322,10 +316,15 @@ def test_a_scheduler_that_is_busy_is_not_gone(monkeypatch):
     arguments = {"ssl_context": ssl.create_default_context()}
 
     async def check() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as silent:
+        with ExitStack() as stack:
+            silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            silent.settimeout(0)
             address = f"tls://127.0.0.1:{silent.getsockname()[1]}"
             orphaned = asyncio.create_task(worker._orphaned(address, arguments))
-            await asyncio.sleep(1)
+            for _ in range(3):  # it gives up a connection without an answer, and makes the next one
+                accepted = asyncio.get_running_loop().sock_accept(silent)
+                connection, _ = await asyncio.wait_for(accepted, 10)
+                stack.enter_context(connection)
             assert not orphaned.done()
         await asyncio.wait_for(orphaned, 10)
 

@@ -1,6 +1,6 @@
 """A launcher that is killed, or whose engine stops answering, at a known stage: nothing is left.
 
-Stages are requests to the engine, chosen by a seed, so that a failure can be had again: CANVOD_CHAOS_SEED,
+Stages are requests to the engine, chosen by a seed, so that a failure can be repeated: CANVOD_CHAOS_SEED,
 and CANVOD_CHAOS_ROUNDS for more of them. Each test asserts that its stage was reached.
 """
 
@@ -11,7 +11,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ import pytest
 from canvod.launch.cluster.orphans import prune_engine, prune_keys
 from canvod.launch.testing import assert_nothing_left, find_leftovers
 from engine_proxy import AtRequest, EngineProxy
+from eventually import eventually
 from leftovers import GONE_WITHIN_S, GRACE_S, SEED
 
 if TYPE_CHECKING:
@@ -183,11 +183,12 @@ def test_the_lease_ends_containers_also_where_the_watchdog_is_killed(
     for pid in pids_of_watchdog(name):
         os.kill(pid, signal.SIGKILL)
     kill(process)
-    deadline = time.monotonic() + GRACE_S + 30
-    while any(line.startswith(("container", "volume")) for line in find_leftovers(name, engine)):
-        assert time.monotonic() < deadline, find_leftovers(name, engine)
-        time.sleep(0.1)
-    assert [line.split()[0] for line in find_leftovers(name, engine)] == ["network", "keys"]
+
+    def kinds_left() -> list[str]:
+        return [line.split()[0] for line in find_leftovers(name, engine)]
+
+    assert eventually(lambda: not {"container", "volume"} & {*kinds_left()}, timeout_s=GRACE_S + 30)
+    assert kinds_left() == ["network", "keys"]
     prune_engine(engine)
     prune_keys()
     assert_nothing_left(name, engine)

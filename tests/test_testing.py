@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from canvod.launch.testing import (
     find_leftovers,
     serial_model,
 )
+from eventually import eventually
 from ingest_files import START, STEP, run_inline, write_window, write_windows
 from leftovers import RUN
 
@@ -58,10 +58,8 @@ def test_what_is_on_this_host_is_found_and_stays(runtime: Path) -> None:
     semaphore = SHARED_MEMORY / f"sem.{semaphore_name(name, 'worker-0')}-abc"
     semaphore.touch()
     sleep = subprocess.Popen(["sleep", "60"], env=os.environ | {"TMPDIR": str(scratch / "worker-0")})
-    deadline = time.monotonic() + 30
     # A process has no command line for a moment, while the kernel puts the program in its place.
-    while Path(f"/proc/{sleep.pid}/cmdline").read_bytes() != b"sleep\x0060\x00":
-        assert time.monotonic() < deadline
+    assert eventually(lambda: Path(f"/proc/{sleep.pid}/cmdline").read_bytes() == b"sleep\x0060\x00")
     try:
         for _ in range(2):
             assert find_leftovers(name, spill_dir=runtime) == [
@@ -111,10 +109,12 @@ def test_what_goes_within_the_time_is_not_left(runtime: Path) -> None:
     name = f"going-{RUN}"
     scratch = runtime / f"{SCRATCH_PREFIX}{name}-abcd_123"
     scratch.mkdir()
-    program = f"import os, time; time.sleep(0.5); os.rmdir({str(scratch)!r})"
-    with subprocess.Popen([sys.executable, "-c", program]):
+    program = f"import os, sys, time; sys.stdin.read(); time.sleep(0.5); os.rmdir({str(scratch)!r})"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as process:
         with pytest.raises(AssertionError, match="has left behind:\n  scratch folder"):
             assert_nothing_left(name, spill_dir=runtime)
+        assert process.stdin is not None
+        process.stdin.close()
         assert_nothing_left(name, within_s=30, spill_dir=runtime)
 
 
