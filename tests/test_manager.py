@@ -43,6 +43,9 @@ BACKENDS = [
     pytest.param("docker", marks=pytest.mark.docker),
 ]
 
+ONE_WORKER: dict[str, Any] = {"n_workers": 1, "memory_limit_per_worker": "1GiB"}
+"""Where a memory limit is given, no plan depends on what other programs leave of this host's memory."""
+
 PROGRAM = """
 import faulthandler, os, signal, sys, time
 faulthandler.dump_traceback_later(100, exit=True)
@@ -331,7 +334,7 @@ def test_a_locked_scheduler_without_keys_is_one_clear_message(manager: DaskClust
 @pytest.mark.slow
 def test_a_closed_manager_hands_out_no_client() -> None:
     """Closing twice is closing once, and a client of what is gone is refused."""
-    manager = DaskClusterManager(n_workers=1, memory_limit_per_worker="1GiB", backend="process")
+    manager = DaskClusterManager(**ONE_WORKER, backend="process")
     manager.close()
     manager.close()
     with pytest.raises(ClusterError, match="has been closed"):
@@ -398,7 +401,7 @@ def test_images_of_another_python_are_refused_before_anything_is_built(
     other = "3.13" if sys.version_info[:2] != (3, 13) else "3.14"
     for backend in ("docker", "auto"):
         with pytest.raises(VersionMismatchError) as caught:
-            DaskClusterManager({"launch": {"backend": backend, "python": other}}, n_workers=1)
+            DaskClusterManager({"launch": {"backend": backend, "python": other}}, **ONE_WORKER)
         text = str(caught.value)
         assert f"launch.python = {other}" in text
         assert f"Python {own_python()}" in text
@@ -417,11 +420,11 @@ def test_packages_of_other_versions_are_refused_before_anything_is_built(
         "canvod.launch.images.versions.version", lambda name: versions.get(name) or version(name)
     )
     with pytest.raises(VersionMismatchError, match="nothing was started") as caught:
-        DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1)
+        DaskClusterManager({"launch": {"backend": "docker"}}, **ONE_WORKER)
     assert f"zarr: here 1.0, images {version('zarr')}" in str(caught.value)
     assert f"numpy=={version('numpy')}" in str(caught.value)
     with pytest.raises(VersionMismatchError) as caught:
-        DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1, own_tasks_only=True)
+        DaskClusterManager({"launch": {"backend": "docker"}}, **ONE_WORKER, own_tasks_only=True)
     assert "zarr" in str(caught.value)
     assert "numpy" not in str(caught.value)
 
@@ -438,12 +441,10 @@ def test_no_base_image_of_this_python_is_told_before_anything_is_built(
     monkeypatch.setattr("canvod.launch.images.image_builder.choose_base", refused)
     monkeypatch.setattr("canvod.launch.images.image_builder._up_to_date", lambda *_arguments: None)
     with pytest.raises(ImageError, match=r"use Python 3\.13 or 3\.14"):
-        DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1)
+        DaskClusterManager({"launch": {"backend": "docker"}}, **ONE_WORKER)
     told: list[str] = []
     settings = {"launch": {"dashboard_port": 0}}
-    with DaskClusterManager(
-        settings, n_workers=1, memory_limit_per_worker="1GiB", progress=told.append
-    ) as manager:
+    with DaskClusterManager(settings, **ONE_WORKER, progress=told.append) as manager:
         assert manager.plan.backend == "process"
         assert manager.client.submit(sum, [1, 2]).result(timeout=60) == 3
     (line,) = (line for line in told if "images cannot be had" in line)
@@ -464,7 +465,7 @@ def test_a_build_is_told_on_stderr_unless_it_is_to_be_quiet(
 
     monkeypatch.setattr("canvod.launch.images.image_builder.build_images", build)
     with pytest.raises(ImageError, match="stopped"):
-        DaskClusterManager({"launch": {"backend": "docker"}}, n_workers=1, **options)
+        DaskClusterManager({"launch": {"backend": "docker"}}, **ONE_WORKER, **options)
     out, errors = capsys.readouterr()
     assert out == ""
     assert ("image: step 1 of 2: RUN" in errors) is not bool(options)
