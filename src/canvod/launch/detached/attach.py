@@ -49,7 +49,13 @@ class Attachment:
     plan: ClusterPlan
 
     def environment(self) -> dict[str, str]:
-        """Environment variables with which a bare ``distributed.Client()`` connects."""
+        """Environment variables with which a bare ``distributed.Client()`` connects.
+
+        Returns
+        -------
+        dict of str to str
+            The scheduler's address, and the paths of a client's keys.
+        """
         return {"DASK_SCHEDULER_ADDRESS": self.cluster.scheduler_address, **self.keys.environment()}
 
 
@@ -113,7 +119,7 @@ def attach_by_address(address: str) -> Attachment | None:
 
     Raises
     ------
-    ClusterNotFoundError, ClusterError, KeysError
+    ClusterNotFoundError, ClusterError, KeysError, EngineError
         If it is one of this host, and its keys cannot be had.
     """
     if not address.startswith("tls://"):
@@ -135,7 +141,7 @@ def _attach(client: Client, cluster: ClusterInfo) -> Attachment:
 
 
 def read_state(client: Client, cluster: ClusterInfo) -> ClusterState:
-    """Ask a cluster for its keys and its plan.
+    """Read a cluster's keys and plan from its scheduler.
 
     Parameters
     ----------
@@ -154,7 +160,7 @@ def read_state(client: Client, cluster: ClusterInfo) -> ClusterState:
     ClusterNotFoundError
         If ``docker compose`` runs it, or its scheduler does not run.
     ClusterError
-        If it does not give an answer that can be understood.
+        If they cannot be read, or not be understood.
     """
     if cluster.kind == "compose":
         raise ClusterNotFoundError(
@@ -168,7 +174,7 @@ def read_state(client: Client, cluster: ClusterInfo) -> ClusterState:
         return ClusterState.from_json(json.loads(answer))
     except (EngineError, ValueError, KeyError, TypeError) as error:
         raise ClusterError(
-            f"The cluster {cluster.name} does not tell its keys: "
+            f"The keys of cluster {cluster.name} cannot be read from its scheduler: "
             f"{error.message if isinstance(error, EngineError) else 'what it keeps cannot be understood'}",
             hint="it may be starting, or of another version of canvod-launch: try again, or "
             f"canvod-launch down {cluster.name}",
@@ -185,7 +191,8 @@ def client_keys(client: Client, cluster: ClusterInfo, state: ClusterState | None
     cluster : ClusterInfo
         The cluster.
     state : ClusterState, optional
-        What it keeps, where that is known; it is asked where its keys are needed by default.
+        What its scheduler keeps, where the caller has read that already; read here by default, if the files
+        are not there yet.
 
     Returns
     -------
@@ -195,11 +202,13 @@ def client_keys(client: Client, cluster: ClusterInfo, state: ClusterState | None
     Raises
     ------
     ClusterNotFoundError
-        If the cluster's keys are not to be had.
+        If ``docker compose`` runs the cluster, or its scheduler does not run.
     ClusterError
-        If it does not give an answer that can be understood.
+        If the keys cannot be read, or not be understood.
     KeysError
         If they cannot be written.
+    EngineError
+        If the engine does not answer.
     """
     if cluster.kind == "ephemeral" and cluster.scheduler is not None:
         owner = cluster.scheduler.labels.get(OWNER_LABEL, "")
@@ -213,7 +222,7 @@ def client_keys(client: Client, cluster: ClusterInfo, state: ClusterState | None
 
 
 def scheduler_mark(client: Client, cluster: ClusterInfo) -> str:
-    """Mark the scheduler's own process, with which a cluster and the copies of its keys end.
+    """Return the mark of the scheduler's own process, with which a cluster and the copies of its keys end.
 
     Parameters
     ----------
@@ -221,6 +230,11 @@ def scheduler_mark(client: Client, cluster: ClusterInfo) -> str:
         The engine.
     cluster : ClusterInfo
         The cluster.
+
+    Returns
+    -------
+    str
+        The mark, as `canvod.launch.host.owner.owner_mark` makes it.
 
     Raises
     ------

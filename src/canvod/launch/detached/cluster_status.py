@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def cluster_status(client: Client, cluster: ClusterInfo) -> ClusterInfo:
-    """Look at a cluster.
+    """Find out how a cluster is, from the engine and from its scheduler.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def cluster_status(client: Client, cluster: ClusterInfo) -> ClusterInfo:
     Returns
     -------
     ClusterInfo
-        The same with its state, and what is to be seen from here. Of other people's clusters, and of those of
-        ``docker compose``, that is what the engine says.
+        The same with its state, its registered workers, their tasks, and limits and memory of its containers.
+        Of other users' clusters, and of those of ``docker compose``, only what the engine says.
     """
     answer, asked = _ask(client, cluster)
     measured: dict[str, ContainerInfo] = {}

@@ -99,7 +99,7 @@ def compose_text(plan: ClusterPlan, *, settings_file: str | None = None) -> str:
     Raises
     ------
     PlanError
-        If the plan is another one.
+        If the plan is not one of a detached cluster of containers.
     """
     heading = "\n".join((_HEADING.format(name=plan.name), *compose_notes(plan)))
     comment = "".join(f"# {line}".rstrip() + "\n" for line in heading.splitlines())
@@ -108,12 +108,17 @@ def compose_text(plan: ClusterPlan, *, settings_file: str | None = None) -> str:
 
 
 def compose_notes(plan: ClusterPlan) -> list[str]:
-    """Say what of a plan a Compose file cannot express.
+    """Describe what of a plan a Compose file cannot express.
 
     Parameters
     ----------
     plan : ClusterPlan
         The plan.
+
+    Returns
+    -------
+    list of str
+        One sentence each; empty where the file expresses all of it.
     """
     nodes = sorted({node for each in (plan.scheduler, *plan.workers) for node in each.cpuset_mems})
     if not nodes:
@@ -125,7 +130,7 @@ def compose_notes(plan: ClusterPlan) -> list[str]:
 
 
 def compose_file(plan: ClusterPlan, *, settings_file: str | None = None) -> dict[str, Any]:
-    """Turn a plan into the contents of a Compose file.
+    """Translate a plan into the contents of a Compose file.
 
     Parameters
     ----------
@@ -142,7 +147,9 @@ def compose_file(plan: ClusterPlan, *, settings_file: str | None = None) -> dict
     Raises
     ------
     PlanError
-        If the plan is another one.
+        If the plan is not one of a detached cluster of containers.
+    NotImplementedError
+        If a container of the plan has a setting for which no field of Compose is known: a bug.
     """
     if plan.backend != "docker" or not plan.detached:
         raise PlanError(
@@ -268,7 +275,7 @@ def _ingest_service(plan: ClusterPlan, settings_file: str | None) -> dict[str, A
 
 
 def client_environment() -> dict[str, str]:
-    """Environment variables with which an ingest finds the scheduler and its keys: paths, no keys.
+    """Give the environment variables with which an ingest finds the scheduler and its keys: paths, no keys.
 
     Returns
     -------

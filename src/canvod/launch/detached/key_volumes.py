@@ -33,7 +33,7 @@ def fill_volumes(top: Path, cluster: str) -> bool:
     Raises
     ------
     KeysError
-        If a folder is missing, or belongs to another user's cluster.
+        If a folder is missing, has no room, or belongs to another user's cluster.
     """
     try:
         if _complete(top):
@@ -64,7 +64,18 @@ def _complete(top: Path) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fill the volumes below a folder, say so, and return the exit status."""
+    """Fill the volumes below a folder, and print whether keys were made.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        The folder; the command line of this process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0 where all keys are there, else 1.
+    """
     top = Path((sys.argv[1:] if arguments is None else arguments)[0])
     try:
         made = fill_volumes(top, "docker compose")

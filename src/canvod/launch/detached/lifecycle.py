@@ -26,12 +26,12 @@ def start_detached(request: StartRequest) -> ClusterInfo:
     Parameters
     ----------
     request : StartRequest
-        What is wanted, detached.
+        What is wanted; its ``detached`` is true.
 
     Returns
     -------
     ClusterInfo
-        What there is now; all its workers have registered.
+        The cluster as it is now; all its workers have registered.
 
     Raises
     ------
@@ -44,6 +44,10 @@ def start_detached(request: StartRequest) -> ClusterInfo:
     ClusterError
         If the cluster does not come up; what was started has been removed, as it is when a signal interrupts
         the start, or when this process is killed.
+    KeysError
+        If keys cannot be written.
+    ValueError
+        If the request is not one of a detached cluster.
     """
     exit_on_signals()
     started = prepare(request)
@@ -74,17 +78,21 @@ def stop_cluster(client: Client, name: str | None) -> tuple[str, list[str]]:
 
     Returns
     -------
-    tuple of str and list of str
-        Its name, and what was removed.
+    name : str
+        Its name.
+    removed : list of str
+        What was removed: kind and name of each object of the engine.
 
     Raises
     ------
     ClusterNotFoundError
         If there is nothing of that name.
     ForeignClusterError
-        If it is not this user's to remove.
+        If ``docker compose`` runs it, or it belongs to another user.
     ClusterError
         If something could not be removed; the message names it, and the command that removes it.
+    EngineError
+        If the engine does not answer.
     """
     clusters = find_clusters(client)
     # Of a cluster that ended by itself a network may be left.

@@ -41,19 +41,24 @@ def scale_cluster(client: Client, cluster: ClusterInfo, workers: int) -> tuple[i
 
     Returns
     -------
-    tuple of two int
-        How many were registered before, and are now.
+    before : int
+        How many workers were registered with the scheduler before.
+    after : int
+        How many are now.
 
     Raises
     ------
     PlanError
         If the cluster's plan has fewer workers.
     ClusterNotFoundError
-        If it is not one of ``canvod-launch up``.
+        If it is not a detached one, or its scheduler does not run.
     ForeignClusterError
         If it is another user's, or ``docker compose`` runs it.
     ClusterError
-        If a worker does not come up; it has been removed, the others are as they were.
+        If a worker does not come up: it has been removed, the others are as they were. Also if the scheduler
+        does not answer.
+    KeysError
+        If a client's keys cannot be written.
     EngineError
         If the engine refuses a request.
     """
