@@ -81,6 +81,8 @@ def test_what_is_gone_needs_no_down(down) -> None:
     assert down(containers=[]) == (0, f"no cluster of yours on this host; {nothing}")
     job = container("job", **{f"{LABEL_PREFIX}.detached": "false"})
     assert down(containers=[job]) == (0, f"no cluster of yours on this host (there are: job); {nothing}")
+    service = container("service", **{"com.docker.compose.project": "x"})
+    assert down(containers=[service])[0] == 0
     status, said = down("lab", "--json", containers=[])
     assert (status, json.loads(said)) == (0, {"name": "lab", "removed": []})
 

@@ -26,12 +26,21 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_window(tmp_path / "data" / "0.rnx", 0)
 
 
-def test_an_input_that_is_not_there_is_refused_before_anything_is_loaded() -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ingest", "data", "day 2", "--store", "s", "--group", "a/b", "-c", "none.yaml"],
+        ["up", "--read-only", "data", "--writable", "day 2"],
+        ["run", "--read-only", "day 2", "--", "true"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_path_that_is_not_there_is_refused_before_anything_is_loaded(words: list[str]) -> None:
     """No settings, no engine and no library are needed to tell it."""
     code = (
         "import sys\n"
         "from canvod.launch.cli import main\n"
-        "status = main(['ingest', 'data', 'day 2', '--store', 's', '--group', 'a/b', '-c', 'none.yaml'])\n"
+        f"status = main({words!r})\n"
         f"print(status, *{{*{HEAVY}}} & {{*sys.modules}})\n"
     )
     done = subprocess.run(

@@ -387,7 +387,8 @@ def test_only_a_detached_cluster_is_written():
 def test_the_command_writes_the_file_and_nothing_else(tmp_path, monkeypatch, capsys):
     """Standard output is YAML, the rest is on stderr, and an ingest follows the same settings."""
     file = tmp_path / "lab.yaml"
-    file.write_text("processing: {resource_mode: manual, n_max_threads: 1, max_memory_gb: 1}\n")
+    text = "processing: {resource_mode: manual, n_max_threads: 1, max_memory_gb: 1}\n"
+    file.write_text(text)
     monkeypatch.setattr("canvod.launch.docker.engine.probe_engine", lambda: None)
     assert main(["compose", "--config", str(file), "--name", "lab"]) == 0
     output = capsys.readouterr()
@@ -396,6 +397,10 @@ def test_the_command_writes_the_file_and_nothing_else(tmp_path, monkeypatch, cap
     assert written["services"]["ingest"]["entrypoint"][-2:] == ["--config", str(file)]
     assert "lab.yaml" in output.err
     assert OWNER_LABEL not in output.out
+    assert "let nobody else read it" not in output.err
+    file.write_text(text + "launch: {environment: {TOKEN: secret}}\n")
+    assert main(["compose", "--config", str(file)]) == 0
+    assert "let nobody else read it" in capsys.readouterr().err
     file.write_text("processing: {scheduler_address: 'tls://127.0.0.1:8786'}\n")
     assert main(["compose", "--config", str(file)]) == 1
     assert "leave out processing.scheduler_address" in capsys.readouterr().err

@@ -17,7 +17,14 @@ import urllib3
 from canvod.launch.cluster.orphans import find_orphans, prune_engine
 from canvod.launch.cluster.preparation import choose_backend
 from canvod.launch.config import load_settings
-from canvod.launch.docker.engine import connect, engine_address, read_engine, require_engine, translate
+from canvod.launch.docker.engine import (
+    EngineAbsentError,
+    connect,
+    engine_address,
+    read_engine,
+    require_engine,
+    translate,
+)
 from canvod.launch.docker.removal import EngineObject
 from canvod.launch.errors import EngineError, LaunchError
 from canvod.launch.host.labels import CLUSTER_LABEL, OWNER_LABEL, UID_LABEL
@@ -210,6 +217,8 @@ def test_what_keeps_from_the_engine_is_told_as_what_it_is(monkeypatch, variable,
     assert choice.backend == "process"
     assert re.search(words, choice.reason)
     assert "or set launch.backend" not in choice.reason
+    is_absent = isinstance(caught.value, EngineAbsentError)
+    assert ("no Docker engine answers" in choice.reason) is is_absent
 
 
 def test_a_socket_that_may_not_be_used_is_told_with_the_group_to_join(monkeypatch):

@@ -98,7 +98,17 @@ def test_results_of_a_worker_that_goes_stay(manager: DaskClusterManager) -> None
 
 @pytest.mark.slow
 def test_limits_that_the_plan_has_not_are_refused(manager: DaskClusterManager) -> None:
-    """`adapt` says so as `scale` does."""
+    """`adapt` says so as `scale` does, also of what is no number of workers."""
+    cluster = manager.cluster
+    for refused, words in (
+        (lambda: cluster.scale(-1), "scale to -1 workers"),
+        (lambda: cluster.scale("2"), "scale to '2' workers"),
+        (lambda: cluster.adapt(minimum=-3), "scale to -3 workers"),
+        (lambda: cluster.adapt(maximum="2"), "scale to '2' workers"),
+        (lambda: cluster.adapt(minimum=2, maximum=1), "at least 2 and at most 1 workers"),
+    ):
+        with pytest.raises(PlanError, match=words):
+            refused()
     for refused in (
         lambda: manager.cluster.scale(3),
         lambda: manager.cluster.adapt(maximum=3),

@@ -368,7 +368,24 @@ def test_dask_computes_without_a_cluster_when_the_last_one_is_closed() -> None:
         ({"n_workers": 0}, ConfigError, "processing.n_max_threads = 0"),
         ({"n_workers": 1, "nice_priority": 20}, ConfigError, "processing.nice_priority = 20"),
         ({"n_workers": 1, "cpu_affinity": [4095]}, PlanError, "4095"),
-        ({"n_workers": 1, "memory_limit_per_worker": "100MiB"}, PlanError, "max_memory_gb"),
+        (
+            {"n_workers": 1, "memory_limit_per_worker": "100MiB"},
+            PlanError,
+            "memory_limit_per_worker='100MiB'",
+        ),
+        (
+            {"n_workers": 1, "memory_limit_per_worker": "900TiB"},
+            PlanError,
+            "DaskClusterManager(memory_limit_per_worker='900TiB', …)",
+        ),
+        ({"n_workers": 1, "memory_limit_per_worker": ["4GiB"]}, ConfigError, "['4GiB'] is not an amount"),
+        ({"n_workers": 1, "memory_limit_per_worker": 0.5}, PlanError, "without a unit is bytes"),
+        (
+            {"n_workers": "2", "memory_limit_per_worker": "1GiB"},
+            ConfigError,
+            "n_workers='2' is not a whole number",
+        ),
+        ({"config": 2}, ConfigError, "write n_workers=2"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_starts(
@@ -378,6 +395,12 @@ def test_wrong_arguments_are_refused_before_anything_starts(
     with pytest.raises(kind, match=r"(?s).*") as caught:
         DaskClusterManager(backend="process", **arguments)
     assert words in str(caught.value)
+
+
+def test_an_empty_name_is_refused() -> None:
+    """It is none: no list of names that is about nothing."""
+    with pytest.raises(ConfigError, match="name='' names no cluster"):
+        DaskClusterManager(name="")
 
 
 def test_a_scheduler_that_is_not_there_is_reported_with_its_address() -> None:

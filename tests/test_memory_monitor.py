@@ -50,7 +50,7 @@ def test_a_cluster_is_told_against_its_budget(budget, used, available_gb, used_p
 
 @pytest.mark.usefixtures("machine")
 def test_both_are_logged(monkeypatch):
-    """One line has the cluster's use, and the machine's."""
+    """One line has the cluster's use, and the machine's; a name stands for the same on each line."""
     lines = []
     monkeypatch.setattr(
         memory_monitor, "log", SimpleNamespace(info=lambda event, **fields: lines.append((event, fields)))
@@ -62,15 +62,17 @@ def test_both_are_logged(monkeypatch):
             {
                 "context": "ingest",
                 "available_gb": 3.0,
-                "used_gb": 1.0,
-                "used_percent": 25.0,
+                "used_percent": 62.5,
+                "total_gb": 8.0,
                 "max_memory_gb": 4.0,
-                "machine_available_gb": 3.0,
-                "machine_used_percent": 62.5,
-                "machine_total_gb": 8.0,
+                "cluster_used_gb": 1.0,
+                "cluster_used_percent": 25.0,
             },
         )
     ]
+    MemoryMonitor(4.0).log_memory_stats("cluster start")
+    of_machine = {"available_gb": 3.0, "used_percent": 62.5, "total_gb": 8.0, "max_memory_gb": 4.0}
+    assert lines[1] == ("memory_stats", {"context": "cluster start"} | of_machine)
 
 
 def test_children_of_this_process_are_counted():

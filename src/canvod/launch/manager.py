@@ -19,7 +19,7 @@ from canvod.launch.cluster.host_paths import make_mounts
 from canvod.launch.cluster.keywords import require_alone, require_dask, settings_fields
 from canvod.launch.cluster.preparation import StartRequest, announced_plan, ignore, prepare
 from canvod.launch.config import SettingsLike, load_settings
-from canvod.launch.errors import ClusterError
+from canvod.launch.errors import ClusterError, ConfigError
 from canvod.launch.host.memory_monitor import MemoryMonitor
 from canvod.launch.host.python_version import own_python
 from canvod.launch.logs import get_logger, quiet_dask
@@ -210,6 +210,11 @@ class DaskClusterManager:
         own_tasks_only: bool = False,
     ) -> None:
         require_dask()
+        if isinstance(config, int):  # as a LocalCluster takes the number of its workers
+            raise ConfigError(
+                f"DaskClusterManager({config!r}, …): the first argument is settings, or a file of them.",
+                hint=f"write n_workers={config!r}",
+            )
         keywords = settings_fields(
             n_workers=n_workers,
             memory_limit_per_worker=memory_limit_per_worker,
@@ -226,7 +231,9 @@ class DaskClusterManager:
                 "writable": tuple(writable),
             }
             require_alone(name, keywords | others)
-        self.settings = load_settings(config, overrides=keywords, overridden_by="DaskClusterManager(…)")
+        memory = "" if memory_limit_per_worker is None else f"{memory_limit_per_worker=}, "
+        call = f"DaskClusterManager({memory}…)"
+        self.settings = load_settings(config, overrides=keywords, overridden_by=call)
         self.memory = MemoryMonitor(self.settings.processing.max_memory_gb)
         self._attached: Attachment | None = None
         self._checked: set[bool] = set()

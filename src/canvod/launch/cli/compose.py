@@ -22,7 +22,8 @@ def compose(
     """Print a file for docker compose (version 2) that starts the planned cluster detached.
 
     One service for each worker, each on cores of its own, which compose.yaml cannot give. The containers are
-    those that canvod-launch itself starts. Nothing is started.
+    those that canvod-launch itself starts. Nothing is started. The file has the values of launch.environment
+    in clear: where they are secret, let nobody else read it (umask 077).
 
     Examples
     --------
@@ -44,4 +45,9 @@ def compose(
     ]
     for note in (*notes, *compose_notes(plan)):
         warn(note)
+    if settings.launch.environment:
+        warn(
+            "The file has the values of launch.environment in clear: let nobody else read it (chmod 600) "
+            "where one of them is secret."
+        )
     typer.echo(text, nl=False)

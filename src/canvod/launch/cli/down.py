@@ -33,7 +33,7 @@ def down(name: NameArgument = None, json_output: JsonOption = False) -> None:
         except ClusterNotFoundError:
             clusters = find_clusters(client)
             if name is None:
-                meant = [each for each in clusters if each.kind != "ephemeral" and each.mine]
+                meant = [each for each in clusters if each.kind == "detached" and each.mine]
             else:
                 meant = [each for each in clusters if each.name == name]
             if meant:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from canvod.launch.cli.console import say, warn
+from canvod.launch.paths import require_present
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
@@ -71,6 +73,24 @@ NameOption = Annotated[str | None, typer.Option(metavar="NAME", help=_NAME_HELP)
 
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help=_NAME_HELP)]
 """The same, as an argument."""
+
+
+def require_paths(*paths: list[Path] | None) -> None:
+    """Refuse options that name what is not there, before imports that take a second.
+
+    Parameters
+    ----------
+    *paths : list of Path or None
+        ``--read-only`` and ``--writable``. What may not be looked at is refused with the plan.
+
+    Raises
+    ------
+    InputError
+        If there is none at one of them.
+    """
+    for path in (each for given in paths for each in given or ()):
+        with suppress(OSError):
+            require_present(path)
 
 
 def read_settings(

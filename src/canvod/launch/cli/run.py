@@ -17,6 +17,7 @@ from canvod.launch.cli.options import (
     WorkersOption,
     WritableOption,
     read_settings,
+    require_paths,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def run(
     $ canvod-launch run --workers 4 --memory 16 -- jupyter lab
     $ canvod-launch run --backend process -- python -c 'import distributed; distributed.Client()'
     """
+    require_paths(read_only, writable)
     from canvod.launch.child import find_program, python_of, run_child
     from canvod.launch.cli.progress_bars import show_build
     from canvod.launch.manager import DaskClusterManager

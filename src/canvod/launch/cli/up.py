@@ -18,6 +18,7 @@ from canvod.launch.cli.options import (
     WorkersOption,
     WritableOption,
     read_settings,
+    require_paths,
 )
 
 
@@ -43,6 +44,7 @@ def up(
     $ canvod-launch up --workers 2 --memory 8 --idle-timeout 3600
     $ canvod-launch connect; canvod-launch status; canvod-launch down
     """
+    require_paths(read_only, writable)
     from canvod.launch.cli.progress_bars import show_build
     from canvod.launch.cli.status import draw_clusters
     from canvod.launch.cluster.host_paths import make_mounts

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from canvod.launch.cluster.dask_settings import import_settings
-from canvod.launch.errors import ConfigError, DependencyError, install_command
-from canvod.launch.units import GIB
+from canvod.launch.errors import ConfigError, DependencyError, PlanError, install_command
+from canvod.launch.plan.sizing import MIN_WORKER_BYTES
+from canvod.launch.units import GIB, format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +50,9 @@ def settings_fields(**given: Any) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If they do not fit together.
+        If one of them is not what it should be, or they do not fit together.
+    PlanError
+        If the memory is less than a worker needs.
     """
     from dask.utils import parse_bytes
 
@@ -57,6 +61,8 @@ def settings_fields(**given: Any) -> dict[str, Any]:
     fields = {"launch.backend": given.pop("backend")}
     fields |= {f"processing.{name}": value for name, value in given.items()}
     if workers is not None:
+        if isinstance(workers, bool) or not isinstance(workers, Integral):
+            raise ConfigError(f"n_workers={workers!r} is not a whole number.", hint="write n_workers=2")
         fields |= {"processing.resource_mode": "manual", "processing.n_max_threads": workers}
     if per_worker not in (None, "auto"):  # Dask's own default, and canVODpy's: an equal part of what there is
         if workers is None:
@@ -65,12 +71,19 @@ def settings_fields(**given: Any) -> dict[str, Any]:
                 hint="pass n_workers too, or set max_memory_gb, the limit for all workers together",
             )
         try:
-            fields["processing.max_memory_gb"] = workers * parse_bytes(per_worker) / GIB
-        except ValueError as error:
+            worker_bytes = parse_bytes(per_worker)
+        except (ValueError, OverflowError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"memory_limit_per_worker={per_worker!r} is not an amount of memory.",
                 hint='write it as "4GiB", or as a number of bytes',
             ) from error
+        if worker_bytes < MIN_WORKER_BYTES:
+            raise PlanError(
+                f"memory_limit_per_worker={per_worker!r} is too little: a worker needs at least "
+                f"{format_bytes(MIN_WORKER_BYTES)} to start, and a number without a unit is bytes.",
+                hint='write it as "4GiB"',
+            )
+        fields["processing.max_memory_gb"] = workers * worker_bytes / GIB
     return fields
 
 
@@ -87,8 +100,13 @@ def require_alone(name: str, keywords: Mapping[str, Any]) -> None:
     Raises
     ------
     ConfigError
-        If anything is given besides the name.
+        If anything is given besides the name, or the name is empty.
     """
+    if not name:
+        raise ConfigError(
+            f"name={name!r} names no cluster.",
+            hint="canvod-launch status shows the names; to start a cluster, leave name out",
+        )
     given = [field.rpartition(".")[2] for field, value in keywords.items() if value not in (None, ())]
     if given:
         raise ConfigError(

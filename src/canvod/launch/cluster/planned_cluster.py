@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from contextlib import suppress
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
 from distributed.core import Status
@@ -176,10 +177,11 @@ class PlannedCluster(SpecCluster):
         Raises
         ------
         PlanError
-            If the plan has fewer workers than asked for.
+            If the plan has fewer workers than asked for, or `n` is no number of workers.
         """
         from dask.utils import parse_bytes
 
+        self._require_slots(n)
         wanted = n
         if memory is not None:
             wanted = max(wanted, math.ceil(parse_bytes(memory) / self._memory_per_worker()))
@@ -220,19 +222,27 @@ class PlannedCluster(SpecCluster):
         Raises
         ------
         PlanError
-            If the plan has fewer workers than asked for.
+            If the plan has fewer workers than asked for, or these are no two numbers of workers in order.
         """
-        limit = len(self._slots)
-        for wanted in (minimum, limit if math.isinf(maximum) else maximum):
-            self._require_slots(wanted)
-        return super().adapt(Adaptive, minimum=minimum, maximum=min(maximum, limit), **options)
-
-    def _require_slots(self, wanted: float) -> None:
-        if wanted > len(self._slots):
+        if maximum == math.inf:
+            maximum = len(self._slots)
+        self._require_slots(minimum)
+        self._require_slots(maximum)
+        if minimum > maximum:
             raise PlanError(
-                f"Cannot scale to {wanted:g} workers: the plan of cluster {self.name} has "
-                f"{len(self._slots)}, whose cores and memory are all that it may use.",
-                hint="raise processing.n_max_threads and processing.max_memory_gb, and start again",
+                f"Cannot adapt to at least {minimum:g} and at most {maximum:g} workers.",
+                hint="let the minimum be no more than the maximum",
+            )
+        return super().adapt(Adaptive, minimum=minimum, maximum=maximum, **options)
+
+    def _require_slots(self, wanted: object) -> None:
+        slots = len(self._slots)
+        if not isinstance(wanted, Real) or not 0 <= float(wanted) <= slots:
+            raise PlanError(
+                f"Cannot scale to {wanted!r} workers: the plan of cluster {self.name} has {slots}, whose "
+                "cores and memory are all that it may use.",
+                hint=f"from 0 to {slots}; for more, raise processing.n_max_threads and "
+                "processing.max_memory_gb, and start again",
             )
 
     def new_worker_spec(self) -> dict[str, dict[str, Any]]:

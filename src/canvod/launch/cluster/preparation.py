@@ -156,9 +156,9 @@ def _why_processes(error: EngineError | PlanError) -> str:
     reason = error.message.removeprefix("Could not reach the Docker engine: ").rstrip(".")
     if error.hint is not None and not isinstance(error, EngineAbsentError):
         reason += f"; to have containers, {error.hint.partition('or set launch.backend')[0].rstrip('; ,')}"
-    if isinstance(error, PlanError):
-        return f"worker processes, so there are no kernel limits: {reason}"
-    return f"worker processes: no Docker engine answers, so there are no kernel limits ({reason})"
+    if isinstance(error, EngineAbsentError):
+        return f"worker processes: no Docker engine answers, so there are no kernel limits ({reason})"
+    return f"worker processes, so there are no kernel limits: {reason}"
 
 
 def plan_request(

@@ -101,6 +101,8 @@ def stop_cluster(client: Client, name: str | None) -> tuple[str, list[str]]:
         if remains:
             parts = tuple(ContainerInfo(item.name, item.kind, labels=item.labels) for item in remains)
             clusters.append(ClusterInfo(name, parts))
+    if name is None:  # nobody means one of Compose, which is not stopped from here
+        clusters = [each for each in clusters if each.kind != "compose"]
     cluster = choose_cluster(clusters, name)
     require_own(cluster)
     name = cluster.name

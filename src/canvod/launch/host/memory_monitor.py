@@ -92,7 +92,7 @@ class MemoryMonitor:
         return available_gb, used_gb, 100.0 * used_gb / (self.max_memory_gb or machine.total / GIB)
 
     def log_memory_stats(self, context: str = "") -> None:
-        """Log the event ``memory_stats``: of the cluster, if there is one, and of the machine.
+        """Log the event ``memory_stats``: of the machine as in canVODpy, and of the cluster if there is one.
 
         Parameters
         ----------
@@ -100,17 +100,21 @@ class MemoryMonitor:
             What is being done, to find the line by.
         """
         machine = psutil.virtual_memory()
-        available_gb, used_gb, used_percent = self._measure()
+        cluster = {}
+        if self.used_bytes is not None:
+            _, used_gb, used_percent = self._measure()
+            cluster = {
+                "cluster_used_gb": round(used_gb, 2),
+                "cluster_used_percent": round(used_percent, 1),
+            }
         log.info(
             "memory_stats",
             context=context,
-            available_gb=round(available_gb, 2),
-            used_gb=round(used_gb, 2),
-            used_percent=round(used_percent, 1),
+            available_gb=round(machine.available / GIB, 2),
+            used_percent=round(machine.percent, 1),
+            total_gb=round(machine.total / GIB, 2),
             max_memory_gb=self.max_memory_gb,
-            machine_available_gb=round(machine.available / GIB, 2),
-            machine_used_percent=round(machine.percent, 1),
-            machine_total_gb=round(machine.total / GIB, 2),
+            **cluster,
         )
 
 
