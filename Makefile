@@ -89,6 +89,10 @@ compose-base: venv ## Prepare docker compose build where no registry answers
 compose-user: ## Write into .env whose containers those of compose.yaml are, and make ./data and ./stores theirs
 	@scripts/compose-user
 
+.PHONY: compose-file
+compose-file: venv ## Write compose.yaml from the code that canvod-launch compose uses
+	@$(BIN)/python scripts/compose-file
+
 .PHONY: venv
 venv: ## Make the environment
 	@scripts/bootstrap --venv $(VENV)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import stat
@@ -29,8 +30,6 @@ from canvod.launch.images.base_image import BaseImage
 from canvod.launch.images.build_network import BuildNetwork
 from canvod.launch.plan.host_access import container_user
 from canvod.launch.plan.model import ClusterPlan, Mount
-from canvod.launch.runtime import scheduler, worker
-from canvod.launch.units import GIB
 from plan_strategies import fitting_cases, make_engine, make_host, make_settings, planned
 
 TOP = Path(__file__).resolve().parent.parent
@@ -38,7 +37,6 @@ COMPOSE = (TOP / "compose.yaml").read_text()
 NOT_ROOT = "CANVOD_USER-is-not-root"
 OWNS_KEYS = "CANVOD_USER-owns-the-keys"
 VARIABLE = re.compile(r"\$\{(CANVOD_\w+)(?::-([^}]*))?\}")
-UNITS = {"b": 1, "k": 1024, "m": 1024**2, "g": GIB}
 
 
 def defaults() -> dict[str, str]:
@@ -53,22 +51,11 @@ def services() -> dict[str, Any]:
     return found
 
 
-def size(text: str | int) -> int:
-    """Bytes of a size in Compose's spelling."""
-    return text if isinstance(text, int) else int(text[:-1]) * UNITS[text[-1]]
-
-
 def detached_plan(processing: dict[str, Any] | None = None, **arguments: Any) -> ClusterPlan:
     """Plan a detached cluster, on a host with 2 NUMA nodes unless told otherwise."""
     given: dict[str, Any] = {"name": "pinned", "engine": make_engine(), "detached": True} | arguments
     settings = given.pop("settings", None) or make_settings(processing=processing or {})
     return planned(settings, given.pop("host", None) or make_host(nodes=2), **given)
-
-
-def options_of(module: Any, command: list[str]) -> dict[str, Any]:
-    """Parse the command of a container as its program does."""
-    assert command[:3] == ["python", "-m", module.__name__]
-    return vars(module.parse_arguments(command[3:]))
 
 
 def test_every_setting_is_documented():
@@ -83,65 +70,9 @@ def test_every_setting_is_documented():
         assert block.startswith("#"), block
 
 
-OF_ONE_HOST = {"command", "image", "labels", "container_name", "cpuset", "volumes", "tmpfs"}
-
-
-@pytest.mark.parametrize(
-    ("mine", "planned", "own"),
-    [
-        ("scheduler", "scheduler", {"build"}),
-        ("worker", "worker-0", {"build", "deploy"}),
-        ("keys", "keys", {"depends_on"}),
-        ("ingest", "ingest", {"working_dir"}),
-    ],
-)
-def test_compose_starts_the_containers_of_the_launcher(mine, planned, own):
-    """With nothing set a container is that of a written plan, but for its cores and the folders here."""
-    processing = {"resource_mode": "manual", "n_max_threads": 1, "max_memory_gb": 1.5}
-    mounts = [Mount(path="/data", read_only=True), Mount(path="/stores", read_only=False)]
-    document = compose_file(detached_plan(processing, host=make_host(uid=0, gid=0), mounts=mounts))
-    written = document["services"][planned]
-    found = services()[mine]
-    assert set(found) - set(written) == {"cpu_shares", "cgroup_parent"} | own
-    for field in ("mem_limit", "memswap_limit"):
-        assert size(found[field]) == written.pop(field), field
-    if "worker-0" in written.get("depends_on", ()):
-        written["depends_on"]["worker"] = written["depends_on"].pop("worker-0")
-    for field in set(written) - OF_ONE_HOST:
-        assert _texts(found[field]) == _texts(written[field]), field
-    assert found["tmpfs"] == [line.replace("67108864", "64m") for line in written["tmpfs"]]
-    assert _mounts(found) - {("/config", True)} == _mounts(written)
-    if mine in {"keys", "ingest"}:
-        assert found["command"] == written["command"]
-        return
-    module = scheduler if mine == "scheduler" else worker
-    options, written_options = options_of(module, found["command"]), options_of(module, written["command"])
-    for option in ("name", "memory_limit", "cpu_affinity"):
-        options.pop(option, None)
-        written_options.pop(option, None)
-    assert options == written_options
-    keys = {"type": "volume", "source": f"keys-{mine}", "target": "/keys", "read_only": True}
-    assert found["volumes"][0] == written["volumes"][0] == {**keys, "volume": {"nocopy": True}}
-
-
-def test_network_and_volumes_of_compose_are_those_of_the_launcher():
-    """Ports go to 127.0.0.1, and replicas share one volume to spill to."""
-    document = yaml.safe_load(COMPOSE)
-    assert document["networks"] == {"default": {"driver_opts": NETWORK_OPTIONS}}
-    written = {
-        re.sub(r"spill-worker-\d+", "spill", name) for name in compose_file(detached_plan())["volumes"]
-    }
-    assert set(document["volumes"]) == written
-
-
-def _mounts(service: dict[str, Any]) -> set[tuple[str, bool]]:
-    return {(mount["target"], mount.get("read_only", False)) for mount in service["volumes"]}
-
-
-def _texts(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _texts(held) for key, held in value.items()}
-    return [str(held) for held in value] if isinstance(value, list) else str(value)
+def test_compose_yaml_is_up_to_date():
+    """It has the services of a written plan; ``make compose-file`` writes it."""
+    assert runpy.run_path(str(TOP / "scripts/compose-file"))["compose_yaml"]() == COMPOSE, "make compose-file"
 
 
 def test_root_is_refused_by_a_service_whose_name_says_why():

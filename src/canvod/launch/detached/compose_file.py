@@ -8,8 +8,8 @@ that both ways start the same containers. What differs, and why:
 - The scheduler's port is published too, on 127.0.0.1: clients of a detached cluster come from anywhere here.
 - Compose has no field for ``CpusetMems``: memory may come from any NUMA node.
 
-compose.yaml of a checkout is written by hand: the same services with workers as replicas and variables of
-.env. A test compares it with this module field by field.
+scripts/compose-file writes the same services into compose.yaml of a checkout, with workers as replicas and
+variables of .env.
 """
 
 from __future__ import annotations
@@ -58,12 +58,8 @@ _NAMES: Final = {
 }
 """Compose's names of fields of ``HostConfig``."""
 
-_WIDTH: Final = 120
-"""Characters of a line of the file."""
-
 _TRANSLATED: Final = frozenset({"Tmpfs", "Mounts", "LogConfig", "PortBindings"})
 _DIFFERENT: Final = frozenset({"NetworkMode", "AutoRemove", "RestartPolicy", "CpusetMems"})
-
 
 _HEADING: Final = """\
 The cluster {name}, each worker a service of its own. Written by canvod-launch compose for this host;
@@ -103,8 +99,23 @@ def compose_text(plan: ClusterPlan, *, settings_file: str | None = None) -> str:
     """
     heading = "\n".join((_HEADING.format(name=plan.name), *compose_notes(plan)))
     comment = "".join(f"# {line}".rstrip() + "\n" for line in heading.splitlines())
-    document = compose_file(plan, settings_file=settings_file)
-    return comment + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=_WIDTH)
+    return comment + write_yaml(compose_file(plan, settings_file=settings_file))
+
+
+def write_yaml(document: dict[str, Any]) -> str:
+    """Write the contents of a Compose file, in the order that they have.
+
+    Parameters
+    ----------
+    document : dict
+        Such as `compose_file` returns.
+
+    Returns
+    -------
+    str
+        YAML, in flow style where a collection holds plain values only.
+    """
+    return str(yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
 
 
 def compose_notes(plan: ClusterPlan) -> list[str]:
@@ -194,7 +205,7 @@ def _service(container: ContainerPlan, plan: ClusterPlan) -> dict[str, Any]:
             spill = {"type": "volume", "source": f"spill-{container.dask_name}", "target": mount["Target"]}
             service["volumes"].append(spill)
         else:
-            service["volumes"].append(_bind(mount["Source"], read_only=mount["ReadOnly"]))
+            service["volumes"].append(bind_mount(mount["Source"], read_only=mount["ReadOnly"]))
     if published := body["HostConfig"].get("PortBindings"):
         (dashboard,) = published[f"{DASHBOARD_PORT}/tcp"]
         ports = {SCHEDULER_PORT: str(SCHEDULER_PORT), DASHBOARD_PORT: dashboard["HostPort"] or "0"}
@@ -269,7 +280,10 @@ def _ingest_service(plan: ClusterPlan, settings_file: str | None) -> dict[str, A
         "labels": {ROLE_LABEL: "ingest"},
         "environment": client_environment(),
         "depends_on": {name: {"condition": "service_healthy"} for name in members},
-        "volumes": [_keys_mount("client"), *(_bind(path, read_only=only) for path, only in paths.items())],
+        "volumes": [
+            _keys_mount("client"),
+            *(bind_mount(path, read_only=only) for path, only in paths.items()),
+        ],
     }
     return service
 
@@ -298,8 +312,21 @@ def _keys_mount(role: str) -> dict[str, Any]:
     }
 
 
-def _bind(path: str, *, read_only: bool) -> dict[str, Any]:
-    """Mount a path of the host, which has to be there, under the same name."""
+def bind_mount(path: str, *, read_only: bool) -> dict[str, Any]:
+    """Mount a path of the host, which has to be there, under the same name.
+
+    Parameters
+    ----------
+    path : str
+        Absolute path, on the host and in the container.
+    read_only : bool
+        Whether the container may only read it.
+
+    Returns
+    -------
+    dict
+        An entry of a service's ``volumes``.
+    """
     bind = {"create_host_path": False}
     return {"type": "bind", "source": path, "target": path, "read_only": read_only, "bind": bind}
 
