@@ -6,14 +6,17 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import docker
 import numpy as np
 import pytest
 
 from canvod.launch.cluster.tls import KeyFolder, make_keys
+from canvod.launch.errors import EngineError
 from canvod.launch.host.labels import CLUSTER_LABEL
 from canvod.launch.host.owner import SCRATCH_PREFIX, semaphore_name
 from canvod.launch.readers import Observations
@@ -33,7 +36,6 @@ from leftovers import RUN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import docker
     import xarray as xr
 
 GROUP = "site/receiver"
@@ -81,6 +83,13 @@ def test_what_is_on_this_host_is_found_and_stays(runtime: Path) -> None:
     keys.remove()
     scratch.rmdir()
     assert_nothing_left(name, spill_dir=runtime)
+
+
+def test_an_engine_that_does_not_answer_is_an_error_of_canvod_launch(tmp_path: Path) -> None:
+    """Whoever looks has not to know the errors of the Docker SDK."""
+    client = docker.DockerClient(base_url=f"unix://{tmp_path}/docker.sock", version="1.41")
+    with closing(client), pytest.raises(EngineError, match=r"^Could not look for what a cluster has left"):
+        find_leftovers("any", client)
 
 
 @pytest.mark.parametrize("other", ["left", "left-a-abcdefgh", "left-a.b", "left-ab", "x-left-a"])

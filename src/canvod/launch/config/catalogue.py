@@ -22,7 +22,13 @@ SECTIONS = tuple(Settings.model_fields)
 
 @cache
 def fields() -> dict[str, FieldInfo]:
-    """All fields by dotted name, sections such as ``launch.build`` included, in the order of the models."""
+    """List all fields, sections such as ``launch.build`` included, in the order of the models.
+
+    Returns
+    -------
+    dict of str to FieldInfo
+        pydantic's description of each field, by dotted name.
+    """
 
     def walk(model: type[BaseModel], above: str) -> Iterator[tuple[str, FieldInfo]]:
         for name, info in model.model_fields.items():
@@ -34,7 +40,12 @@ def fields() -> dict[str, FieldInfo]:
 
 
 def field_names() -> tuple[str, ...]:
-    """Dotted names of all fields that hold a value, in the order of the settings file.
+    """Name all fields that hold a value, in the order of the settings file.
+
+    Returns
+    -------
+    tuple of str
+        Dotted names; those of sections are left out.
 
     Examples
     --------
@@ -46,7 +57,13 @@ def field_names() -> tuple[str, ...]:
 
 @cache
 def sections() -> dict[str, tuple[str, ...]]:
-    """Names of the fields of each section, and of the sections below it, by the section's dotted name."""
+    """Name the fields of each section, and of the sections below it.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        Names of fields, by the section's dotted name.
+    """
     return {
         name: tuple(model.model_fields)
         for name, info in fields().items()
@@ -55,14 +72,37 @@ def sections() -> dict[str, tuple[str, ...]]:
 
 
 def field_of(name: str) -> str | None:
-    """Field that a dotted name belongs to: ``launch.read_only`` for ``launch.read_only.0``."""
+    """Tell which field a dotted name belongs to: ``launch.read_only`` for ``launch.read_only.0``.
+
+    Parameters
+    ----------
+    name : str
+        Dotted name of a field, or of a part of one.
+
+    Returns
+    -------
+    str or None
+        Dotted name of the field; None where there is none.
+    """
     parts = name.split(".")
     above = (".".join(parts[:length]) for length in range(len(parts), 1, -1))
     return next((part for part in above if part in fields()), None)
 
 
 def rule_of(name: str) -> Rule | None:
-    """Rule of the field that a dotted name belongs to; where there are words to choose from, they are it."""
+    """Find the rule of the field that a dotted name belongs to.
+
+    Parameters
+    ----------
+    name : str
+        Dotted name of a field, or of a part of one.
+
+    Returns
+    -------
+    Rule or None
+        The rule; where the field has words to choose from, a rule that lists them. None where there is
+        neither.
+    """
     rule = next((part for part in _parts(name) if isinstance(part, Rule)), None)
     words, field = choices_of(name), field_of(name)
     if rule is None and words and field is not None:
@@ -72,7 +112,18 @@ def rule_of(name: str) -> Rule | None:
 
 
 def choices_of(name: str) -> tuple[str, ...]:
-    """Words that a field chooses from; empty where it takes other values."""
+    """List the words that a field chooses from.
+
+    Parameters
+    ----------
+    name : str
+        Dotted name of a field, or of a part of one.
+
+    Returns
+    -------
+    tuple of str
+        The words; empty where the field takes other values.
+    """
     return tuple(part for part in _parts(name) if isinstance(part, str))
 
 

@@ -99,7 +99,22 @@ class EnvironmentSource(EnvSettingsSource):
         return found
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Decode a list or a mapping; what is not JSON is passed on, to be refused with the rest."""
+        """Decode a list or a mapping; what is not JSON is passed on, to be refused with the rest.
+
+        Parameters
+        ----------
+        field_name : str
+            Name of the field.
+        field : FieldInfo
+            pydantic's description of it.
+        value : Any
+            The text of the variable.
+
+        Returns
+        -------
+        Any
+            The list or mapping; the text as it is where it is not JSON.
+        """
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:

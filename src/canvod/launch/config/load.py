@@ -70,9 +70,13 @@ def load_settings(
 
     Raises
     ------
-    ConfigError
-        One error for everything that is wrong, each with its place, field, value, what is allowed and what
-        to do.
+    SettingsError
+        A `ConfigError`, one for everything that is wrong: each problem with its place, field, value, what is
+        allowed and what to do.
+    ValueError
+        If an override names a field that does not exist.
+    TypeError
+        If the source is neither a path nor a mapping nor settings.
 
     Examples
     --------

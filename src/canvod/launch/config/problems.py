@@ -78,7 +78,13 @@ class Problem:
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the problem as values that JSON can hold."""
+        """Give the problem as values that JSON can hold.
+
+        Returns
+        -------
+        dict of str to str, int or None
+            Field, reason, allowed, remedy, place, file, line and value, by these names.
+        """
         names = ("field", "reason", "allowed", "remedy")
         origin = {"place": self.origin.place, "file": self.origin.file, "line": self.origin.line}
         return {name: getattr(self, name) for name in names} | origin | {"value": self.given}
@@ -113,7 +119,21 @@ class Findings:
     def add(
         self, reason: str, remedy: str, name: str | None = None, given: str | None = None, *, origin: Origin
     ) -> None:
-        """Record a :class:`Problem`."""
+        """Record a :class:`Problem`.
+
+        Parameters
+        ----------
+        reason : str
+            What is wrong.
+        remedy : str
+            What to do.
+        name : str, optional
+            Dotted field, where the problem is one field's.
+        given : str, optional
+            The value as it was given; secrets hidden.
+        origin : Origin
+            Where it was given.
+        """
         self.problems.append(Problem(reason, remedy, name, given, origin=origin))
 
 

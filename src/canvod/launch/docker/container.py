@@ -165,7 +165,13 @@ class Container:
         )
 
     def end(self, exit_code: int) -> None:
-        """Note that it has ended."""
+        """Note that it has ended.
+
+        Parameters
+        ----------
+        exit_code : int
+            Its exit code.
+        """
         self._exit_code = exit_code
         self.ended.set()
 
@@ -176,6 +182,11 @@ class Container:
         ----------
         what : str
             A clause such as ``"ended while the cluster was starting"``.
+
+        Returns
+        -------
+        ContainerFailedError
+            The error, which the caller raises.
         """
         if self.ended.is_set():
             self._output_ended.wait(_STREAM_GRACE_S)

@@ -99,6 +99,8 @@ def refuse_second(client: Client, name: str) -> None:
     ------
     ClusterExistsError
         If there is one, of whoever; says what to do.
+    EngineError
+        If the engine does not answer.
     """
     for cluster in find_clusters(client):
         if cluster.name == name:
@@ -113,7 +115,18 @@ def refuse_second(client: Client, name: str) -> None:
 
 
 def scheduler_address(address: str) -> str:
-    """Give the address for Dask of a scheduler's container; nothing where it has none on its network."""
+    """Give the address for Dask of a scheduler's container.
+
+    Parameters
+    ----------
+    address : str
+        Address of the container on its network; empty where it has none.
+
+    Returns
+    -------
+    str
+        Such as ``tls://172.18.0.2:8786``; empty where the container has no address.
+    """
     return f"tls://{address}:{SCHEDULER_PORT}" if address else ""
 
 
@@ -126,6 +139,11 @@ def dashboard_link(address: str, port: int | None) -> str:
         Address of the scheduler's container on its network; empty where it has none.
     port : int or None
         Port of 127.0.0.1 that leads to the dashboard, where one is published.
+
+    Returns
+    -------
+    str
+        An address for a browser; empty where the dashboard cannot be reached.
     """
     if port is not None:
         return f"http://127.0.0.1:{port}/status"

@@ -89,6 +89,11 @@ def lost_interface(message: str) -> bool:
     ----------
     message : str
         The engine's own words.
+
+    Returns
+    -------
+    bool
+        True where asking again may help.
     """
     return _LOST_INTERFACE in message
 
@@ -333,6 +338,11 @@ def translate(action: str) -> Iterator[None]:
     action : str
         What is being done, to follow "Could not": ``"create the network cv-1"``.
 
+    Yields
+    ------
+    None
+        To the block whose exceptions are translated.
+
     Raises
     ------
     EngineNotFoundError
@@ -380,6 +390,11 @@ def inspect_image(client: Client, name: str) -> dict[str, Any] | None:
     -------
     dict or None
         The engine's answer, or None where it has no such image.
+
+    Raises
+    ------
+    EngineError
+        If the engine does not answer.
     """
     try:
         with translate(f"inspect the image {name}"):
@@ -409,7 +424,7 @@ def attach_output(client: Client, container: str) -> Iterator[str]:
     Raises
     ------
     EngineError
-        If the engine refuses.
+        If the engine refuses, or the connection ends before the container does.
     """
     with translate(f"attach to the container {container}"):
         stream = client.api.attach(container, stream=True, logs=True, stdout=True, stderr=True)
@@ -433,6 +448,11 @@ def split_lines(stream: Iterable[bytes]) -> Iterator[str]:
     ----------
     stream : iterable of bytes
         The pieces.
+
+    Yields
+    ------
+    str
+        Each line without its end; bytes that are no UTF-8 are replaced.
     """
     rest = b""
     for piece in stream:

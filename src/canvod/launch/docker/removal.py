@@ -30,12 +30,34 @@ _PAUSE_S = 0.05
 
 
 def cluster_label(cluster: str) -> str:
-    """Filter that matches all objects of a cluster."""
+    """Give the label that all objects of a cluster carry, as a filter of the engine.
+
+    Parameters
+    ----------
+    cluster : str
+        Name of the cluster.
+
+    Returns
+    -------
+    str
+        The label's name and value, with ``=`` between them.
+    """
     return f"{CLUSTER_LABEL}={cluster}"
 
 
 def remedy(cluster: str) -> str:
-    """Tell the commands that remove by hand what is left of a cluster."""
+    """Tell how to remove by hand what is left of a cluster.
+
+    Parameters
+    ----------
+    cluster : str
+        Name of the cluster.
+
+    Returns
+    -------
+    str
+        Commands, for a hint.
+    """
     matching = f"--filter label={cluster_label(cluster)}"
     return (
         f"when the engine answers again: canvod-launch down {cluster}; or without canvod-launch: "

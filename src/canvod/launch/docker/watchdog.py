@@ -71,7 +71,19 @@ class Watchdog:
 
 
 def main(arguments: list[str]) -> int:
-    """Wait for the launcher's end, and remove its cluster unless the launcher has."""
+    """Wait for the launcher's end, and remove its cluster unless the launcher has.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Name of the cluster, folder of its keys, and the launcher's mark
+        (`canvod.launch.host.owner.owner_mark`).
+
+    Returns
+    -------
+    int
+        Exit status: 0 where nothing is left, 1 where that could not be reached in time.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     cluster, keys, mark = arguments

@@ -60,7 +60,7 @@ def owner_lives(mark: str) -> bool:
 
 
 def owner_pid(mark: str) -> int:
-    """Return the process ID in a mark, as its namespace has it.
+    """Read the process ID in a mark.
 
     Parameters
     ----------

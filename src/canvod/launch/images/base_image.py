@@ -97,6 +97,16 @@ def choose_base(
 def nearest_pythons(python: str) -> tuple[str, ...]:
     """List the Pythons of which base images are made here, other than one, the nearest first.
 
+    Parameters
+    ----------
+    python : str
+        Minor version, such as ``3.12``.
+
+    Returns
+    -------
+    tuple of str
+        Minor versions.
+
     Examples
     --------
     >>> nearest_pythons("3.12")
@@ -109,7 +119,25 @@ def nearest_pythons(python: str) -> tuple[str, ...]:
 
 
 def needs_no_registry(client: Client, python: str) -> bool:
-    """Tell whether the base image of a Python is there, or can be made here, without a registry."""
+    """Tell whether the base image of a Python is there, or can be made here, without a registry.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    python : str
+        Minor version, such as ``3.14``.
+
+    Returns
+    -------
+    bool
+        True where one is there, or Debian's packages and the tools to unpack them can be had.
+
+    Raises
+    ------
+    EngineError
+        If the engine does not answer.
+    """
     return _present_base(client, python) is not None or can_make_base(python)
 
 

@@ -31,7 +31,13 @@ type Progress = Callable[[BuildEvent], None]
 
 
 def ignore(event: BuildEvent) -> None:
-    """Take no notice of an event: the progress of a caller that wants none."""
+    """Take no notice of an event: the progress of a caller that wants none.
+
+    Parameters
+    ----------
+    event : BuildEvent
+        The event.
+    """
 
 
 QUIET_S = 15.0

@@ -94,7 +94,8 @@ def read_build_network(settings: BuildSettings) -> BuildNetwork:
     Raises
     ------
     ImageError
-        If a CA bundle is named and cannot be read, or holds no certificate.
+        If a CA bundle is named and cannot be read, or holds no certificate; or if pip's settings cannot be
+        read.
     """
     pip = _pip_settings()
     indexes = (settings.index_url, *map(os.environ.get, INDEX_VARIABLES), pip.get("index-url"))
@@ -111,7 +112,13 @@ def read_build_network(settings: BuildSettings) -> BuildNetwork:
 
 
 def system_bundle() -> Path | None:
-    """Find the file of the authorities that the system trusts; None where there is none to read."""
+    """Find the file of the authorities that the system trusts.
+
+    Returns
+    -------
+    Path or None
+        The first of `SYSTEM_BUNDLES` that can be read; None where there is none.
+    """
     return next((file for file in SYSTEM_BUNDLES if os.access(file, os.R_OK)), None)
 
 

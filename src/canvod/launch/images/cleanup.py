@@ -16,7 +16,20 @@ STAGE_LABEL = f"{LABEL_PREFIX}.stage=builder"
 
 
 def remove_replaced(client: Client, previous: dict[str, Any] | None) -> None:
-    """Remove a base image that has lost its name to a newer one; one that has another name stays."""
+    """Remove a base image that has lost its name to a newer one; one that has another name stays.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    previous : dict or None
+        What the engine said of the image before; None where there was none.
+
+    Raises
+    ------
+    EngineError
+        If the engine does not answer.
+    """
     if previous is not None and not (inspect_image(client, previous["Id"]) or {}).get("RepoTags"):
         remove_image(client, previous["Id"])
 
@@ -26,6 +39,18 @@ def remove_superseded(client: Client, identity: ImageIdentity) -> None:
 
     These are images of both roles that have lost their names, and older ones of the same checkout, role,
     Python and packages. Those of another checkout stay.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    identity : ImageIdentity
+        The newer image.
+
+    Raises
+    ------
+    EngineError
+        If the images cannot be listed. One that cannot be removed stays.
     """
     runtime = f"{LABEL_PREFIX}.stage=runtime"
     for image in _images(client, dangling=True, label=runtime):
@@ -52,6 +77,11 @@ def remove_builders(client: Client, *, keep: str, like: str) -> None:
         Beginning of the ID of the newest one.
     like : str
         Name of an image that has the same base image.
+
+    Raises
+    ------
+    EngineError
+        If the images cannot be listed. One that cannot be removed stays.
     """
     base = _first_layer(client, like)
     for image in _images(client, dangling=True, label=STAGE_LABEL):
@@ -61,7 +91,15 @@ def remove_builders(client: Client, *, keep: str, like: str) -> None:
 
 
 def remove_image(client: Client, name: str) -> None:
-    """Remove an image, unless a container or another image needs it."""
+    """Remove an image; one that a container or another image needs, or that cannot be removed, stays.
+
+    Parameters
+    ----------
+    client : docker.DockerClient
+        The engine.
+    name : str
+        Name and tag, or ID.
+    """
     with suppress(EngineError), translate(f"remove the image {name}"):
         client.api.remove_image(name)
 

@@ -61,6 +61,10 @@ def prepare_compose(
         If `top` is no checkout, has an override of somebody else's, or no base image can be had.
     EngineError
         If the engine fails.
+    ConfigError
+        If a file of ``launch.packages`` cannot be used.
+    OSError
+        If a file cannot be written.
     """
     override = top / OVERRIDE
     if not (top / "compose.yaml").is_file() or not (top / NETWORK_FOLDER).is_dir():
@@ -110,6 +114,11 @@ def override_text(base: str, python: str, proxies: Sequence[str] = ()) -> str:
     proxies : sequence of str
         Variables of the environment that hold proxies. Their values stay out of the file: Compose takes them
         from the environment when it builds.
+
+    Returns
+    -------
+    str
+        A Compose file with the arguments of both builds.
 
     Examples
     --------

@@ -260,7 +260,9 @@ def read_context(package: Path | None = None, *, packages: Sequence[str] = ()) -
     Raises
     ------
     ImageError
-        If files that the images need are missing, or a file of `packages` cannot be used.
+        If files that the images need are missing.
+    ConfigError
+        If a file of `packages` cannot be used.
     """
     package = package or Path(next(iter(canvod.launch.__path__)))
     carried = package / CARRIED
@@ -321,6 +323,8 @@ def image_namer(settings: Settings) -> Callable[[Role, str], str]:
     ------
     ImageError
         If files are missing that the images are built from.
+    ConfigError
+        If a file of ``launch.packages`` cannot be used.
     """
     context = read_context(packages=settings.launch.packages)
     base = settings.launch.python_image

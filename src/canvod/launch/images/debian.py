@@ -104,7 +104,19 @@ def base_name(python: str) -> str:
 
 
 def can_make_base(python: str) -> bool:
-    """Tell whether `make_base` would go on to download something here, rather than refuse at once."""
+    """Tell whether `make_base` would go on to download something here, rather than refuse at once.
+
+    Parameters
+    ----------
+    python : str
+        Minor version, such as ``3.14``.
+
+    Returns
+    -------
+    bool
+        False where Debian has no such Python, this process is not root, or debootstrap or Debian's keys are
+        missing.
+    """
     try:
         suite_for(python)
         _require_tools(python)

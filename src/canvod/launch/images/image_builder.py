@@ -103,6 +103,8 @@ def use_images(
         If an image cannot be had.
     EngineError
         If the engine fails.
+    ConfigError
+        If a file of ``launch.packages`` cannot be used.
     """
     images = build_images(
         client, settings, python=plan.python, any_python=own_tasks_only, progress=build_progress
@@ -157,9 +159,12 @@ def build_images(
     Raises
     ------
     ImageError
-        If an image cannot be built; the message ends with the last lines of the build's output.
+        If an image cannot be built: no base image can be had, a step fails (the message ends with the last
+        lines of the build's output), or another launcher builds for too long.
     EngineError
         If the engine fails.
+    ConfigError
+        If a file of ``launch.packages`` cannot be used.
     """
     launch, roles = settings.launch, tuple(roles)
     context = read_context(packages=launch.packages)
@@ -217,7 +222,10 @@ def build_base(
     Raises
     ------
     ImageError
-        If it cannot be made; see `canvod.launch.images.debian.make_base`.
+        If it cannot be made (`canvod.launch.images.debian.make_base`), or another launcher builds for too
+        long.
+    EngineError
+        If the engine fails.
     """
     python = settings.launch.python or own_python()
     name = base_name(python)

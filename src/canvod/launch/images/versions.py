@@ -57,6 +57,8 @@ def require_same_versions(
     ------
     VersionMismatchError
         If Python or a package differs; names each, and what to do.
+    ImageError
+        If files that the images are built from are missing.
     """
     if plan.python != python and not own_tasks_only:
         raise VersionMismatchError(
@@ -168,7 +170,17 @@ def _installed(name: str) -> str:
 
 
 def install_versions(versions: Mapping[str, str]) -> str:
-    """Write the command that installs some versions; of this package, what is known of it.
+    """Write the command that installs some versions; of this package, which may come from anywhere, its name.
+
+    Parameters
+    ----------
+    versions : mapping of str to str
+        Versions by name of package.
+
+    Returns
+    -------
+    str
+        A command for a shell.
 
     Examples
     --------

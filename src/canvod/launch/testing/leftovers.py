@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from canvod.launch.cluster.tls import keys_home
 from canvod.launch.docker import watchdog
+from canvod.launch.docker.engine import translate
 from canvod.launch.host.labels import CLUSTER_LABEL
 from canvod.launch.host.owner import SCRATCH_PREFIX, SEMAPHORE_PREFIX
 from canvod.launch.readers.observations import one_line
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _POLL_S: Final = 0.1
 
 
+@translate("look for what a cluster has left")
 def find_leftovers(
     cluster: str, client: Client | None = None, *, spill_dir: str | os.PathLike[str] | None = None
 ) -> list[str]:
@@ -46,6 +48,11 @@ def find_leftovers(
     list of str
         One line for each container (in whatever state), network, volume, folder of keys, scratch folder,
         semaphore and process; empty where nothing is left.
+
+    Raises
+    ------
+    EngineError
+        If the engine does not answer.
 
     Examples
     --------
@@ -87,6 +94,8 @@ def assert_nothing_left(
     ------
     AssertionError
         If something is left when the time is up; the message names each thing.
+    EngineError
+        If the engine does not answer.
 
     Examples
     --------

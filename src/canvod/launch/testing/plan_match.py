@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from canvod.launch.docker.engine import translate
 from canvod.launch.host.cgroups import groups_of, read_text, unescape
 from canvod.launch.host.cpulist import parse_cpulist
 from canvod.launch.host.labels import CLUSTER_LABEL
@@ -47,6 +48,9 @@ def assert_containers_match_plan(client: Client, plan: ClusterPlan) -> None:
     ------
     AssertionError
         If something differs; the message has a line for each difference, with what was found and planned.
+        Also if the containers' processes are not on this host.
+    EngineError
+        If the engine does not answer.
 
     Examples
     --------
@@ -58,6 +62,7 @@ def assert_containers_match_plan(client: Client, plan: ClusterPlan) -> None:
         raise AssertionError("\n  ".join([f"cluster {plan.name} differs from its plan:", *found]))
 
 
+@translate("compare containers with their plan")
 def plan_differences(client: Client, plan: ClusterPlan) -> list[str]:
     """Find how a cluster's containers differ from its plan.
 
@@ -72,6 +77,13 @@ def plan_differences(client: Client, plan: ClusterPlan) -> list[str]:
     -------
     list of str
         One line for each difference; empty where there is none.
+
+    Raises
+    ------
+    AssertionError
+        If the containers' processes are not on this host, so that the kernel's limits cannot be read.
+    EngineError
+        If the engine does not answer.
     """
     planned = {container.name: container for container in (plan.scheduler, *plan.workers)}
     listed = client.api.containers(all=True, filters={"label": f"{CLUSTER_LABEL}={plan.name}"})

@@ -51,6 +51,10 @@ def serial_model(
     ------
     UnreadableFileError
         If a file cannot be read: leave out of the model what the group is not to hold.
+    NoReaderError
+        If there is no such reader, or it cannot be imported.
+    ValueError
+        If a variable is not in `VARIABLES`.
 
     Examples
     --------
@@ -129,7 +133,7 @@ def assert_dataset_equals(dataset: xr.Dataset, model: xr.Dataset) -> None:
     Raises
     ------
     AssertionError
-        If they differ; see `assert_store_equals`.
+        If they differ, as in `assert_store_equals`.
 
     Examples
     --------
