@@ -52,6 +52,7 @@ class LaunchError(Exception):
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+    """Exit status of the command that raises it."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

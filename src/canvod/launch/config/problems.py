@@ -113,6 +113,7 @@ class Findings:
     """What the sources of the settings tell besides values."""
 
     problems: list[Problem] = field(default_factory=list)
+    """What is wrong with the settings."""
     notes: list[str] = field(default_factory=list)
     """Warnings."""
 

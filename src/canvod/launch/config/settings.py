@@ -61,6 +61,7 @@ class Provenance:
     """
 
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
+    """Where each value was given, by dotted field."""
     source: str | None = field(default=None, compare=False)
     """The file that was read, as the caller named it; None without one."""
     notes: tuple[str, ...] = field(default=(), compare=False)

@@ -25,11 +25,15 @@ class ProcessView:
     affinity: frozenset[int]
     """IDs of the logical CPUs that the process may run on."""
     memory_total_bytes: int
+    """Physical memory of the host."""
     memory_available_bytes: int
     """Memory that can be had without swapping."""
     uid: int
+    """User ID."""
     gid: int
+    """Group ID."""
     groups: tuple[int, ...] = ()
+    """Supplementary group IDs."""
 
     @classmethod
     def of_this_process(cls) -> ProcessView:

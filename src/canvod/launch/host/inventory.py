@@ -17,6 +17,7 @@ class Cpu(Frozen):
     """One logical CPU (hardware thread) of the host."""
 
     id: int
+    """The kernel's number of it."""
     core: tuple[int, ...]
     """Sorted IDs of all logical CPUs of the same physical core (SMT siblings), this one included."""
     node: int
@@ -27,14 +28,19 @@ class EngineInventory(Frozen):
     """What a Docker engine says of itself."""
 
     server_version: str
+    """Version of the engine, such as ``29.1.3``."""
     api_version: str
+    """Newest version of its API, such as ``1.52``."""
     cgroup_version: Literal[1, 2]
+    """Version of its control groups."""
     cgroup_driver: str
     """``cgroupfs`` or ``systemd``."""
     runtime_version: str
     """Version of runc, such as ``1.1.5``; empty where unknown."""
     storage_driver: str
+    """Such as ``overlay2``."""
     rootless: bool = False
+    """Whether it runs without root's rights."""
     elsewhere: str = ""
     """Where its containers run, where that is not on this host's own kernel; empty where it is."""
     socket_gid: int | None = None
@@ -61,8 +67,11 @@ class HostInventory(Frozen):
     memory_limit_bytes: int | None
     """Memory limit of the launcher's own cgroup, or None without one."""
     cgroup_version: Literal[1, 2]
+    """Version of the hierarchy that has the memory controller."""
     uid: int
+    """The caller's user ID."""
     gid: int
+    """The caller's group ID."""
     groups: tuple[int, ...] = ()
     """The caller's supplementary groups."""
 

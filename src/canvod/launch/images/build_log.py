@@ -98,8 +98,11 @@ class BuildLog:
     """What has been read so far of the stream that the engine sends while it builds an image."""
 
     image: str
+    """Name of the image."""
     step: int | None = None
+    """Number of the current step, from 1; None before the first."""
     steps: int | None = None
+    """How many steps there are, where that is known."""
     instruction: str = ""
     """The instruction of the current step."""
     last: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))

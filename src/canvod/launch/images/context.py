@@ -102,6 +102,7 @@ class ImageIdentity(Frozen):
     """What one image was, or would be, built from."""
 
     role: Role
+    """What its containers do."""
     version: str
     """Version of canvod-launch."""
     python: str

@@ -96,8 +96,11 @@ class ContainerMaker:
     """Makes the plans of the containers of one cluster, or of the processes that run in their place."""
 
     settings: Settings
+    """Validated settings."""
     inventory: HostInventory
+    """What this process may use of the host."""
     sizing: Sizing
+    """Number and size of the workers."""
     oversubscribed: frozenset[int]
     """NUMA nodes that have less memory than the limits of the workers on them."""
     in_containers: bool
@@ -105,6 +108,7 @@ class ContainerMaker:
     prefix: str
     """How the names of all containers begin."""
     labels: Mapping[str, str]
+    """Labels of all containers."""
     common: Mapping[str, Any]
     """Further fields that all containers have alike: user, groups, CPU weight."""
 

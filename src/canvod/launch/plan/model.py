@@ -33,7 +33,9 @@ class Mount(Frozen):
     """A host path that a container sees under the same absolute path."""
 
     path: str
+    """Absolute path, on the host and in the container."""
     read_only: bool
+    """Whether the container may only read it."""
     optional: bool = False
     """Left out where the engine cannot mount it: it is shown without having been asked for."""
 
@@ -42,13 +44,17 @@ class ContainerPlan(Frozen):
     """One container, or one worker process of the process backend."""
 
     role: Role
+    """What it is for."""
     name: str
     """Container name, unique on the host."""
     dask_name: str
     """Name of the worker in Dask (``worker-0``), or ``scheduler``."""
     image: str
+    """Name or ID of its image; empty for a process."""
     command: tuple[str, ...] = ()
+    """Program and arguments; empty for a process."""
     cpuset_cpus: tuple[int, ...]
+    """IDs of the logical CPUs that it may run on, sorted."""
     cpuset_mems: tuple[int, ...] = ()
     """NUMA nodes to take memory from; empty leaves all of them open."""
     memory_bytes: int
@@ -56,42 +62,53 @@ class ContainerPlan(Frozen):
     dask_memory_limit_bytes: int | None = None
     """Dask's own limit of a worker; in a container below the kernel's by what the nanny uses."""
     nthreads: int
+    """Threads that run tasks; 1 for the scheduler."""
     nice: int
+    """Nice value of its processes, 0 to 19."""
     cpu_shares: int | None = None
     """Docker's ``cpu_shares``; None leaves the engine's default (nice 0)."""
     cpu_weight: int
     """The weight that the kernel sees: shares under cgroup v1 (1024 is normal), under v2 weight (100 is)."""
     cgroup_parent: str | None = None
+    """Control group that it is made in; None leaves the engine's default."""
     user: str
     """``uid:gid``."""
     groups: tuple[int, ...] = ()
     """Further groups, those of the caller: what of the host it may read, its workers may."""
     pids_limit: int
+    """How many processes and threads it may have."""
     tmpfs_bytes: int
     """Size of ``/tmp``, memory that counts against the limit."""
     environment: dict[str, str] = Field(default_factory=dict)
+    """Environment variables besides those of the image."""
     mounts: tuple[Mount, ...] = ()
+    """What it sees of the host."""
     spill_path: str | None = None
     """Where the worker spills, inside the container: a path of the mounts, else a volume of its own."""
     spill_bytes: int | None = None
     """Dask's ``max-spill`` for one worker."""
     labels: dict[str, str] = Field(default_factory=dict)
+    """Labels on the engine."""
 
 
 class NetworkPlan(Frozen):
     """The bridge network of one cluster."""
 
     name: str
+    """Name of the network; empty where there is none."""
     internal: bool = False
     """Without a way to anything but its own containers and the host."""
     labels: dict[str, str] = Field(default_factory=dict)
+    """Labels on the engine."""
 
 
 class Note(Frozen):
     """Something that a reader of the plan should know."""
 
     level: Literal["info", "warning"]
+    """``warning`` for what a user may want to change."""
     text: str
+    """A sentence or more."""
 
 
 class Notes(list[Note]):
@@ -136,20 +153,27 @@ class ClusterPlan(Frozen):
     detached: bool = False
     """True where it outlives its launcher."""
     backend: Backend
+    """What carries the plan out."""
     resource_mode: Literal["auto", "manual"]
+    """As the settings have it."""
     scheduler_address: str | None
     """Address of a scheduler that exists already (``remote``), else None."""
     python: str
     """Python minor version of the images, such as ``3.14``."""
     scheduler: ContainerPlan
+    """The scheduler's container; without a name where a scheduler that exists is used."""
     workers: tuple[ContainerPlan, ...]
+    """The workers, by number."""
     network: NetworkPlan
+    """Network of the containers."""
     dashboard_port: int
     """Port on 127.0.0.1 to try first for the dashboard; 0 takes any free one."""
     start_timeout_s: float
+    """How long the start may take, in seconds."""
     cores_shared: bool
     """True where workers have no cores of their own."""
     notes: tuple[Note, ...] = ()
+    """What a reader should know, warnings first."""
 
     @property
     def worker_memory_bytes(self) -> int:

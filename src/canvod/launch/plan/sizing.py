@@ -42,9 +42,11 @@ class Sizing:
     """Number and size of the workers."""
 
     cores: CoreSlices
+    """The cores of each worker."""
     cluster_cpus: tuple[int, ...]
     """All logical CPUs of the cluster, sorted: where the scheduler runs."""
     nthreads: int
+    """Threads of each worker that run tasks."""
     worker_bytes: int
     """Memory limit of each worker."""
     scheduler_bytes: int

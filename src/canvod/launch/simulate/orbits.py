@@ -62,8 +62,11 @@ class Position:
     """A place on the WGS 84 ellipsoid: degrees north, degrees east, metres above the ellipsoid."""
 
     latitude: Annotated[float, Field(ge=-90, le=90)]
+    """Degrees north, -90 to 90."""
     longitude: Annotated[float, Field(ge=-180, le=360)]
+    """Degrees east, -180 to 360."""
     height_m: Annotated[float, Field(ge=-500, le=9000)]
+    """Metres above the ellipsoid, -500 to 9000."""
 
     def axes(self) -> NDArray[np.float64]:
         """Compute the local axes, Earth-fixed.
