@@ -27,12 +27,24 @@ NOTHING = "-"
 
 @cache
 def messages() -> Console:
-    """Return the console of all messages: one for all of them, so that none breaks into a progress bar."""
+    """Give the console of all messages: one for all of them, so that none breaks into a progress bar.
+
+    Returns
+    -------
+    rich.console.Console
+        It writes to standard error.
+    """
     return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def results() -> Console:
-    """Return a console for the result of a command, on standard output."""
+    """Make a console for the result of a command.
+
+    Returns
+    -------
+    rich.console.Console
+        It writes to standard output.
+    """
     return Console(highlight=False)
 
 
@@ -87,7 +99,13 @@ def warn(text: str) -> None:
 
 
 def print_json(values: Any) -> None:
-    """Print plain values as JSON on standard output."""
+    """Print plain values as JSON on standard output.
+
+    Parameters
+    ----------
+    values : Any
+        What JSON can hold.
+    """
     typer.echo(json.dumps(values, indent=2))
 
 
@@ -127,6 +145,11 @@ def make_table(
         Cells; an empty one is shown as ``-``.
     title : str, optional
         Stands above the table.
+
+    Returns
+    -------
+    rich.table.Table
+        The table, to which rows can be added.
     """
     table = Table(
         title=title,

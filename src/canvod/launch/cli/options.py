@@ -146,5 +146,16 @@ def read_settings(
 
 
 def source_of(settings: Settings) -> str:
-    """Name the file that settings come from."""
+    """Name the file that settings come from.
+
+    Parameters
+    ----------
+    settings : Settings
+        The settings.
+
+    Returns
+    -------
+    str
+        The file as the caller named it; a text that says so where there was none.
+    """
     return settings.provenance.source or "defaults and environment; no file"

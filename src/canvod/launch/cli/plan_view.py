@@ -190,7 +190,18 @@ def plan_json(plan: ClusterPlan, *, hidden: Collection[str] = ()) -> str:
 
 
 def plan_notes(plan: ClusterPlan) -> RenderableType:
-    """Draw the notes of a plan, one paragraph each, warnings marked with ``!``."""
+    """Draw the notes of a plan, one paragraph each, warnings marked with ``!``.
+
+    Parameters
+    ----------
+    plan : ClusterPlan
+        The plan.
+
+    Returns
+    -------
+    rich renderable
+        The notes, in the order of the plan.
+    """
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column()

@@ -84,7 +84,13 @@ class Heatmap:
     sampled: bool
 
     def limits(self) -> tuple[float, float]:
-        """Range of the colours: the 2nd and the 98th percentile of the values."""
+        """Choose the range of the colours: the 2nd and the 98th percentile of the values.
+
+        Returns
+        -------
+        tuple of two float
+            Lower and upper end, in the unit of the values; 0 and 1 where there are no values.
+        """
         seen = self.values[np.isfinite(self.values)]
         if not len(seen):
             return 0.0, 1.0
@@ -92,11 +98,28 @@ class Heatmap:
         return low, high if high > low else low + 1.0
 
     def span(self) -> str:
-        """First and last epoch, in words."""
+        """Write the first and the last epoch.
+
+        Returns
+        -------
+        str
+            Both in ISO 8601, GPS time.
+        """
         return f"{format_epoch(self.start)} to {format_epoch(self.last_epoch)} GPS time"
 
     def ticks(self, limit: int) -> list[tuple[float, str]]:
-        """Round times, at most so many: their positions in bins from the start, and their labels."""
+        """Choose round times on the time axis.
+
+        Parameters
+        ----------
+        limit : int
+            The most ticks, at least 1.
+
+        Returns
+        -------
+        list of tuple of float and str
+            Positions in bins from the start, and labels, as `time_ticks` gives them.
+        """
         length, bins = self.end - self.start, self.values.shape[1]
         ticks = time_ticks(self.start, self.end, limit)
         return [((epoch - self.start) / length * bins, label) for epoch, label in ticks]
@@ -164,6 +187,11 @@ def make_heatmap(
         Columns of the heatmap; fewer where there are fewer epochs.
     progress : callable, optional
         Told how many blocks are read, and how many there are.
+
+    Returns
+    -------
+    Heatmap
+        The means, one row for each kind of signal.
 
     Raises
     ------
@@ -265,6 +293,11 @@ def draw_heatmap(heatmap: Heatmap, *, color: bool, ascii_only: bool = False) -> 
         Whether the terminal shows colours; else shades are drawn.
     ascii_only : bool
         Whether it shows no other characters than those of ASCII.
+
+    Returns
+    -------
+    rich.text.Text
+        Lines with the title, a row for each label, the time axis, and a scale of the colours.
     """
     shades = ASCII_SHADES if ascii_only else SHADES
     low, high = heatmap.limits()
@@ -324,7 +357,19 @@ def require_matplotlib() -> None:
 
 
 def save_png(heatmap: Heatmap, path: str | os.PathLike[str]) -> Path:
-    """Draw a heatmap into a PNG file; see `require_matplotlib`.
+    """Draw a heatmap into a PNG file, where `require_matplotlib` does not refuse.
+
+    Parameters
+    ----------
+    heatmap : Heatmap
+        What to draw.
+    path : path
+        The file; one that exists is replaced.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------

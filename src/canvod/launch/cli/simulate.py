@@ -78,7 +78,17 @@ def simulate(  # noqa: PLR0917 - typer takes all but the first by name
 
 
 def parse_position(text: str) -> Position:
-    """Read ``LAT,LON,HEIGHT`` in degrees north, degrees east and metres above the ellipsoid.
+    """Read a position from the command line.
+
+    Parameters
+    ----------
+    text : str
+        ``LAT,LON,HEIGHT`` in degrees north, degrees east and metres above the ellipsoid.
+
+    Returns
+    -------
+    Position
+        The position; whether its values are in range is not looked at.
 
     Raises
     ------
@@ -98,7 +108,18 @@ def parse_position(text: str) -> Position:
 
 
 def next_command(report: SimulationReport) -> str:
-    """Return the command that stores the reference receiver's files."""
+    """Write the command that stores the reference receiver's files.
+
+    Parameters
+    ----------
+    report : SimulationReport
+        What was simulated.
+
+    Returns
+    -------
+    str
+        A command for a shell.
+    """
     source = shlex.quote(str(report.folders[0]))
     store = shlex.quote(str(report.directory / "store"))
     return f"canvod-launch ingest {source} --store {store} --group sim/reference_01"

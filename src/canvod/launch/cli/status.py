@@ -141,7 +141,12 @@ def format_uptime(seconds: int) -> str:
     Parameters
     ----------
     seconds : int
-        The time.
+        The length of time in seconds.
+
+    Returns
+    -------
+    str
+        Such as ``3 h 1 min``.
 
     Examples
     --------

@@ -69,7 +69,18 @@ class _Messages(_Output):
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Prepare the standard streams of this process for a command, for the length of a block."""
+    """Prepare the standard streams of this process for a command, for the length of a block.
+
+    Yields
+    ------
+    None
+        While `sys.stdout` and `sys.stderr` are streams of this module.
+
+    Raises
+    ------
+    OutputError
+        From what writes to standard output in the block, if it cannot be written.
+    """
     codecs.register_error(_ERRORS, _plain)
     for descriptor in (0, 1, 2):
         try:
@@ -90,7 +101,13 @@ def prepared() -> Iterator[None]:
 
 @contextmanager
 def report_only() -> Iterator[None]:
-    """Write about work that is committed: an output that cannot be written is only a warning on stderr."""
+    """Write about work that is committed: an output that cannot be written is only a warning on stderr.
+
+    Yields
+    ------
+    None
+        To the block that writes.
+    """
     try:
         yield
         sys.stdout.flush()
@@ -107,7 +124,13 @@ def report_only() -> Iterator[None]:
 
 
 def discard(stream: TextIO) -> None:
-    """Discard what is buffered, and all that follows."""
+    """Discard what is buffered, and all that follows.
+
+    Parameters
+    ----------
+    stream : TextIO
+        A standard stream; one that is closed, or no file, is left alone.
+    """
     with suppress(OSError, ValueError), Path(os.devnull).open("w", encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), stream.fileno())
 
