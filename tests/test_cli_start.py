@@ -84,7 +84,7 @@ def test_too_little_memory_is_refused_by_every_command(
     assert "command line: processing.max_memory_gb = 0.01 leaves 5 MiB for each of 2 workers" in captured.err
 
 
-def test_a_cluster_to_use_cannot_be_shaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cluster_that_exists_takes_no_settings(capsys: pytest.CaptureFixture[str]) -> None:
     """Its memory was set when it was started."""
     options = ["--store", "store", "--group", "a/b", "--cluster", "lab", "--memory", "1"]
     assert main(["ingest", "data", *options]) == 1

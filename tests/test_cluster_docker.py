@@ -222,7 +222,7 @@ def test_containers_that_are_missing_or_too_many_are_told(
         assert_containers_match_plan(engine, other)
 
 
-def test_tasks_run_as_nobody_special(cluster: PlannedCluster, client: Client) -> None:
+def test_tasks_run_without_privileges(cluster: PlannedCluster, client: Client) -> None:
     """A task is not root, is in the caller's groups, and cannot write to its root."""
     for worker in cluster.backend.plan.workers:
         found = by_name(client, read_identity)[worker.dask_name]

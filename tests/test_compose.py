@@ -390,7 +390,7 @@ def test_keys_are_made_once(volumes, capsys):
 
 
 @pytest.mark.parametrize("lost", ["scheduler/key.pem", "worker/ca.pem", "client/cert.pem"])
-def test_keys_that_are_not_of_one_piece_are_replaced(volumes, lost):
+def test_incomplete_keys_are_replaced(volumes, lost):
     """One lost volume makes all keys useless: all are made anew."""
     fill_volumes(volumes, "x")
     first = contents(volumes)

@@ -221,7 +221,7 @@ def test_keys_that_were_lost_are_fetched_again(folder: Path) -> None:
 
 
 @pytest.mark.docker
-def test_a_worker_that_dies_is_shown_and_brought_back(folder: Path, engine: docker.DockerClient) -> None:
+def test_a_worker_that_ends_is_shown_and_started_again(folder: Path, engine: docker.DockerClient) -> None:
     """Nobody replaces it by himself; scale does."""
     engine.api.kill(f"canvod-launch-{NAME}-worker-1")
     found = eventually(lambda: found if (found := state(folder))["state"] != "up" else None)
@@ -478,7 +478,7 @@ def test_keys_of_a_cluster_are_kept_as_long_as_its_process(tmp_path: Path, monke
     assert prune_keys() == [f"keys {folder.path}"]
 
 
-def test_a_cluster_to_use_cannot_be_shaped() -> None:
+def test_a_cluster_that_exists_takes_no_settings() -> None:
     """What is given besides the name is refused, with the word for a new one."""
     with pytest.raises(ConfigError, match=r"n_max_threads.*cannot be set") as caught:
         DaskClusterManager(name="x", n_workers=2)

@@ -175,7 +175,7 @@ def test_an_engine_of_this_host_is_taken_by_tcp_too(monkeypatch):
         assert choose_backend(load_settings({"launch": {"backend": "auto"}})).backend == "docker"
 
 
-def test_what_says_no_cluster_is_nobodys_orphan(monkeypatch):
+def test_an_object_without_a_clusters_name_is_no_orphan(monkeypatch):
     """Labels are anybody's to set; one that is missing fails no start."""
     labels = {OWNER_LABEL: "another-boot/1/1/1", UID_LABEL: str(os.getuid())}
     odd = EngineObject("network", "odd", "odd", labels)

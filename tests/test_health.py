@@ -59,7 +59,7 @@ def test_what_does_not_work_is_unhealthy(tmp_path, error, text):
     assert checked(tmp_path, check) == (1, text)
 
 
-def test_what_stands_still_is_unhealthy(tmp_path, monkeypatch):
+def test_what_does_not_answer_is_unhealthy(tmp_path, monkeypatch):
     """A check that takes too long is given up, and says so."""
     monkeypatch.setattr(health, "ANSWER_TIMEOUT_S", 0.1)
 

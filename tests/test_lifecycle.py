@@ -87,7 +87,7 @@ def test_a_worker_that_was_retired_comes_back_when_asked_for(manager: DaskCluste
 
 
 @pytest.mark.slow
-def test_results_of_a_worker_that_goes_stay(manager: DaskClusterManager) -> None:
+def test_results_of_a_worker_that_is_retired_are_kept(manager: DaskClusterManager) -> None:
     """It hands them over to those that stay."""
     future = manager.client.submit(os.getpid, workers=["worker-1"], pure=False)
     there = future.result()
@@ -137,7 +137,7 @@ def test_a_worker_is_started_again_as_long_as_it_ends_now_and_then(
 
 
 @pytest.mark.slow
-def test_a_worker_that_cannot_be_removed_costs_no_place(
+def test_a_worker_that_cannot_be_removed_is_replaced(
     manager: DaskClusterManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the backend says is logged, and the worker is started again."""
@@ -157,7 +157,7 @@ def test_a_worker_that_cannot_be_removed_costs_no_place(
 
 
 @pytest.mark.slow
-def test_the_cluster_goes_although_the_client_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cluster_is_removed_although_the_client_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What closing the client raises is raised when all is gone."""
     manager = start(cluster_name=f"unclosed-{os.getpid()}")
     client = manager.client
@@ -362,7 +362,7 @@ def test_without_a_scheduler_no_worker_is_started_again(
 
 
 @pytest.mark.slow
-def test_a_second_cluster_of_one_name_is_refused_and_costs_the_first_nothing() -> None:
+def test_a_second_cluster_of_one_name_is_refused_and_the_first_goes_on() -> None:
     """Both would be in one program, and have one folder of keys."""
     with start(cluster_name="twice") as manager:
         with pytest.raises(ClusterExistsError, match="has a cluster twice already"):

@@ -172,7 +172,7 @@ def test_what_a_killed_program_with_processes_leaves_is_pruned(tmp_path: Path) -
 
 
 @pytest.mark.docker
-def test_a_fork_of_the_program_takes_nothing_with_it(images: object, tmp_path: Path) -> None:
+def test_a_fork_of_the_program_removes_nothing(images: object, tmp_path: Path) -> None:
     """A child that closes what its parent has started leaves it as it is."""
     del images
     program = start(tmp_path, "docker-forks", "docker", "fork")
@@ -293,7 +293,7 @@ def test_there_is_one_client_and_a_dashboard(manager: DaskClusterManager) -> Non
 
 
 @pytest.mark.slow
-def test_the_plugin_survives_what_it_may_not_do(manager: DaskClusterManager) -> None:
+def test_the_plugin_tells_what_it_may_not_do(manager: DaskClusterManager) -> None:
     """A priority that may not be had, and cores that are not there, are told and change nothing."""
 
     def apply() -> list[str]:

@@ -151,7 +151,7 @@ def test_a_folder_that_workers_may_not_look_into_is_not_shown(links, caller):
     assert caller(folder, uid="12345") == ([str(folder)], "")
 
 
-def test_the_home_of_who_stands_behind_root_is_not_shown_either(links, caller):
+def test_the_home_of_the_user_of_sudo_is_not_shown_either(links, caller):
     """With sudo HOME may be root's."""
     users = {each.pw_dir: each for each in pwd.getpwall() if each.pw_dir.startswith("/var/")}
     home = next((path for path in users if os.path.realpath(path) == path and is_folder(path)), None)

@@ -89,7 +89,7 @@ def test_a_worker_that_spans_nodes_is_warned_of():
     assert "No NUMA node has room for worker-0" in texts(plan, "warning")
 
 
-def test_too_few_cores_are_shared_and_said_aloud():
+def test_too_few_cores_are_shared_with_a_warning():
     """More workers x threads than cores: all have all, and a warning has the numbers."""
     plan = plan_for(MANUAL | {"threads_per_worker": 3, "cpu_affinity": [0, 1, 2, 3]})
     assert plan.cores_shared
@@ -97,7 +97,7 @@ def test_too_few_cores_are_shared_and_said_aloud():
     assert "2 workers x 3 threads are more than 4 cores" in texts(plan, "warning")
 
 
-def test_more_threads_than_cores_is_said_aloud():
+def test_more_threads_than_cores_is_warned_of():
     """A worker with more threads than there are cores is allowed, with a warning."""
     plan = plan_for(MANUAL | {"n_max_threads": 1, "threads_per_worker": 9})
     assert "threads_per_worker = 9" in texts(plan, "warning")
@@ -166,7 +166,7 @@ def test_a_node_without_memory_is_never_named():
 
 
 def test_memory_that_is_not_available_now_is_a_warning():
-    """More than is free now, or more than there is together with the scheduler: allowed, said aloud."""
+    """More than is free now, or more than there is together with the scheduler: allowed, with a warning."""
     host = make_host(memory_available_bytes=4 * GIB)
     assert "4 GiB available now" in texts(plan_for(MANUAL, host=host), "warning")
     plan = plan_for(MANUAL | {"max_memory_gb": 64})
@@ -400,7 +400,7 @@ def test_a_parent_group_decides():
     ],
 )
 def test_engines_that_enforce_less_are_named(engine, text):
-    """What the kernel keeps an engine from, and one that does not tell its runtime, are said aloud."""
+    """What the kernel keeps an engine from, and one that does not tell its runtime, are warned of."""
     plan = plan_for({"nice_priority": 5}, engine=make_engine(**engine))
     assert text in texts(plan, "warning")
     assert ("none of it swap" in texts(plan, "info")) == ("swap" not in text)
@@ -477,12 +477,12 @@ def test_warnings_come_first():
     assert {"info", "warning"} == set(levels)
 
 
-def test_a_large_tmp_is_said_aloud():
+def test_a_large_tmp_is_warned_of():
     """/tmp is memory of the worker's."""
     assert "/tmp" in texts(plan_for(MANUAL, {"tmp_mb": 2048}), "warning")
 
 
-def test_workers_meet_on_a_core_only_where_there_are_too_few():
+def test_workers_share_a_core_only_where_there_are_too_few():
     """Every way to slice up to 12 cores of two hardware threads: no more cores are shared than must be."""
     for cores in range(1, 13):
         cpus = [Cpu(id=n, core=(n % cores, n % cores + cores), node=0) for n in range(2 * cores)]

@@ -222,7 +222,7 @@ def test_weights_fall_with_nice(cgroup_version, runtime, convert):
 
 
 @given(weight=st.integers(1, 10_000), runtime=st.sampled_from(["1.1.5", "1.3.2", "crun 1.22", "crun 1.23"]))
-def test_any_weight_can_be_had(weight, runtime):
+def test_any_weight_can_be_reached(weight, runtime):
     """There are shares for every weight, on the old curve and on the new one."""
     convert = conversion(runtime)
     assert convert(shares_for_weight(weight, convert)) == weight
@@ -242,7 +242,7 @@ def test_any_weight_can_be_had(weight, runtime):
         ("crun 1.23", quadratic_weight),
     ],
 )
-def test_runtime_versions_have_their_curve(runtime, convert):
+def test_weights_are_converted_as_the_runtimes_version_does(runtime, convert):
     """The quadratic curve came with runc 1.3.2 and crun 1.23."""
     assert conversion(runtime) is convert
 

@@ -101,7 +101,7 @@ sys.addaudithook(_audit)
         lambda: os.system("true"),  # noqa: S605 - it is refused
     ],
 )
-def test_the_guard_sees_what_it_should(impure):
+def test_the_check_finds_impure_code(impure):
     """A file, the environment, the clock and another program are each refused."""
     with pytest.raises(ImpureError), nothing_but_arguments():
         impure()

@@ -167,7 +167,7 @@ def test_ticks_of_common_spans(start_s: int, length_s: int, limit: int, labels: 
 
 
 @given(start=st.integers(0, 2**60), length=st.integers(1, 10**17), bins=st.integers(1, 148))
-def test_each_tick_of_a_terminal_stands_where_its_time_is(start: int, length: int, bins: int) -> None:
+def test_each_tick_of_a_terminal_is_where_its_time_is(start: int, length: int, bins: int) -> None:
     """Labels never push a tick aside, nor reach beyond the heatmap."""
     heatmap = Heatmap("SNR", ("G L1|C",), np.zeros((1, bins)), start, start + length, start, sampled=False)
     line = draw_heatmap(heatmap, color=False).plain.splitlines()[2][len("G L1|C ") :]

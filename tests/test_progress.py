@@ -16,6 +16,7 @@ from canvod.launch.cli.console import messages
 from canvod.launch.cli.progress_bars import IngestDisplay, show_build
 from canvod.launch.images.build_log import BuildEvent
 from canvod.launch.logs import configure_logging, get_logger
+from eventually import eventually
 
 
 class Clock:
@@ -103,11 +104,7 @@ def test_memory_of_the_workers_is_shown_where_it_can_be_had(said, monkeypatch) -
     with closing(IngestDisplay(Clock())) as progress:
         for probe, used in ((lambda: {"a": 2**30, "b": 2**30}, 2**31), (refuse, 0)):
             progress.watch(probe)
-            for _ in range(5000):
-                if progress._used_bytes == used:
-                    break
-                progress._stopped.wait(0.001)
-            assert progress._used_bytes == used
+            assert eventually(lambda used=used: progress._used_bytes == used)
             assert progress._extras() == ("workers use 2 GiB" if used else "")
     assert said() == []
 

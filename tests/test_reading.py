@@ -82,7 +82,7 @@ def test_a_store_is_read_only_and_stays_at_its_snapshot(tmp_path):
     assert open_group(tmp_path / "store", GROUP).sizes["epoch"] == 20
 
 
-def test_a_group_is_computed_on_the_client_at_hand(client, place, name):
+def test_a_group_is_computed_by_the_client_of_the_program(client, place, name):
     """By each name of its store; workers and a pickle of it find the same values from another folder."""
     expected = xr.open_zarr(open_store(place / "store"), group=GROUP, chunks=None).SNR.values
     data = open_group(name, GROUP)
