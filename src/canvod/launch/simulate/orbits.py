@@ -107,9 +107,9 @@ class Sight(NamedTuple):
 
     Attributes
     ----------
-    range_m, range_rate : ndarray, shape (n_epochs, n_satellites)
+    range_m, range_rate : ndarray of float64, shape (n_epochs, n_satellites)
         Geometric distance in metres (the travel time of light is left out), and its change in m/s.
-    direction : ndarray, shape (n_epochs, n_satellites, 3)
+    direction : ndarray of float64, shape (n_epochs, n_satellites, 3)
         Unit vectors to the satellites: east, north, up.
     """
 
@@ -148,12 +148,12 @@ def positions(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    seconds : ndarray, shape (n_epochs,)
+    seconds : ndarray of float64, shape (n_epochs,)
         Seconds since `REFERENCE_EPOCH`.
 
     Returns
     -------
-    ndarray, shape (n_epochs, n_satellites, 3)
+    ndarray of float64, shape (n_epochs, n_satellites, 3)
         Earth-fixed X, Y, Z in metres.
     """
     time = seconds[:, np.newaxis]

@@ -84,7 +84,7 @@ def observe(
 
     Returns
     -------
-    dict of str to dict of str to ndarray
+    dict of str to dict of str to ndarray of float64
         Satellite -> observation type -> values of shape (n_epochs,), NaN where there is none: metres, cycles,
         hertz, dB-Hz. A satellite or signal that is never observed is not there.
 
@@ -129,14 +129,14 @@ def canopy_loss_db(direction: NDArray[np.float64], seed: int, receiver: int) -> 
 
     Parameters
     ----------
-    direction : ndarray, shape (n, 3)
+    direction : ndarray of float64, shape (n, 3)
         Unit vectors (east, north, up).
     seed, receiver : int
         Which canopy.
 
     Returns
     -------
-    ndarray, shape (n,)
+    ndarray of float64, shape (n,)
         Loss in decibels.
 
     Notes

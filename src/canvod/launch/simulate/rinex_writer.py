@@ -65,7 +65,7 @@ def write_rinex(
         What the header says; ``RinexHeader()`` makes a valid one.
     epochs : array_like of datetime64, shape (n_epochs,)
         Epochs in GPS time, at least one, written in the order given: they may repeat or go backwards.
-    observations : mapping of str to mapping of str to array_like
+    observations : mapping of str to mapping of str to array_like of float
         Satellite -> observation type -> values of shape (n_epochs,). NaN is a blank field. A satellite
         without any value at an epoch has no record there; an epoch without any satellite is written with the
         count 0. Satellites and types are written in the order given.
@@ -111,7 +111,7 @@ def render_rinex(header: RinexHeader, epochs: ArrayLike, observations: Observati
         What the header says.
     epochs : array_like of datetime64, shape (n_epochs,)
         Epochs in GPS time, at least one, in the order of the file.
-    observations : mapping of str to mapping of str to array_like
+    observations : mapping of str to mapping of str to array_like of float
         Satellite -> observation type -> values of shape (n_epochs,), NaN for a blank field.
 
     Returns
@@ -179,8 +179,8 @@ def _fields(
 
     Returns
     -------
-    fields : ndarray, shape (n_epochs, n_types, 16)
-    present : ndarray, shape (n_epochs,)
+    fields : ndarray of uint8, shape (n_epochs, n_types, 16)
+    present : ndarray of bool, shape (n_epochs,)
     """
     missing = np.full(n_epochs, np.nan)
     values = np.stack(
