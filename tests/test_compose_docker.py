@@ -24,7 +24,7 @@ from canvod.launch.docker.create_request import create_request
 from canvod.launch.docker.engine import probe_engine
 from canvod.launch.errors import ImageError
 from canvod.launch.host.detect import read_inventory
-from canvod.launch.host.ports import free_port
+from canvod.launch.host.ports import choose_dashboard_port
 from canvod.launch.host.python_version import installed_version, own_python
 from canvod.launch.images.compose_build import prepare_compose
 from canvod.launch.ingest.read import open_group
@@ -159,7 +159,7 @@ def take_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = int(server.getsockname()[1])
-    assert free_port(port)
+    assert choose_dashboard_port(port) == port
     return port
 
 

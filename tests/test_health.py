@@ -13,7 +13,7 @@ import pytest
 from distributed import Scheduler, Worker
 
 from canvod.launch.cluster.tls import make_keys
-from canvod.launch.memory_limit import NANNY_BYTES
+from canvod.launch.dask_memory_limit import NANNY_BYTES
 from canvod.launch.runtime import health
 from canvod.launch.runtime.keys import security, write_keys
 from canvod.launch.runtime.worker import own_limit_bytes

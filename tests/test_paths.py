@@ -23,7 +23,7 @@ from canvod.launch.plan.model import Mount
 
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
-    from canvod.launch.plan.model import Backend, ClusterPlan
+    from canvod.launch.plan.model import BackendName, ClusterPlan
 
 RELATIVE_IN_NO_FOLDER = """
 import os
@@ -39,7 +39,7 @@ except InputError as refusal:
 
 
 def plan_for(
-    settings: Settings, backend: Backend = "docker", *, name: str = "x", **options: Any
+    settings: Settings, backend: BackendName = "docker", *, name: str = "x", **options: Any
 ) -> ClusterPlan:
     """Plan a cluster for this host."""
     return plan_request(StartRequest(settings=settings, name=name, **options), backend)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from canvod.launch.config import load_settings
+from canvod.launch.dask_memory_limit import NANNY_BYTES
 from canvod.launch.errors import PlanError
 from canvod.launch.host.inventory import Cpu, HostInventory
-from canvod.launch.memory_limit import NANNY_BYTES
 from canvod.launch.plan.container_plans import PROCESS_VARIABLES
 from canvod.launch.plan.cores import slice_cores
 from canvod.launch.plan.model import ClusterPlan, Mount

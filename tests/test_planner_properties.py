@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
+from canvod.launch.dask_memory_limit import NANNY_BYTES
 from canvod.launch.errors import PlanError
 from canvod.launch.host.cpulist import format_cpulist, parse_cpulist
 from canvod.launch.host.inventory import HostInventory
-from canvod.launch.memory_limit import NANNY_BYTES
 from canvod.launch.plan.cores import nodes_of, slice_cores
 from canvod.launch.plan.model import ClusterPlan
 from canvod.launch.plan.priority import (

@@ -36,7 +36,12 @@ ALLOWED = {
         "typing",
     ),
     "pydantic",
-    *("canvod.launch.config", "canvod.launch.errors", "canvod.launch.memory_limit", "canvod.launch.units"),
+    *(
+        "canvod.launch.config",
+        "canvod.launch.errors",
+        "canvod.launch.dask_memory_limit",
+        "canvod.launch.units",
+    ),
     *(f"canvod.launch.host.{module}" for module in ("cpulist", "inventory", "labels")),
 }
 """What modules of the plan import, besides each other: values, and functions of values."""

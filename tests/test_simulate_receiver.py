@@ -21,13 +21,13 @@ from canvod.launch.simulate.receiver import (
     CANOPY_VOD,
     DB_PER_NEPER,
     GLONASS_CHANNELS,
-    SIGNALS,
+    GNSS_SIGNALS,
     THRESHOLD_DBHZ,
     canopy_loss_db,
 )
 
 START = np.datetime64("2025-01-01", "ns")
-MHZ = {system + code: mhz for system, code, mhz, _, _ in SIGNALS}
+MHZ = {system + code: mhz for system, code, mhz, _, _ in GNSS_SIGNALS}
 
 
 def observed(epochs, receiver=1, seed=0):
@@ -69,7 +69,7 @@ def rank_correlation(one, other):
     return np.corrcoef(np.argsort(np.argsort(one)), np.argsort(np.argsort(other)))[0, 1]
 
 
-@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal[0] + signal[1])
+@pytest.mark.parametrize("signal", GNSS_SIGNALS, ids=lambda signal: signal[0] + signal[1])
 def test_strength_grows_with_elevation(half_day, elevations, signal):
     """For both receivers and every signal the strength rises with elevation, more clearly in the open."""
     for observations, at_least in zip(half_day, (0.7, 0.3), strict=True):
@@ -80,7 +80,7 @@ def test_strength_grows_with_elevation(half_day, elevations, signal):
 def test_every_strength_is_one_that_receivers_report(half_day, elevations):
     """Strengths lie between the tracking threshold and 60 dB-Hz, and nothing is tracked below the mask."""
     for observations in half_day:
-        for system, code, *_ in SIGNALS:
+        for system, code, *_ in GNSS_SIGNALS:
             elevation, snr = strengths(observations, elevations, system, f"S{code}")
             assert snr.min() >= THRESHOLD_DBHZ
             assert snr.max() < 60

@@ -114,6 +114,14 @@ def test_nice_alone_sets_no_affinity(setpriority: Calls, sched_setaffinity: Call
     assert len(setpriority.made) == 1
 
 
+def test_no_priority_is_raised(setpriority: Calls) -> None:
+    """As in canVODpy; the log says so."""
+    plugin = ResourceInitPlugin(nice_value=-5)
+    plugin.setup(MagicMock())
+    assert setpriority.made == []
+    assert plugin.apply() == ["nice -5 is not applied: a worker's priority is never raised"]
+
+
 @pytest.mark.parametrize("error", [PermissionError("denied"), OSError("no")])
 def test_a_refused_priority_keeps_no_worker_from_starting(setpriority: Calls, error: Exception) -> None:
     """It is a warning in the worker's log."""

@@ -25,7 +25,7 @@ from canvod.launch.cli.options import (
 if TYPE_CHECKING:
     from canvod.launch.config import Settings
     from canvod.launch.host.inventory import EngineInventory
-    from canvod.launch.plan.model import Backend, ClusterPlan
+    from canvod.launch.plan.model import BackendName, ClusterPlan
 
 
 def plan(  # noqa: PLR0917 - typer gives them by name
@@ -97,7 +97,7 @@ def plan(  # noqa: PLR0917 - typer gives them by name
         _print(settings, result, reason)
 
 
-def _choose(settings: Settings) -> tuple[Backend, str, EngineInventory | None]:
+def _choose(settings: Settings) -> tuple[BackendName, str, EngineInventory | None]:
     """Choose the backend as a start would, and say why."""
     if settings.processing.scheduler_address is None and find_spec("distributed") is None:
         return "pool", "a process pool: Dask is not installed", None

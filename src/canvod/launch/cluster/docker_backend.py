@@ -30,7 +30,7 @@ from canvod.launch.docker.removal import REMOVAL_TIMEOUT_S, cluster_label, remov
 from canvod.launch.errors import ClusterError, ClusterExistsError, EngineError, LaunchError
 from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
 from canvod.launch.host.labels import OWNER_LABEL
-from canvod.launch.host.ports import free_port
+from canvod.launch.host.ports import choose_dashboard_port
 from canvod.launch.logs import get_logger
 from canvod.launch.runtime.keys import STATE
 from canvod.launch.threads import in_threads, settle_in_thread
@@ -121,7 +121,7 @@ class DockerBackend:
         """Create and start a container; what it can do without, and the engine refuses, is left out."""
         self._network.result(timeout=self.plan.start_timeout_s)
         is_scheduler = container.plan.role == "scheduler"
-        port = free_port(self.plan.dashboard_port) if is_scheduler else None
+        port = choose_dashboard_port(self.plan.dashboard_port) if is_scheduler else None
         attempts = NETWORK_ATTEMPTS
         while True:
             plan = container.plan

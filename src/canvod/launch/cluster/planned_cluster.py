@@ -20,7 +20,7 @@ from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from canvod.launch.cluster.backend import SCHEDULER
-from canvod.launch.cluster.started_cluster import POLL_S, require_member
+from canvod.launch.cluster.started_cluster import MEMBER_POLL_S, require_member
 from canvod.launch.errors import ClusterError, PlanError
 from canvod.launch.logs import get_logger
 from canvod.launch.runtime.operations import RETIRED
@@ -69,7 +69,7 @@ class PlannedWorker(ProcessInterface):
             await in_thread(
                 lambda: require_member(backend, self.name, deadline, "did not register with the scheduler")
             )
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(MEMBER_POLL_S)
         await super().start()
 
     async def close(self) -> None:

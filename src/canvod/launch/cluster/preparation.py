@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from canvod.launch.host.clusters import ClusterInfo
     from canvod.launch.host.inventory import EngineInventory
     from canvod.launch.images.build_log import BuildEvent
-    from canvod.launch.plan.model import Backend, ClusterPlan, Mount
+    from canvod.launch.plan.model import BackendName, ClusterPlan, Mount
 
 REQUEST_TIMEOUT_S = 30.0
 """How long the engine may take for one request of a cluster's start or end."""
@@ -110,7 +110,7 @@ class Choice:
         The Docker engine, where it is used.
     """
 
-    backend: Backend
+    backend: BackendName
     reason: str
     engine: EngineInventory | None = None
 
@@ -162,7 +162,7 @@ def _why_processes(error: EngineError | PlanError) -> str:
 
 
 def plan_request(
-    request: StartRequest, backend: Backend, engine: EngineInventory | None = None
+    request: StartRequest, backend: BackendName, engine: EngineInventory | None = None
 ) -> ClusterPlan:
     """Plan what is wanted for this host as it is now, marked as this process's; nothing is started.
 
@@ -220,7 +220,7 @@ def plan_request(
 
 
 def announced_plan(
-    request: StartRequest, backend: Backend, engine: EngineInventory | None = None
+    request: StartRequest, backend: BackendName, engine: EngineInventory | None = None
 ) -> ClusterPlan:
     """Plan what is wanted, log what the plan warns of, and show it to who may refuse it.
 

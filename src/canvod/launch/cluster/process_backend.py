@@ -19,7 +19,7 @@ from canvod.launch.host.clusters import ClusterInfo, ContainerInfo
 from canvod.launch.host.cpulist import format_cpulist
 from canvod.launch.host.memory_monitor import resident_bytes
 from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, semaphore_name
-from canvod.launch.host.ports import free_port
+from canvod.launch.host.ports import choose_dashboard_port
 from canvod.launch.logs import get_logger
 from canvod.launch.runtime.host_process import remove_semaphores
 from canvod.launch.termination import shielded
@@ -114,7 +114,7 @@ class ProcessBackend:
             options |= {
                 "port": 0,
                 "local-directory": scratch,
-                "dashboard-port": free_port(self.plan.dashboard_port),
+                "dashboard-port": choose_dashboard_port(self.plan.dashboard_port),
             }
         try:
             scratch.mkdir(exist_ok=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from canvod.launch.host.clusters import ClusterInfo
     from canvod.launch.plan.model import ClusterPlan
 
-POLL_S: Final = 0.02
+MEMBER_POLL_S: Final = 0.02
 """How often to look whether a member has come, or ended."""
 
 WAIT_S: Final = 0.5
@@ -118,7 +118,7 @@ class StartedCluster:
 
         while not (address := backend.describe().scheduler_address):
             require_member(backend, SCHEDULER, deadline, "did not start")
-            time.sleep(POLL_S)
+            time.sleep(MEMBER_POLL_S)
         self.connection = SchedulerConnection(address, self.keys.security())
         while not self.connection.listens(WAIT_S):
             where = address.removeprefix("tls://")

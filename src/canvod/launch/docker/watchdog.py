@@ -29,7 +29,7 @@ QUIET_S: Final = 2.0
 GIVE_UP_S: Final = 120.0
 """How long to try."""
 
-POLL_S: Final = 1.0
+LAUNCHER_POLL_S: Final = 1.0
 """How often to look whether the launcher is still there."""
 
 IMPORT_AFTER_S: Final = 10.0
@@ -103,7 +103,7 @@ def _await_end(launcher: int) -> bytes:
     """Wait for the end of the launcher, or until it says that it is done; return what it has said."""
     said, pipe, started = b"", sys.stdin.fileno(), time.monotonic()
     while said != DONE and os.getppid() == launcher:
-        if select.select([pipe], [], [], POLL_S)[0]:
+        if select.select([pipe], [], [], LAUNCHER_POLL_S)[0]:
             piece = os.read(pipe, len(DONE))
             if not piece:
                 break

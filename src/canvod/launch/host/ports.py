@@ -1,17 +1,17 @@
-"""Ports of the loopback interface."""
+"""On which port of the loopback interface the dashboard of a cluster is."""
 
 from __future__ import annotations
 
 import socket
 
 
-def free_port(wanted: int) -> int:
-    """Return the port that is wanted, or 0 (any free one) where it is taken.
+def choose_dashboard_port(wanted: int) -> int:
+    """Choose the port of a dashboard: the one that is wanted, or 0 (any free one) where it is taken.
 
     Parameters
     ----------
     wanted : int
-        Port number to try.
+        ``launch.dashboard_port``; 0 for any free one.
 
     Returns
     -------

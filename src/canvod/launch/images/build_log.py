@@ -40,7 +40,7 @@ def ignore(event: BuildEvent) -> None:
     """
 
 
-QUIET_S = 15.0
+PROGRESS_INTERVAL_S = 15.0
 """Seconds between two lines of one step, so that a log stays short and shows that the build goes on."""
 
 LINE_WIDTH = 120
@@ -71,7 +71,7 @@ class StepLines:
         """Write a line, unless the step has had one a moment ago."""
         step = (event.image, event.step)
         now = time.monotonic()
-        if step == self._step and now - self._last < QUIET_S:
+        if step == self._step and now - self._last < PROGRESS_INTERVAL_S:
             return
         text = event.line
         if step != self._step and event.step is not None:

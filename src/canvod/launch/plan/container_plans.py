@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from canvod.launch.dask_memory_limit import worker_limit_bytes
 from canvod.launch.host.labels import LABEL_PREFIX, ROLE_LABEL
-from canvod.launch.memory_limit import worker_limit_bytes
 from canvod.launch.plan.cores import memory_nodes
 from canvod.launch.plan.host_access import worker_spill_path
 from canvod.launch.plan.model import (

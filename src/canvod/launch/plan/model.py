@@ -8,8 +8,8 @@ from pydantic import Field
 
 from canvod.launch.host.inventory import Frozen
 
-Backend = Literal["docker", "process", "remote", "pool"]
-"""What carries the plan out: containers, ``LocalCluster``, a scheduler that exists, or a process pool."""
+BackendName = Literal["docker", "process", "remote", "pool"]
+"""What carries the plan out: containers, processes, a scheduler that exists, or a process pool."""
 
 Role = Literal["scheduler", "worker"]
 """What a container is for."""
@@ -152,7 +152,7 @@ class ClusterPlan(Frozen):
     """Name of the cluster, part of the names of all its objects."""
     detached: bool = False
     """True where it outlives its launcher."""
-    backend: Backend
+    backend: BackendName
     """What carries the plan out."""
     resource_mode: Literal["auto", "manual"]
     """As the settings have it."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from canvod.launch.config import Settings
     from canvod.launch.host.inventory import EngineInventory, HostInventory
-    from canvod.launch.plan.model import Backend, Mount, Role
+    from canvod.launch.plan.model import BackendName, Mount, Role
 
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 """Names of clusters that are valid in the names of containers and networks."""
@@ -47,7 +47,7 @@ def make_plan(  # noqa: PLR0913 - a pure function is told everything it depends 
     settings: Settings,
     inventory: HostInventory,
     *,
-    backend: Backend,
+    backend: BackendName,
     name: str,
     python: str,
     version: str,

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where the kernel has semaphores, not a folder of ours
 
-POLL_S: Final = 1.0
+LAUNCHER_POLL_S: Final = 1.0
 """How often to look whether the launcher is there: whatever else would tell, its forks may hold open."""
 
 
@@ -79,7 +79,7 @@ async def launcher_gone(launcher: int) -> None:
         Process ID of the launcher.
     """
     while os.getppid() == launcher:  # noqa: ASYNC110 - a parent that ends sets no event
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(LAUNCHER_POLL_S)
 
 
 def end_group(folder: str, semaphores: str, *, status: int) -> NoReturn:

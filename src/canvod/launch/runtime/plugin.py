@@ -35,7 +35,8 @@ class ResourceInitPlugin(WorkerPlugin):
     cpu_affinity : list of int, optional
         IDs of the cores that the worker may use; None leaves the affinity as it is.
     nice_value : int, default 0
-        Nice value, from 0 (normal) to 19 (lowest). 0 leaves the priority as it is.
+        Nice value, from 0 (normal) to 19 (lowest). 0 leaves the priority as it is; so does a value below 0,
+        with a warning in the log.
 
     Examples
     --------
@@ -80,7 +81,10 @@ class ResourceInitPlugin(WorkerPlugin):
         list of str
             What could not be applied, one sentence each; empty when every thread is as asked.
         """
-        return apply_resources(self.cpu_affinity, self.nice_value)
+        problems = apply_resources(self.cpu_affinity, max(0, self.nice_value))
+        if self.nice_value < 0:
+            problems.append(f"nice {self.nice_value} is not applied: a worker's priority is never raised")
+        return problems
 
 
 class QuietEndPlugin(WorkerPlugin):

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 DASHBOARD_DELAY_S = 5.0
 """When the dashboard is added at the latest, in seconds after the start."""
 
-POLL_S = 0.05
+CLIENT_POLL_S = 0.05
+"""How often to look whether the first client is there."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -180,7 +181,7 @@ async def _attach_dashboard(scheduler: Scheduler) -> None:
         # One client is Dask's own, for tasks that nobody waits for.
         if len(scheduler.clients) > 1:
             break
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(CLIENT_POLL_S)
     dashboard = await asyncio.to_thread(import_module, "distributed.dashboard.scheduler")
     dashboard.connect(scheduler.http_application, scheduler.http_server, scheduler)
     scheduler.http_application.applications.remove(placeholder)

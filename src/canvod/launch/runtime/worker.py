@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from canvod.launch.memory_limit import worker_limit_bytes
+from canvod.launch.dask_memory_limit import worker_limit_bytes
 from canvod.launch.runtime import health
 from canvod.launch.runtime.fork_server import share_imports
 from canvod.launch.runtime.host_process import be_quiet, end_group, launcher_gone, name_semaphores

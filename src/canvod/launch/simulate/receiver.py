@@ -35,7 +35,7 @@ CANOPY_VOD, CANOPY_SPREAD, CANOPY_SCALES_DEG = 0.8, 0.6, (14.0, 4.0)
 OPEN_NOISE_DB, CANOPY_NOISE, SATELLITE_SPREAD_DB, CODE_NOISE_M = 0.12, 0.1, 1.0, 0.3
 # System, band and code, carrier frequency in MHz (GLONASS: of channel 0), SNR at the zenith of an open sky in
 # dB-Hz, and how many decibels less it is at the horizon.
-SIGNALS = (
+GNSS_SIGNALS = (
     ("G", "1C", 1575.42, 49.8, 15.0),
     ("G", "2W", 1227.60, 49.0, 30.0),
     ("G", "2L", 1227.60, 46.0, 12.5),
@@ -54,7 +54,7 @@ _LINKS = [
     # In both bands a GLONASS channel is 1/2848 of the frequency of channel 0 wide.
     (row, code, mhz * (1 + GLONASS_CHANNELS.get(name, 0) / 2848), zenith, drop)
     for row, name in enumerate(SATELLITES)
-    for system, code, mhz, zenith, drop in SIGNALS
+    for system, code, mhz, zenith, drop in GNSS_SIGNALS
     if system == name[0]
 ]
 """Each signal of each satellite, a column of the arrays below."""

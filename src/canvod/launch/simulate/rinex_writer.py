@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from canvod.launch.errors import InputError
 
-Observations = Mapping[str, Mapping[str, ArrayLike]]
+SimulatedObservations = Mapping[str, Mapping[str, ArrayLike]]
 """Satellite (``G01``) -> observation type (``S1C``) -> values of shape (n_epochs,), NaN where none."""
 
 _SPACE, _ZERO, _DOT, _MINUS = b" 0.-"
@@ -53,7 +53,7 @@ class RinexHeader:
 
 
 def write_rinex(
-    path: str | os.PathLike[str], header: RinexHeader, epochs: ArrayLike, observations: Observations
+    path: str | os.PathLike[str], header: RinexHeader, epochs: ArrayLike, observations: SimulatedObservations
 ) -> int:
     r"""Write a RINEX 3.04 observation file, atomically.
 
@@ -102,7 +102,7 @@ def write_rinex(
     return len(content)
 
 
-def render_rinex(header: RinexHeader, epochs: ArrayLike, observations: Observations) -> bytes:
+def render_rinex(header: RinexHeader, epochs: ArrayLike, observations: SimulatedObservations) -> bytes:
     """Render the file that `write_rinex` writes.
 
     Parameters
