@@ -111,7 +111,7 @@ def _close_unreferenced(session: _Session) -> None:
 
 
 class DaskClusterManager:
-    """Start a pinned, capped and contained Dask cluster, and remove it whatever happens.
+    """Start a pinned, limited and contained Dask cluster, and remove it whatever happens.
 
     The cluster is up when the constructor returns. It is removed by `close`, at the end of a ``with`` block,
     when nothing refers to the manager any more, at the end of the program, and when SIGINT, SIGTERM or SIGHUP
@@ -136,13 +136,14 @@ class DaskClusterManager:
     threads_per_worker : int, optional
         Threads of each worker (``processing.threads_per_worker``).
     scheduler_address : str, optional
-        Use the scheduler at this address; nothing is started, and nothing is stopped at the end. Of a
-        cluster in containers of this host the keys are found.
+        Use the scheduler at this address (``processing.scheduler_address``); nothing is started, and nothing
+        is stopped at the end. The keys of a cluster in containers of this host are found; those of any other
+        are in Dask's own settings.
     backend : {"auto", "docker", "process"}, optional
         As ``launch.backend``.
-    read_only, writable : sequence of path, optional
+    read_only, writable : sequence of str or Path, optional
         Host paths that workers see besides those of the settings, under the same names.
-    current_folder : bool, optional
+    current_folder : bool, default: True
         Whether workers see the current folder too, read only; never where it is, or holds, a home.
     name : str, optional
         Use the cluster of this name, which another process has started in containers; nothing is started,
@@ -158,10 +159,20 @@ class DaskClusterManager:
         Called with the plan before anything is started, again with another plan if ``auto`` falls back from
         containers to processes. An error that it raises refuses the start.
     client_python : str, optional
-        Python of who will use the cluster, such as ``3.13``, where it is not this program.
+        Minor version of Python of the program that will use the cluster, such as ``3.13``; that of this
+        program by default.
     own_tasks_only : bool, default: False
         Whether only `task_client` will be used: then images of another Python will do where none of this
         one can be had.
+
+    Attributes
+    ----------
+    settings : Settings
+        The settings, with the keyword arguments among them.
+    plan : ClusterPlan
+        What was started, or what another process has started; without workers where that is not known.
+    memory : MemoryMonitor
+        Memory in use against the limit: of the cluster that was started, else of the machine.
 
     Raises
     ------
@@ -169,6 +180,8 @@ class DaskClusterManager:
         If the settings cannot be used; nothing has been started then.
     EngineError, ImageError
         If containers are asked for and cannot be had.
+    KeysError
+        If the keys of the cluster cannot be written.
     VersionMismatchError
         If the images cannot go with this environment; nothing has been started then.
     ClusterNotFoundError
@@ -385,7 +398,7 @@ class DaskClusterManager:
         return str(client.dashboard_link) if client is not None else ""
 
     def environment(self) -> dict[str, str]:
-        """Environment variables with which a bare ``distributed.Client()`` of another program connects.
+        """Give the environment variables with which a ``distributed.Client()`` of another program connects.
 
         Returns
         -------
