@@ -107,10 +107,15 @@ def refusal(error: BaseException) -> ConfigError | None:
 def import_settings() -> Any:
     """Import ``dask.config``, which reads the user's settings.
 
+    Returns
+    -------
+    module
+        ``dask.config``.
+
     Raises
     ------
     ConfigError
-        If it cannot: a file is no YAML, say.
+        If the settings keep it from being imported; a file that is no YAML does.
     """
     try:
         import dask.config

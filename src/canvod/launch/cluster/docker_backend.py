@@ -80,7 +80,7 @@ class DockerBackend:
         self._events: Any = None
 
     def start(self, names: Iterable[str]) -> None:
-        """Begin to create and start containers.
+        """Begin to create and start containers; see `Backend.start`.
 
         Nothing has to wait for anything but the network: workers look for their scheduler by themselves.
         """
@@ -158,7 +158,7 @@ class DockerBackend:
         return json.dumps(files).encode() + b"\n"
 
     def stop(self, names: Iterable[str]) -> None:
-        """Remove containers, all at once.
+        """Remove containers, all at once; see `Backend.stop`.
 
         An engine that has stopped answering is not asked for each one: `close` asks it for all of them, once.
         It also removes what could not be removed here.
@@ -186,7 +186,7 @@ class DockerBackend:
             raise errors[0]
 
     def describe(self) -> ClusterInfo:
-        """Tell what this process knows of its containers; the engine is not asked."""
+        """Describe what this process knows of its containers; see `Backend.describe`."""
         members = self._members()
         scheduler = members.get(SCHEDULER)
         address, port = ("", None) if scheduler is None else (scheduler.address, scheduler.dashboard_port)
@@ -202,7 +202,7 @@ class DockerBackend:
             return dict(self._containers)
 
     def memory_bytes(self) -> int:
-        """Ask the engine for the memory of all containers, without files that are only cached."""
+        """Ask the engine for the memory of all containers; see `Backend.memory_bytes`."""
         sizes: list[int] = []
 
         def measure(identifier: str) -> None:
@@ -213,7 +213,7 @@ class DockerBackend:
         return sum(sizes)
 
     def problem(self, name: str) -> LaunchError | None:
-        """Say why a container will not come: the engine refused it, or it has ended."""
+        """Say whether the engine refused a container, or it has ended; see `Backend.problem`."""
         container = self._members().get(name)
         if container is None:
             return ClusterError(f"{name} of cluster {self.plan.name} was removed while it was starting.")
@@ -224,12 +224,12 @@ class DockerBackend:
         return container.failure("ended while the cluster was starting") if container.ended.is_set() else None
 
     def failure(self, name: str, what: str) -> LaunchError:
-        """Describe a container that is late, with its last lines of output."""
+        """Describe a container that is late, with its last lines of output; see `Backend.failure`."""
         container = self._members().get(name)
         return ClusterError(f"{name} {what}.") if container is None else container.failure(what)
 
     def close(self) -> list[str]:
-        """Remove every container of this cluster, and its network.
+        """Remove every container of this cluster, and its network; see `Backend.close`.
 
         What the engine lists under the cluster's label is removed, not only what this process remembers; but
         nothing that another process has started, who may have been the first to use the name.
@@ -251,7 +251,7 @@ class DockerBackend:
         return left
 
     def release(self) -> None:
-        """Leave the containers as they are, and watch them no more."""
+        """Leave the containers as they are, and watch them no more; see `Backend.release`."""
         with self._lock:
             self._closing.set()
             self._containers.clear()

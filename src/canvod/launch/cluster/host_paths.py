@@ -26,8 +26,13 @@ def make_mounts(read_only: Sequence[str | Path], writable: Sequence[str | Path])
 
     Parameters
     ----------
-    read_only, writable : sequence of path
+    read_only, writable : sequence of str or Path
         Files and folders.
+
+    Returns
+    -------
+    tuple of Mount
+        One for each name.
     """
     return tuple(
         Mount(path=name, read_only=mode)
@@ -52,15 +57,19 @@ def show_current_folder(
     ----------
     mounts : iterable of Mount
         What they see anyway.
-    uid, groups : int, collection of int
-        Who they are.
+    uid : int
+        The user as which they run.
+    groups : collection of int
+        Their groups.
     environ : mapping
         Environment of the caller, whose shell may know the folder by a name with links in it (``PWD``).
 
     Returns
     -------
-    tuple of (tuple of Mount, str)
-        The mounts to add; and why there are none, or nothing where that is plain.
+    mounts : tuple of Mount
+        The mounts to add.
+    reason : str
+        Why there are none, as a sentence; empty where there are some, or they see the folder anyway.
     """
     try:
         folder = Path.cwd()
@@ -94,7 +103,18 @@ def _homes(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def describe_mounts(plan: ClusterPlan) -> str:
-    """Tell what workers see of the host, as ``/data (read only), /stores (writable)``."""
+    """Describe what workers see of the host.
+
+    Parameters
+    ----------
+    plan : ClusterPlan
+        A plan with workers.
+
+    Returns
+    -------
+    str
+        Such as ``/data (read only), /stores (writable)``.
+    """
     mounts = plan.workers[0].mounts
     told = (f"{mount.path} ({'read only' if mount.read_only else 'writable'})" for mount in mounts)
     return ", ".join(told) or "nothing of this host"

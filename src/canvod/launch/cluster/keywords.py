@@ -39,13 +39,13 @@ def settings_fields(**given: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    **given
+    **given : object
         Those of `canvod.launch.manager.DaskClusterManager`; None where one was not given.
 
     Returns
     -------
-    dict of str to value
-        By dotted field.
+    dict of str to object
+        Values by dotted field; None where one was not given.
 
     Raises
     ------

@@ -43,7 +43,13 @@ log = get_logger("canvod.launch")
 
 
 class RunningScheduler(ProcessInterface):
-    """The scheduler of a cluster, which listens already."""
+    """The scheduler of a cluster, which listens already.
+
+    Parameters
+    ----------
+    address : str
+        Its address.
+    """
 
     def __init__(self, address: str) -> None:
         super().__init__()
@@ -51,7 +57,17 @@ class RunningScheduler(ProcessInterface):
 
 
 class PlannedWorker(ProcessInterface):
-    """One worker of the plan: its container or process."""
+    """One worker of the plan: its container or process.
+
+    Parameters
+    ----------
+    scheduler_address : str
+        Address of the scheduler, as Dask hands it over.
+    name : str
+        The worker's name in Dask, which is its name in the plan.
+    cluster : PlannedCluster
+        The cluster, whose backend starts and stops it.
+    """
 
     def __init__(self, scheduler_address: str, *, name: str, cluster: PlannedCluster) -> None:
         super().__init__()
@@ -60,7 +76,13 @@ class PlannedWorker(ProcessInterface):
         self._planned_cluster = cluster
 
     async def start(self) -> None:
-        """Start it, unless it runs already, and wait until it has registered with the scheduler."""
+        """Start it, unless it runs already, and wait until it has registered with the scheduler.
+
+        Raises
+        ------
+        LaunchError
+            If it does not come: what `Backend.problem` or `Backend.failure` says.
+        """
         cluster, backend = self._planned_cluster, self._planned_cluster.backend
         deadline = time.monotonic() + backend.plan.start_timeout_s
         backend.start([self.name])
@@ -90,6 +112,11 @@ class PlannedCluster(SpecCluster):
     ----------
     started : StartedCluster
         A cluster whose start is complete. It is stopped when this is closed.
+
+    Raises
+    ------
+    ValueError
+        If it has not been started.
 
     Attributes
     ----------
@@ -135,14 +162,31 @@ class PlannedCluster(SpecCluster):
         return self.backend.describe().dashboard_link
 
     def has_worker(self, name: str) -> bool:
-        """Whether a worker of this name is registered with the scheduler."""
+        """Whether a worker of this name is registered with the scheduler.
+
+        Parameters
+        ----------
+        name : str
+            The worker's name in Dask.
+
+        Returns
+        -------
+        bool
+            As the scheduler has told this process last.
+        """
         return any(worker["name"] == name for worker in self.scheduler_info["workers"].values())
 
     def _members(self) -> dict[str, ContainerInfo]:
         return {member.name: member for member in self.backend.describe().containers}
 
     def require_scheduler(self) -> None:
-        """Raise if no worker can be started any more: the cluster is being closed, or has no scheduler."""
+        """Refuse to start workers where none can come any more.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster is being closed, or its scheduler has ended.
+        """
         if self._closing:
             raise ClusterError(f"The cluster {self.name} is being closed.")
         if SCHEDULER in self._ended:
@@ -171,8 +215,15 @@ class PlannedCluster(SpecCluster):
         ----------
         n : int
             Target number of workers.
-        memory, cores : optional
-            As in `distributed.SpecCluster.scale`.
+        memory : int or str, optional
+            Target memory of all workers together, as in `distributed.SpecCluster.scale`.
+        cores : int, optional
+            Target number of threads of all workers together.
+
+        Returns
+        -------
+        object
+            What `distributed.SpecCluster.scale` returns: None, or an awaitable in an asynchronous cluster.
 
         Raises
         ------
@@ -216,8 +267,13 @@ class PlannedCluster(SpecCluster):
             The policy.
         minimum, maximum : int
             Number of workers; without a maximum, as many as the plan has.
-        **options
+        **options : object
             As in `distributed.SpecCluster.adapt`.
+
+        Returns
+        -------
+        distributed.deploy.adaptive.Adaptive
+            What scales the cluster from now on.
 
         Raises
         ------
@@ -246,7 +302,13 @@ class PlannedCluster(SpecCluster):
             )
 
     def new_worker_spec(self) -> dict[str, dict[str, Any]]:
-        """Return the first worker of the plan that does not run."""
+        """Choose the worker that is started next: the first of the plan that is not wanted yet.
+
+        Returns
+        -------
+        dict of str to dict
+            Its name, and how Dask makes it (``cls`` and ``options``).
+        """
         name = next(name for name in self._slots if name not in self.worker_spec)
         return {name: self._worker_spec(name)}
 
@@ -340,12 +402,22 @@ class PlannedCluster(SpecCluster):
         ----------
         timeout : float, optional
             Seconds to wait for the end.
+
+        Returns
+        -------
+        object
+            What `distributed.SpecCluster.close` returns: None, or an awaitable in an asynchronous cluster.
+
+        Raises
+        ------
+        ClusterError
+            If something could not be removed; the message names it, and the command that removes it.
         """
         if os.getpid() != self._process:
             return None
         result = super().close(timeout)
         if not self.asynchronous:
-            # Dask gives up silently where its event loop is gone; the members must go all the same.
+            # Dask's close does nothing where its event loop is gone; the members must go all the same.
             self._started_cluster.stop()
         return result
 

@@ -45,7 +45,13 @@ log = get_logger("canvod.launch")
 
 
 def ignore(_what: object) -> None:
-    """Take no notice: what a callback does that nobody has asked for."""
+    """Do nothing: the callback where the caller has given none.
+
+    Parameters
+    ----------
+    _what : object
+        What it is called with.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,13 @@ class StartRequest:
     build_progress: Callable[[BuildEvent], None] = ignore
 
     def report(self, info: ClusterInfo) -> None:
-        """Tell how far a start is."""
+        """Call ``progress`` with how many workers have registered.
+
+        Parameters
+        ----------
+        info : ClusterInfo
+            The cluster as a step of the start has left it.
+        """
         if info.registered:
             self.progress(f"{len(info.registered)} of {info.target} workers registered")
 
@@ -224,7 +236,26 @@ def announced_plan(
 ) -> ClusterPlan:
     """Plan what is wanted, log what the plan warns of, and show it to who may refuse it.
 
-    Parameters, result and errors are those of `plan_request`, and what ``before_start`` raises.
+    Parameters
+    ----------
+    request : StartRequest
+        What is wanted.
+    backend : {"docker", "process", "remote", "pool"}
+        What will carry it out.
+    engine : EngineInventory, optional
+        The Docker engine.
+
+    Returns
+    -------
+    ClusterPlan
+        The plan. What ``before_start`` raises refuses it.
+
+    Raises
+    ------
+    PlanError
+        If the settings do not fit this host.
+    ImageError
+        If files are missing that the images are built from.
     """
     plan = plan_request(request, backend, engine)
     for note in plan.notes:

@@ -57,6 +57,11 @@ class ProcessBackend:
         What to start.
     keys : pathlib.Path
         Holds a folder of keys for each role.
+
+    Raises
+    ------
+    ClusterError
+        If the folder for temporary files and spilled data cannot be made.
     """
 
     def __init__(self, plan: ClusterPlan, keys: Path) -> None:
@@ -79,7 +84,7 @@ class ProcessBackend:
             ) from error
 
     def start(self, names: Iterable[str]) -> None:
-        """Begin to start processes; workers wait for the scheduler's address by themselves."""
+        """Start processes, whose workers wait for the scheduler's address; see `Backend.start`."""
         for name in names:
             # A signal between a process's start and its entry here would leave it to itself.
             with shielded(), self._lock:
@@ -138,7 +143,7 @@ class ProcessBackend:
                 self.on_end(self._info(name, process))
 
     def stop(self, names: Iterable[str]) -> None:
-        """End processes with all that they have started."""
+        """End processes with all that they have started; see `Backend.stop`."""
         with self._lock:
             leaving = [(name, self._processes.pop(name)) for name in names if name in self._processes]
         in_threads(self._end, leaving)
@@ -156,7 +161,7 @@ class ProcessBackend:
         remove_semaphores(semaphore_name(self.plan.name, name))
 
     def describe(self) -> ClusterInfo:
-        """Tell which processes there are, and where the scheduler listens."""
+        """Describe the processes, and where the scheduler listens; see `Backend.describe`."""
         with self._lock:
             members = dict(self._processes)
         containers = tuple(self._info(name, process) for name, process in members.items())
@@ -182,13 +187,13 @@ class ProcessBackend:
         )
 
     def memory_bytes(self) -> int:
-        """Add up the resident memory of all processes and their children."""
+        """Add up the resident memory of all processes and their children; see `Backend.memory_bytes`."""
         with self._lock:
             pids = [process.pid for process in self._processes.values()]
         return sum(map(resident_bytes, pids))
 
     def problem(self, name: str) -> LaunchError | None:
-        """Say why a process will not come: it has ended."""
+        """Say whether a process has ended, or was stopped; see `Backend.problem`."""
         with self._lock:
             process = self._processes.get(name)
         status = None if process is None else process.poll()
@@ -201,11 +206,11 @@ class ProcessBackend:
         )
 
     def failure(self, name: str, what: str) -> LaunchError:
-        """Describe a process that is late."""
+        """Describe a process that is late; see `Backend.failure`."""
         return ClusterError(f"{name} {what}.", hint="raise launch.start_timeout_s, or use fewer workers")
 
     def close(self) -> list[str]:
-        """End all processes, and remove what they have written for themselves."""
+        """End all processes, and remove what they have written for themselves; see `Backend.close`."""
         with self._lock:
             self._closed = True
             names = list(self._processes)
@@ -216,7 +221,7 @@ class ProcessBackend:
         return []
 
     def release(self) -> None:
-        """Do nothing: processes end with the one that started them."""
+        """Do nothing, since processes end with the one that started them; see `Backend.release`."""
 
 
 def _ending(status: int) -> str:

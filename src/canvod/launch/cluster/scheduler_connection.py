@@ -32,7 +32,7 @@ class SchedulerConnection:
     Parameters
     ----------
     address : str
-        Of the scheduler. It need not listen yet.
+        Address of the scheduler, which need not listen yet.
     security : distributed.security.Security
         A client's keys.
     """
@@ -57,16 +57,16 @@ class SchedulerConnection:
         return asyncio.run_coroutine_threadsafe(coroutine, self._runner.loop.asyncio_loop).result(timeout_s)
 
     def ask(self, operation: str = STATUS, *, timeout_s: float = ANSWER_TIMEOUT_S, **arguments: Any) -> Any:
-        """Ask the scheduler one thing.
+        """Call an operation of the scheduler.
 
         Parameters
         ----------
         operation : str
             One of the scheduler's operations.
         timeout_s : float, default: 5
-            How long it may take.
-        **arguments
-            Of the operation.
+            How long it may take, in seconds.
+        **arguments : object
+            Arguments of the operation.
 
         Returns
         -------
@@ -93,12 +93,12 @@ class SchedulerConnection:
         Parameters
         ----------
         timeout_s : float
-            How long to wait.
+            How long to wait, in seconds.
 
         Returns
         -------
         bool
-            Whether something does.
+            Whether something listens there.
         """
         from canvod.launch.runtime.worker import listens
 

@@ -130,7 +130,13 @@ class StartedCluster:
 
     @contextmanager
     def stopped_on_error(self) -> Iterator[None]:
-        """Stop the cluster where the block raises; what could not be removed is in a note of the error."""
+        """Stop the cluster where the block raises; what could not be removed is in a note of the error.
+
+        Yields
+        ------
+        None
+            Once, to the block; what it raises is raised again when the cluster has been stopped.
+        """
         try:
             yield
         except BaseException as error:

@@ -43,7 +43,15 @@ CLOCK_SKEW: Final = dt.timedelta(hours=1)
 
 @dataclass(frozen=True, repr=False)
 class KeyPair:
-    """A certificate and its key, both PEM."""
+    """A certificate and its key.
+
+    Attributes
+    ----------
+    certificate : str
+        X.509 certificate, PEM.
+    key : str
+        Private key (PKCS #8, not encrypted), PEM.
+    """
 
     certificate: str
     key: str
@@ -51,7 +59,15 @@ class KeyPair:
 
 @dataclass(frozen=True, repr=False)
 class ClusterKeys:
-    """What scheduler, workers and clients of one cluster show each other. Never printed."""
+    """What scheduler, workers and clients of one cluster show each other. Never printed.
+
+    Attributes
+    ----------
+    ca : str
+        Certificate of the cluster's authority, PEM.
+    scheduler, worker, client : KeyPair
+        Certificate and key of each role.
+    """
 
     ca: str
     scheduler: KeyPair
@@ -64,7 +80,7 @@ class ClusterKeys:
         Parameters
         ----------
         role : {"scheduler", "worker", "client"}
-            Whose.
+            Whose files.
 
         Returns
         -------
@@ -76,7 +92,23 @@ class ClusterKeys:
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> ClusterKeys:
-        """Take back what `dataclasses.asdict` gave."""
+        """Read what `dataclasses.asdict` gave.
+
+        Parameters
+        ----------
+        kept : dict
+            As `dataclasses.asdict` gave it.
+
+        Returns
+        -------
+        ClusterKeys
+            The same keys.
+
+        Raises
+        ------
+        KeyError, TypeError
+            If a role or a part of it is missing, or another one is there.
+        """
         return cls(ca=kept["ca"], **{role: KeyPair(**kept[role]) for role in ROLES})
 
 
@@ -161,7 +193,7 @@ def make_keys(cluster: str) -> ClusterKeys:
 
 
 def keys_home() -> Path:
-    """Tell where this user's keys are kept: memory, not a disk, wherever there is such a place.
+    """Choose where this user's keys are kept: in memory, not on a disk, wherever there is such a place.
 
     Returns
     -------
@@ -203,12 +235,17 @@ def _unfinished_folder(home: Path) -> Path:
 
 
 def tls_environment(folder: str | Path) -> dict[str, str]:
-    """Environment variables with which Dask finds a client's keys in a folder: paths, no keys.
+    """Give the environment variables with which Dask finds a client's keys in a folder: paths, no keys.
 
     Parameters
     ----------
-    folder : path
+    folder : str or Path
         Holds ``ca.pem``, ``cert.pem`` and ``key.pem``.
+
+    Returns
+    -------
+    dict of str to str
+        Values by name.
     """
     return {
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
@@ -300,15 +337,40 @@ class KeyFolder:
         return f"<KeyFolder {self.path}>"
 
     def file(self, role: KeyRole, name: str) -> str:
-        """Path of one file of a role."""
+        """Name one file of a role.
+
+        Parameters
+        ----------
+        role : {"scheduler", "worker", "client"}
+            Whose file.
+        name : str
+            ``ca.pem``, ``cert.pem`` or ``key.pem``.
+
+        Returns
+        -------
+        str
+            Its path.
+        """
         return str(self.path / role / name)
 
     def security(self) -> Security:
-        """Give Dask the keys of every role that is here; nothing unencrypted is accepted or sent."""
+        """Give Dask the keys of every role that is here; nothing unencrypted is accepted or sent.
+
+        Returns
+        -------
+        distributed.security.Security
+            What Dask's servers and clients take.
+        """
         return security({role: self.path / role for role in self._roles})
 
     def environment(self) -> dict[str, str]:
-        """Environment variables with which a bare ``distributed.Client`` finds the keys: paths, no keys."""
+        """Give the environment variables with which a ``distributed.Client`` finds a client's keys.
+
+        Returns
+        -------
+        dict of str to str
+            Values by name: paths, no keys.
+        """
         return tls_environment(self.path / "client")
 
     def remove(self) -> None:
