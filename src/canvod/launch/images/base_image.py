@@ -240,7 +240,7 @@ def pull(name: str, *, progress: Progress = ignore, answer_timeout_s: float = AN
     Raises
     ------
     ImageError
-        If the registry does not answer in time, stops sending, or has no such image.
+        If the registry does not answer in time, stops sending, or has no such image, or the engine fails.
     """
     events: SimpleQueue[dict[str, Any] | ImageError | None] = SimpleQueue()
 
