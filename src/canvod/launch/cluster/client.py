@@ -52,7 +52,7 @@ def open_client(target: SpecCluster | str, security: Security | None = None) -> 
         # Dask warns of what is checked below, and refused where it matters.
         warnings.simplefilter("ignore", VersionMismatchWarning)
         attempts = Retrying(
-            retry=retry_if_exception(_was_hung_up_on),
+            retry=retry_if_exception(_was_closed_early),
             stop=stop_after_delay(CLIENT_TIMEOUT_S),
             wait=wait_fixed(_PAUSE_S),
             reraise=True,
@@ -60,7 +60,7 @@ def open_client(target: SpecCluster | str, security: Security | None = None) -> 
         try:
             return attempts(Client, target, timeout=CLIENT_TIMEOUT_S, security=security)
         except (OSError, ValueError) as error:
-            if isinstance(error, ValueError) and not _was_hung_up_on(error):
+            if isinstance(error, ValueError) and not _was_closed_early(error):
                 raise
             raise ClusterError(
                 f"No scheduler answers at {address} within {CLIENT_TIMEOUT_S:g} s: {error}",
@@ -89,8 +89,8 @@ def close_client(client: Client) -> None:
             dask.config.set(scheduler=None)
 
 
-def _was_hung_up_on(error: BaseException) -> bool:
-    """Tell whether somebody took the connection and let it go before TLS began.
+def _was_closed_early(error: BaseException) -> bool:
+    """Whether the other side accepted the connection and closed it before TLS began.
 
     The engine's proxy does that while a published port has no scheduler behind it, and Dask, which tries
     again after other errors, does not know what tornado says then.

@@ -129,7 +129,7 @@ class PlannedCluster(SpecCluster):
             raise ValueError("the cluster has not been started")
         self.backend: Backend = started.backend
         self._started_cluster = started
-        self._slots = [worker.dask_name for worker in started.plan.workers]
+        self._planned = [worker.dask_name for worker in started.plan.workers]
         worker = started.plan.workers[0]
         self._restarts: dict[str, deque[float]] = {}
         self._asked_again: set[str] = set()
@@ -138,7 +138,7 @@ class PlannedCluster(SpecCluster):
         self._process = os.getpid()
         super().__init__(
             scheduler={"cls": RunningScheduler, "options": {"address": started.connection.address}},
-            workers={name: self._worker_spec(name) for name in self._slots},
+            workers={name: self._worker_spec(name) for name in self._planned},
             worker={
                 "cls": PlannedWorker,
                 "options": {"cores": worker.nthreads, "memory": worker.dask_memory_limit_bytes or 0},
@@ -232,13 +232,13 @@ class PlannedCluster(SpecCluster):
         """
         from dask.utils import parse_bytes
 
-        self._require_slots(n)
+        self._require_planned(n)
         wanted = n
         if memory is not None:
             wanted = max(wanted, math.ceil(parse_bytes(memory) / self._memory_per_worker()))
         if cores is not None:
             wanted = max(wanted, math.ceil(cores / self._threads_per_worker()))
-        self._require_slots(wanted)
+        self._require_planned(wanted)
         if not self.asynchronous and self.status == Status.running:
             self._note_retired()
         return super().scale(wanted)
@@ -281,9 +281,9 @@ class PlannedCluster(SpecCluster):
             If the plan has fewer workers than asked for, or these are no two numbers of workers in order.
         """
         if maximum == math.inf:
-            maximum = len(self._slots)
-        self._require_slots(minimum)
-        self._require_slots(maximum)
+            maximum = len(self._planned)
+        self._require_planned(minimum)
+        self._require_planned(maximum)
         if minimum > maximum:
             raise PlanError(
                 f"Cannot adapt to at least {minimum:g} and at most {maximum:g} workers.",
@@ -291,13 +291,13 @@ class PlannedCluster(SpecCluster):
             )
         return super().adapt(Adaptive, minimum=minimum, maximum=maximum, **options)
 
-    def _require_slots(self, wanted: object) -> None:
-        slots = len(self._slots)
-        if not isinstance(wanted, Real) or not 0 <= float(wanted) <= slots:
+    def _require_planned(self, wanted: object) -> None:
+        limit = len(self._planned)
+        if not isinstance(wanted, Real) or not 0 <= float(wanted) <= limit:
             raise PlanError(
-                f"Cannot scale to {wanted!r} workers: the plan of cluster {self.name} has {slots}, whose "
+                f"Cannot scale to {wanted!r} workers: the plan of cluster {self.name} has {limit}, whose "
                 "cores and memory are all that it may use.",
-                hint=f"from 0 to {slots}; for more, raise processing.n_max_threads and "
+                hint=f"from 0 to {limit}; for more, raise processing.n_max_threads and "
                 "processing.max_memory_gb, and start again",
             )
 
@@ -309,11 +309,11 @@ class PlannedCluster(SpecCluster):
         dict of str to dict
             Its name, and how Dask makes it (``cls`` and ``options``).
         """
-        name = next(name for name in self._slots if name not in self.worker_spec)
+        name = next(name for name in self._planned if name not in self.worker_spec)
         return {name: self._worker_spec(name)}
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
-        # SpecCluster gives up a worker that is gone for 15 s. A nanny on a busy machine may need longer to
+        # SpecCluster drops a worker that is gone for 15 s. A nanny on a busy machine may need longer to
         # restart it, and that one has ended for good is told by the backend.
         if op == "add":
             self._asked_again -= {worker["name"] for worker in msg["workers"].values()}
