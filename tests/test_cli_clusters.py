@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def down(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
             def close(self) -> None:
                 """Nothing is open."""
 
+        # What binds the name when it is imported would keep this engine for the tests that follow.
+        import_module("canvod.launch.detached.attach")
         monkeypatch.setattr("canvod.launch.docker.engine.connect", Engine)
         status = main(["down", *arguments])
         captured = capsys.readouterr()
