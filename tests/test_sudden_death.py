@@ -32,7 +32,8 @@ ROUNDS = int(os.environ.get("CANVOD_CHAOS_ROUNDS", "4"))
 
 PROGRAM = """
 import os, sys, time
-from canvod.launch import DaskClusterManager, manager as module
+from canvod.launch import DaskClusterManager
+from canvod.launch.cluster import preparation
 
 def wait_until(condition):
     for _ in range(600):
@@ -51,7 +52,7 @@ def answers(client, worker):
 def main():
     name, how = sys.argv[1:]
     if how == "impatient":
-        module.REQUEST_TIMEOUT_S = 5
+        preparation.REQUEST_TIMEOUT_S = 5
     settings = {"launch": {"backend": "docker", "dashboard_port": 0}}
     manager = DaskClusterManager(settings, n_workers=2, memory_limit_per_worker="1GiB", cluster_name=name)
     print("up", flush=True)

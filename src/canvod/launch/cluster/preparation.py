@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from canvod.launch.images.build_log import BuildEvent
     from canvod.launch.plan.model import BackendName, ClusterPlan, Mount
 
-REQUEST_TIMEOUT_S = 30.0
-"""How long the engine may take for one request of a cluster's start or end."""
+REQUEST_TIMEOUT_S = 90.0
+"""How long the engine may take for one request of a cluster's start or end: 40 s on a slow, busy host."""
 
 log = get_logger("canvod.launch")
 
