@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from canvod.launch.cluster.cluster_state import ClusterState
-from canvod.launch.cluster.tls import KeyFolder, key_folders
+from canvod.launch.cluster.tls import ROLES, KeyFolder, key_folders
 from canvod.launch.docker.discovery import choose_cluster, find_clusters
 from canvod.launch.docker.engine import connect, read_in_container, translate
 from canvod.launch.errors import ClusterError, ClusterNotFoundError, EngineError
@@ -92,10 +92,9 @@ def attach_by_name(name: str | None) -> Attachment:
 
 def _refuse_processes(name: str) -> None:
     """Raise where this user has a cluster of the name in processes, whose plan only its own program has."""
-    for folder, mark in key_folders().items():
-        if folder.name.rpartition(".")[0] != name or not (folder / "worker").is_dir():
-            continue
-        if mark is not None and owner_lives(mark):
+    for mark in key_folders().values():
+        # All roles' keys are on this host only where scheduler and workers are processes of it.
+        if mark is not None and KeyFolder(name, ROLES, mark=mark).exists and owner_lives(mark):
             raise ClusterNotFoundError(
                 f"Cluster {name} runs in processes of the program with process ID {owner_pid(mark)}, and no "
                 "other program can use it by its name.",
