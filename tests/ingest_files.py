@@ -9,6 +9,7 @@ import numpy as np
 from zarr.storage import WrapperStore
 
 from canvod.launch.ingest.run import ingest
+from canvod.launch.ingest.runner import Task
 from canvod.launch.runtime import tasks
 from canvod.launch.simulate import RinexHeader, write_rinex
 from canvod.launch.testing import assert_dataset_equals, serial_model
@@ -29,8 +30,11 @@ class Options:
     variables: tuple[str, ...] = ("SNR",)
     reader: str = "rinex"
     mixed_stations: bool = False
-    chunk_epochs: int | None = None
     compression_level: int = 3
+    chunk: tuple[int, int] | None = None
+    commit_every: str = "10 minutes"
+    on_change: str = "replace"
+    retry_failed: bool = False
 
 
 class CountingStore(WrapperStore):
@@ -52,13 +56,15 @@ def true_snr(satellite: str, rows: np.ndarray) -> np.ndarray:
 
 
 def write_window(
-    path: Path, first: int, count: int = 10, *, satellites=SATELLITES, off=0.0, marker="SIMULATED"
+    path: Path, first: int, count: int = 10, *, satellites=SATELLITES, off=0.0, marker="SIMULATED", every=1
 ) -> Path:
     """Write a window of the one truth, so that files that overlap agree where none is ``off``."""
-    rows = np.arange(first, first + count)
+    rows = np.arange(first, first + count * every, every)
     observations = {name: {TYPES[name[0]]: true_snr(name, rows) + off} for name in satellites}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_rinex(path, RinexHeader(interval_s=5.0, marker_name=marker), START + rows * STEP, observations)
+    write_rinex(
+        path, RinexHeader(interval_s=5.0 * every, marker_name=marker), START + rows * STEP, observations
+    )
     return path
 
 
@@ -72,35 +78,37 @@ class InlineRunner:
 
     notices = ()
     n_workers = 2
+    memory_limit_bytes = None
 
     def __init__(self):
-        self.data = {}
         self.reads = 0
 
-    def reader_problem(self, reader):
-        return tasks.reader_problem(reader)
+    def call(self, function, *arguments):
+        self.reads += len(arguments[0]) if function is tasks.scan_files else 0
+        return Task(function(*arguments))
 
-    def read(self, paths, reader, variables):
-        for number, path in enumerate(paths):
-            self.reads += 1
-            self.data[number] = tasks.read_file(path, reader, variables)
-            yield number, self.data[number].summary
+    def make(self, request):
+        self.reads += len(request.files)
+        unit = tasks.make_unit(request)
+        return Task(unit.reply, unit)
 
-    def write(self, fork, batches):
-        for batch in batches:
-            yield tasks.write_chunks(fork, batch, *(self.data[number] for number in batch.sources))
+    def write(self, fork, unit, request):
+        return Task(tasks.write_unit(fork, unit.data, request))
 
-    def discard(self, number):
-        self.data.pop(number, None)
+    def wait(self, started):
+        return list(started)[:1]
 
-    def forget(self):
-        self.data = {}
+    def answer(self, task):
+        return task.answer
+
+    def release(self, unit):
+        pass
+
+    def explain(self, worker):
+        pass
 
     def memory(self):
         return {"inline": tasks.peak_memory_bytes()}
-
-    def peak_memory(self):
-        return self.memory()
 
 
 def run_inline(files, store, group="site/receiver", **options):

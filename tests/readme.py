@@ -69,7 +69,7 @@ def example(start: str) -> Example:
 def matches(expected: str, output: str) -> bool:
     """Whether an output is what is printed, up to figures, units, widths and what ``…`` leaves out."""
     pattern = ""
-    for word in re.findall(r"\s*\.\.\.\s*|…|─+|\d+(?:\.\d+)?|\s+|[^\s\d.…─]+|.", expected.strip()):
+    for word in re.findall(r"\s*\.\.\.\s*|…|─+|\d[\d,]*(?:\.\d+)?|\s+|[^\s\d.…─]+|.", expected.strip()):
         if word.strip() == "...":
             # With the space around it: a line of progress is printed only where there is time for it.
             pattern += r"[\s\S]*"
@@ -78,7 +78,7 @@ def matches(expected: str, output: str) -> bool:
         elif word[0] == "─":
             pattern += "─+"
         elif word[0].isdecimal():
-            pattern += r"\d+(?:\.\d+)?"
+            pattern += r"\d[\d,]*(?:\.\d+)?"
         elif word in {"KiB", "MiB", "GiB"}:
             pattern += "[KMG]iB"
         elif word.isspace():

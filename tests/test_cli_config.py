@@ -80,7 +80,7 @@ def test_help_answers_without_loading_what_commands_need():
     )
     done = python(code.replace("sys.argv[1:]", "['--help']"))
     assert done.returncode == 0, done.stderr
-    for part in ("Examples", "Exit statuses", "3  committed, but some files", "config", "version"):
+    for part in ("Examples", "Exit statuses", "3  committed, but something", "config", "version"):
         assert part in done.stdout
     done = python(code.replace("sys.argv[1:]", "['config', 'check', '--help']"))
     assert done.returncode == 0, done.stderr

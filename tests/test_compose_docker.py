@@ -340,12 +340,11 @@ def test_an_ingest_stores_what_the_host_can_read(project: Project) -> None:
         "run", "--rm", "ingest", "data/site", "--store", "stores/one", "--group", "site/ref_01", "--json"
     )
     report = json.loads(output[output.index("{") : output.rindex("}") + 1])
-    assert report["counts"] == {"stored": 4, "skipped": 0, "failed": 0}
+    assert report["counts"] == {"stored": 4, "known": 0, "partly": 0, "failed": 0}
     store = project.folder / "stores/one"
     assert {path.stat().st_uid for path in [store, *store.rglob("*")]} == {project.uid}
     with open_group(store, "site/ref_01") as found:
-        assert found.sizes["epoch"] == 40
-        assert found["SNR"].notnull().any()
+        assert found.dropna("epoch", how="all").sizes["epoch"] == 40
 
 
 def test_a_scheduler_that_dies_comes_back_with_its_workers(project: Project, keys: Path) -> None:

@@ -372,7 +372,7 @@ settings_values = st.fixed_dictionaries(
                 "variables": st.lists(
                     st.sampled_from(["SNR", "Pseudorange", "Phase", "Doppler"]), min_size=1, unique=True
                 ),
-                "chunk_epochs": st.none() | st.integers(1, 10**6),
+                "chunk": st.none() | st.tuples(st.integers(1, 10**6), st.integers(1, 10**4)).map(list),
             },
         ),
     }

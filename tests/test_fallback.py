@@ -25,16 +25,15 @@ from importlib.util import find_spec
 def main():
     assert find_spec("dask") is None and find_spec("distributed") is None
     import canvod.launch
-    from canvod.launch.cluster.process_pool import PoolRunner
+    from canvod.launch.ingest.pool import PoolRunner
     from canvod.launch.ingest.run import ingest
     from canvod.launch.ingest.read import open_group
 
-    class Options:
-        variables, reader, mixed_stations, chunk_epochs, compression_level = ("SNR",), "rinex", False, None, 3
+    from canvod.launch.config import load_settings
 
     store, *files = sys.argv[1:]
     with PoolRunner(2) as runner:
-        report = ingest(files, store, "site/receiver", runner=runner, settings=Options())
+        report = ingest(files, store, "site/receiver", runner=runner, settings=load_settings({}).ingest)
     dataset = open_group(store, "site/receiver")
     values = report.as_json()
     values["mean"] = float(dataset.SNR.sel(epoch="2025-01-01").mean())
@@ -91,7 +90,7 @@ def test_the_ingest_works_without_dask(tmp_path, bare_python):
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["counts"] == {"stored": 5, "skipped": 0, "failed": 0}
+    assert report["counts"] == {"stored": 5, "known": 0, "partly": 0, "failed": 0}
     assert "limits" in report["notices"][0]
     assert "need Dask" in report["notices"][0]
     assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), files)

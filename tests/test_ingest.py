@@ -7,35 +7,34 @@ import io
 import json
 import os
 import shutil
-import tempfile
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import xarray as xr
-import zarr
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
 from canvod.launch.cli.ingest import draw_report
 from canvod.launch.errors import DependencyError, ExitStatus, InputError
+from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.read import open_group, open_store
 from canvod.launch.ingest.report import FileOutcome, IngestReport
+from canvod.launch.ingest.runner import Task
 from canvod.launch.ingest.store import open_repository
 from canvod.launch.runtime import tasks
-from hypothesis_profiles import EXAMPLES
+from canvod.launch.testing import assert_dataset_equals, serial_model
 from ingest_files import (
     InlineRunner,
     Options,
     assert_holds,
     run_inline,
-    true_snr,
     write_window,
     write_windows,
 )
 
 GROUP = "site/receiver"
+DAY = 17_280
+"""Epochs of 5 s in a day."""
 
 
 def test_what_is_stored_is_what_a_serial_read_gives(tmp_path):
@@ -45,11 +44,11 @@ def test_what_is_stored_is_what_a_serial_read_gives(tmp_path):
     assert_holds(open_group(tmp_path / "store", GROUP), files)
     assert [file.path for file in report.stored] == [str(file) for file in files[::-1]]
     assert (report.epochs, report.exit_status) == (50, ExitStatus.OK)
+    assert (report.first_day, report.last_day) == ("2025-01-01", "2025-01-01")
     assert report.bytes_read == sum(file.stat().st_size for file in files)
-    assert report.bytes_stored > 0
     newest = open_repository(tmp_path / "store").snapshots(1)[0]
-    assert newest.id == report.snapshot_id
-    assert newest.metadata["files"] == 5
+    assert (newest.id,) == report.snapshots
+    assert newest.metadata["files"] == {"stored": 5}
     assert newest.metadata["reader"] == "rinex"
 
 
@@ -63,9 +62,8 @@ def test_a_group_opens_with_two_dims_and_their_coordinates_only(tmp_path):
     assert set(dataset.coords) == {"epoch", "sid", "sv", "system", "band", "code"}
     assert set(dataset.data_vars) == {"SNR", "Doppler"}
     assert dataset.epoch.dtype == np.dtype("datetime64[ns]")
-    assert dataset.epoch.attrs["time_scale"] == "GPS"
+    assert dataset.epoch.attrs["time_system"] == "GPS"
     assert dataset.SNR.attrs["units"] == "dB-Hz"
-    assert dataset.SNR.chunks[0] == (10, 10)
     one = dataset.sel(sid="C05|B1I|I").load()
     assert (str(one.sv.values), str(one.system.values), str(one.band.values), str(one.code.values)) == (
         "C05",
@@ -82,20 +80,31 @@ def test_the_same_files_again_change_nothing(tmp_path):
     runner = InlineRunner()
     again = run_inline(files, tmp_path / "store", runner=runner)
     assert runner.reads == 0
-    assert (len(again.skipped), again.snapshot_id, again.exit_status) == (2, None, ExitStatus.OK)
+    assert (len(again.known), again.snapshots, again.exit_status) == (2, (), ExitStatus.OK)
     assert again.epochs == first.epochs
-    assert open_repository(tmp_path / "store").snapshots(1)[0].id == first.snapshot_id
+    assert (open_repository(tmp_path / "store").snapshots(1)[0].id,) == first.snapshots
 
 
 def test_moved_files_are_known_by_their_content(tmp_path):
-    """A file under another name is not read again; the reason names the one that was stored."""
+    """A file under another name gives nothing new; the reason names the one that was stored."""
     file = write_window(tmp_path / "in" / "a.rnx", 0)
     run_inline([file], tmp_path / "store")
     moved = file.rename(tmp_path / "b.rnx")
+    report = run_inline([moved], tmp_path / "store")
+    assert report.known[0].reason == f"stored already, with the same content, as {file}"
     runner = InlineRunner()
-    report = run_inline([moved], tmp_path / "store", runner=runner)
+    assert run_inline([moved], tmp_path / "store", runner=runner).known[0].reason == "stored already"
     assert runner.reads == 0
-    assert report.skipped[0].reason == f"stored already, with the same content, as {file}"
+    assert_holds(open_group(tmp_path / "store", GROUP), [moved])
+
+
+def test_touched_files_are_known_by_their_content(tmp_path):
+    """A file whose time alone has changed is stored already."""
+    file = write_window(tmp_path / "in" / "a.rnx", 0)
+    run_inline([file], tmp_path / "store")
+    os.utime(file, ns=(0, 0))
+    report = run_inline([file], tmp_path / "store")
+    assert (report.known[0].reason, report.snapshots) == ("stored already, with the same content", ())
 
 
 def test_files_of_one_name_and_size_in_two_folders_are_two_files(tmp_path):
@@ -108,27 +117,92 @@ def test_files_of_one_name_and_size_in_two_folders_are_two_files(tmp_path):
     assert_holds(open_group(tmp_path / "store", GROUP), [one, two])
 
 
-def test_a_file_that_has_grown_contributes_what_is_new(tmp_path):
-    """A file that is still written to is read again, and its new epochs are added; the old ones are kept."""
+def test_a_file_that_has_grown_takes_its_own_place(tmp_path):
+    """A file that is still written to is read again."""
     file = write_window(tmp_path / "in" / "live.rnx", 0, 10)
     run_inline([file], tmp_path / "store")
     write_window(file, 0, 25)
     report = run_inline([file], tmp_path / "store")
-    assert (report.stored[0].epochs, report.stored[0].epochs_stored) == (25, 15)
-    assert report.stored[0].reason == (
-        "10 of 25 epochs were there already, from live.rnx as it was before, and kept"
-    )
-    assert report.overlapping_epochs == 10
+    assert (len(report.stored), report.epochs) == (1, 25)
     assert_holds(open_group(tmp_path / "store", GROUP), [file])
 
 
-def test_a_file_without_new_epochs_is_skipped_by_the_name_of_the_other(tmp_path):
-    """A file whose epochs another one holds is skipped, named in the reason, and not read another time."""
+@pytest.mark.parametrize("window", [(0, 10), (5, 10), (40_000, 10), (2, 3)])
+def test_a_corrected_file_replaces_what_it_gave(tmp_path, window):
+    """Content under a name that was stored takes the place of what it gave, wherever it lies now."""
+    other = write_window(tmp_path / "in" / "other.rnx", 4, 12, satellites=("G01", "E03"))
+    file = write_window(tmp_path / "in" / "file.rnx", 0, 10, off=0.5)
+    run_inline([other, file], tmp_path / "store")
+    write_window(file, *window, satellites=("G01", "R04"), off=0.25)
+    run_inline([file], tmp_path / "store")
+    assert_holds(open_group(tmp_path / "store", GROUP), [other, file])
+
+
+def test_what_a_file_gave_stays_where_it_cannot_be_taken_out(tmp_path):
+    """Without the file that shares its time nobody knows whose the values are: told, and nothing lost."""
+    other = write_window(tmp_path / "in" / "other.rnx", 4, 12)
+    file = write_window(tmp_path / "in" / "file.rnx", 0, 10)
+    run_inline([other, file], tmp_path / "store")
+    before = open_group(tmp_path / "store", GROUP).compute(scheduler="sync")
+    other.unlink()
+    write_window(file, 0, 10, off=0.5)
+    report = run_inline([file], tmp_path / "store")
+    assert report.exit_status == ExitStatus.SOME_FAILED
+    assert report.failed[0].reason.startswith(
+        f"has changed, and what it gave cannot be taken out: {other}, which has values of the same time, "
+    )
+    xr.testing.assert_identical(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), before)
+
+
+def test_what_a_file_gave_stays_where_it_is_damaged_now(tmp_path):
+    """A changed file that cannot be read takes nothing out, whatever else is read of its time."""
+    damaged, changed = (tmp_path / "in" / name for name in ("rosa0010.25o", "rosa0011.25o"))
+    for file, first in ((damaged, 0), (changed, 5)):
+        write_window(file, first, 10)
+    run_inline([damaged, changed], tmp_path / "store")
+    before = open_group(tmp_path / "store", GROUP).compute(scheduler="sync")
+    damaged.write_bytes(b"\0")
+    assert run_inline([damaged], tmp_path / "store").snapshots == ()
+    write_window(changed, 5, 10, off=0.5)
+    report = run_inline([damaged, changed], tmp_path / "store")
+    assert [file.path for file in report.failed] == [str(damaged), str(changed)]
+    assert report.failed[0].reason.startswith("not a RINEX file")
+    assert f"cannot be taken out: {damaged}, which has values of the same time" in report.failed[1].reason
+    xr.testing.assert_identical(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), before)
+
+
+def test_a_damaged_file_of_many_days_is_one_failure(tmp_path):
+    """The days of which it was to be read later are left out."""
+    good = [write_window(tmp_path / "in" / f"{day}.rnx", day * DAY, 2) for day in range(20)]
+    run_inline(good, tmp_path / "store")
+    damaged = tmp_path / "in" / "ROSA00AUT_R_20250010000_20D_05S_MO.rnx"
+    damaged.write_bytes(b"\0")
+    report = run_inline([damaged], tmp_path / "store")
+    assert [file.path for file in report.failed] == [str(damaged)]
+    assert_holds(open_group(tmp_path / "store", GROUP), good)
+
+
+def test_changed_files_can_be_left_or_refused(tmp_path):
+    """``on_change: skip`` keeps what is stored and says so with status 3; ``fail`` refuses the run."""
+    file = write_window(tmp_path / "in" / "file.rnx", 0, 10)
+    run_inline([file], tmp_path / "store")
+    before = open_group(tmp_path / "store", GROUP).compute(scheduler="sync")
+    write_window(file, 0, 10, off=0.5)
+    report = run_inline([file], tmp_path / "store", settings=Options(on_change="skip"))
+    assert (report.exit_status, report.snapshots) == (ExitStatus.SOME_FAILED, ())
+    assert "has changed since it was stored" in report.failed[0].reason
+    with pytest.raises(InputError, match="has changed since it was stored in group 'site/receiver'"):
+        run_inline([file], tmp_path / "store", settings=Options(on_change="fail"))
+    xr.testing.assert_identical(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), before)
+
+
+def test_a_file_without_new_values_is_known(tmp_path):
+    """A file whose values another one has gives nothing, and is not read another time."""
     whole = write_window(tmp_path / "in" / "whole.rnx", 0, 30)
     part = write_window(tmp_path / "in" / "part.rnx", 10, 10)
     report = run_inline([part, whole], tmp_path / "store")
-    assert report.skipped[0].path == str(part)
-    assert report.skipped[0].reason == "all 10 epochs were there already, from whole.rnx, and kept"
+    assert [file.path for file in report.known] == [str(part)]
+    assert report.known[0].reason == "all its values are stored already, from other files"
     runner = InlineRunner()
     run_inline([part, whole], tmp_path / "store", runner=runner)
     assert runner.reads == 0
@@ -143,95 +217,108 @@ def test_files_of_one_time_with_different_signals_are_merged(tmp_path, runs):
     if runs == 2:
         report = run_inline([glonass], tmp_path / "store")
     assert report.stored[-1].path == str(glonass)
-    assert (report.stored[-1].epochs, report.stored[-1].epochs_stored) == (10, 7)
-    assert report.stored[-1].reason == (
-        "3 of 10 epochs were there already, from GO.rnx, and kept; "
-        "values were added to 7 epochs that were there already, from GO.rnx"
-    )
+    assert report.stored[-1].values == 7
     assert_holds(open_group(tmp_path / "store", GROUP), [gps, glonass])
     runner = InlineRunner()
     run_inline([gps, glonass], tmp_path / "store", runner=runner)
     assert runner.reads == 0
 
 
-@pytest.mark.parametrize("runs", [1, 2])
-def test_values_that_differ_from_those_before_them_are_told(tmp_path, runs):
-    """The first value counts, in one run and in two, and the file's note has the number of the others."""
+@pytest.mark.parametrize("order", ["together", "in order", "against it"])
+def test_values_that_differ_are_told_and_the_order_of_time_counts(tmp_path, order):
+    """The file that begins first has its values stored, in any order; the other says what differs."""
     first = write_window(tmp_path / "in" / "a.rnx", 7, satellites=("G01",))
     other = write_window(tmp_path / "in" / "b.rnx", 12, satellites=("G01", "E03"), off=1.0)
-    if runs == 1:
-        report = run_inline([other, first], tmp_path / "store")
-    else:
-        run_inline([first], tmp_path / "store")
-        report = run_inline([other], tmp_path / "store")
-    assert report.stored[0].notes == ("5 values differ from those that were kept: of a.rnx",)
-    held = open_group(tmp_path / "store", GROUP).SNR.sel(sid="G01|L1|C")
-    assert np.array_equal(held[:10], true_snr("G01", np.arange(7, 17)))
-    assert np.array_equal(held[10:], true_snr("G01", np.arange(17, 22)) + 1)
+    runs = {"together": [[other, first]], "in order": [[first], [other]], "against it": [[other], [first]]}
+    for files in runs[order]:
+        report = run_inline(files, tmp_path / "store")
+    held = open_group(tmp_path / "store", GROUP)
+    assert_holds(held, [first, other])
+    if order != "against it":
+        assert report.partly[0].reason == "5 values differ from what a.rnx has, which counts"
+        assert report.exit_status == ExitStatus.SOME_FAILED
 
 
-def test_a_file_with_other_values_only_is_skipped_and_told(tmp_path):
-    """A file that gives no value is not stored, makes no snapshot, and says what differs."""
-    first = write_window(tmp_path / "in" / "a.rnx", 0)
-    other = write_window(tmp_path / "in" / "b.rnx", 0, off=0.25)
-    before = run_inline([first], tmp_path / "store")
-    report = run_inline([other], tmp_path / "store")
-    assert (report.skipped[0].epochs_stored, report.snapshot_id) == (0, None)
-    assert report.skipped[0].notes == ("40 values differ from those that were kept: of a.rnx",)
-    assert open_repository(tmp_path / "store").snapshots(1)[0].id == before.snapshot_id
+def test_what_is_stored_stays_where_its_file_has_gone(tmp_path):
+    """Of a file that is not there any more nobody knows what it gave: stored values count."""
+    late = write_window(tmp_path / "in" / "b.rnx", 12, satellites=("G01",), off=1.0)
+    run_inline([late], tmp_path / "store")
+    expected = serial_model([late])
+    late.unlink()
+    early = write_window(tmp_path / "in" / "a.rnx", 7, satellites=("G01",))
+    report = run_inline([early], tmp_path / "store")
+    assert report.partly[0].reason == "5 values differ from what the store has, which counts"
+    assert_dataset_equals(open_group(tmp_path / "store", GROUP), serial_model([early], held=expected))
 
 
 def test_a_bad_file_costs_no_other(tmp_path, invalid):
-    """Files that cannot be read fail with a reason each, all others are stored, and the status is 3."""
+    """Files that cannot be read fail with a reason each, all others are stored, and the status is 3.
+
+    A day of which no file can be read is none of the group.
+    """
     good = write_windows(tmp_path / "in", [0, 10])
-    bad = [invalid / "binary_garbage.25o", invalid / "header_only.25o", tmp_path / "absent.rnx"]
+    dated = tmp_path / "rosa0050.25o"
+    shutil.copy(invalid / "binary_garbage.25o", dated)
+    bad = [invalid / "binary_garbage.25o", invalid / "header_only.25o", dated, tmp_path / "absent.rnx"]
     report = run_inline([good[0], *bad, good[1]], tmp_path / "store")
     assert [file.path for file in report.failed] == [str(file) for file in bad]
     assert all(file.reason for file in report.failed)
     assert "No such file" in report.failed[-1].reason
     assert (len(report.stored), report.exit_status) == (2, ExitStatus.SOME_FAILED)
+    assert report.last_day == "2025-01-01"
     assert_holds(open_group(tmp_path / "store", GROUP), good)
 
 
 def test_no_store_is_made_when_no_file_can_be_read(tmp_path, invalid):
-    """A run in which every file fails leaves nothing behind."""
-    report = run_inline([invalid / "binary_garbage.25o"], tmp_path / "store")
-    assert (len(report.failed), report.snapshot_id) == (1, None)
-    assert not (tmp_path / "store").exists()
+    """A run in which every file fails leaves nothing behind, whether or not the names tell the day."""
+    dated = shutil.copy(invalid / "binary_garbage.25o", tmp_path / "rosa0010.25o")
+    report = run_inline([invalid / "binary_garbage.25o", dated], tmp_path / "store")
+    assert (len(report.failed), report.snapshots) == (2, ())
+
+
+def test_files_that_could_not_be_read_are_known(tmp_path, invalid):
+    """A damaged file is told again without being read, until ``retry_failed``; a missing one is tried."""
+    good, bad = write_window(tmp_path / "in" / "good.rnx", 0), invalid / "binary_garbage.25o"
+    absent = tmp_path / "in" / "absent.rnx"
+    first = run_inline([good, bad, absent], tmp_path / "store")
+    runner = InlineRunner()
+    again = run_inline([good, bad, absent], tmp_path / "store", runner=runner)
+    assert runner.reads == 1
+    assert again.exit_status == ExitStatus.SOME_FAILED
+    assert again.failed[0].reason == (
+        f"{first.failed[0].reason} (found earlier; it is as it was, and --retry-failed reads it again)"
+    )
+    write_window(absent, 20)
+    run_inline([good, bad, absent], tmp_path / "store", settings=Options(retry_failed=True), runner=runner)
+    assert runner.reads == 4
+    assert_holds(open_group(tmp_path / "store", GROUP), [good, absent])
 
 
 def test_late_days_keep_the_epochs_increasing(tmp_path):
-    """Files that belong before and between stored ones find their place; what was stored is as it was."""
-    files = write_windows(tmp_path / "in", [20, 60, 0, 40, 5])
+    """Days before and between stored ones find their place; no chunk of another day is written."""
+    files = write_windows(tmp_path / "in", [day * DAY + 100 for day in (3, 9, 0, 5, 1)])
     dataset = None
     for part in ([1, 0], [3], [2, 4]):
-        run_inline([files[index] for index in part], tmp_path / "store", settings=Options(chunk_epochs=7))
+        chunks = {path.name for path in (tmp_path / "store" / "chunks").rglob("*")}
+        run_inline([files[index] for index in part], tmp_path / "store")
         dataset = open_group(tmp_path / "store", GROUP)
         assert np.all(np.diff(dataset.epoch.values) > np.timedelta64(0, "ns"))
+        new = {path.name for path in (tmp_path / "store" / "chunks").rglob("*")} - chunks
+        assert len(new) <= 3 * len(part) + 20
     assert_holds(dataset, files)
-    assert dataset.SNR.encoding["chunks"][0] == 7
 
 
-@settings(
-    max_examples=EXAMPLES // 16, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    starts=st.lists(st.integers(0, 60), min_size=1, max_size=5, unique=True),
-    count=st.integers(1, 20),
-    chunk_epochs=st.sampled_from([None, 3, 16]),
-    data=st.data(),
-)
-def test_order_and_number_of_runs_do_not_matter(tmp_path, starts, count, chunk_epochs, data):
-    """In a real store, any order of files in any number of runs holds what a serial read gives."""
-    with tempfile.TemporaryDirectory(dir=tmp_path) as name:
-        folder = Path(name)
-        files = data.draw(st.permutations(write_windows(folder / "in", starts, count)))
-        readable = [file for file in files if run_inline([file], folder / "one" / file.stem).stored]
-        cut = data.draw(st.integers(0, len(files)))
-        for part in filter(None, (files[:cut], files[cut:])):
-            run_inline(part, folder / "store", settings=Options(chunk_epochs=chunk_epochs))
-        if readable:
-            assert_holds(open_group(folder / "store", GROUP), readable)
+@pytest.mark.parametrize("every", [2, 5, 6, 30])
+def test_days_of_other_intervals_fit(tmp_path, every):
+    """Files of a smaller interval than the first make their day longer; larger ones leave gaps."""
+    coarse = write_window(tmp_path / "in" / "a.rnx", 0, 40, every=every)
+    run_inline([coarse], tmp_path / "store")
+    fine = write_window(tmp_path / "in" / "b.rnx", 60, 8640)
+    other = write_window(tmp_path / "in" / "c.rnx", 5 * DAY, 40, every=7)
+    run_inline([fine, other], tmp_path / "store")
+    held = open_group(tmp_path / "store", GROUP)
+    assert np.all(np.diff(held.epoch.values) > np.timedelta64(0, "ns"))
+    assert_holds(held, [coarse, fine, other])
 
 
 def test_several_groups_share_a_store(tmp_path):
@@ -296,50 +383,99 @@ def test_no_files_are_refused(tmp_path):
 
 
 def test_an_interruption_before_the_commit_changes_nothing(tmp_path):
-    """Ctrl-C while chunks are written leaves snapshot and lock as they were; the next run stores all."""
+    """Ctrl-C while units are written leaves snapshot and lock as they were; the next run stores all."""
 
     class Interrupted(InlineRunner):
-        def write(self, fork, batches):
-            yield next(iter(super().write(fork, batches)))
+        def write(self, *arguments):
+            super().write(*arguments)
             raise KeyboardInterrupt
 
     files = write_windows(tmp_path / "in", [0, 10, 20])
     first = run_inline(files[:1], tmp_path / "store")
     with pytest.raises(KeyboardInterrupt):
         run_inline(files, tmp_path / "store", runner=Interrupted())
-    assert open_repository(tmp_path / "store").snapshots(1)[0].id == first.snapshot_id
+    assert (open_repository(tmp_path / "store").snapshots(1)[0].id,) == first.snapshots
     assert_holds(open_group(tmp_path / "store", GROUP), files[:1])
     run_inline(files, tmp_path / "store")
     assert_holds(open_group(tmp_path / "store", GROUP), files)
 
 
-def test_a_file_that_changes_between_reading_and_writing_is_left_out(tmp_path):
-    """A source that is lost after the layout was made fails alone; the others are laid out anew."""
+def test_what_was_committed_stays_whatever_ends_the_run(tmp_path):
+    """A run of several days that is interrupted has stored the first ones, and says how many files."""
+
+    class Interrupted(InlineRunner):
+        n_workers = 1
+
+        def make(self, request):
+            if request.span.day == 20_098:
+                raise KeyboardInterrupt
+            return super().make(request)
+
+    class Said(IngestProgress):
+        said: ClassVar[list[str]] = []
+
+        def say(self, text):
+            self.said.append(text)
+
+    files = [
+        write_window(tmp_path / "in" / f"TEST00XXX_R_2025{day:03}0000_15M_05S_MO.rnx", (day - 1) * DAY)
+        for day in range(1, 13)
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        run_inline(
+            files,
+            tmp_path / "store",
+            runner=Interrupted(),
+            settings=Options(commit_every="1 day", chunk=(4320, 64)),
+            progress=Said(),
+        )
+    assert Said.said == ["2 of 12 files are stored or known; the same command goes on"]
+    assert_holds(open_group(tmp_path / "store", GROUP), files[:2])
+    run_inline(files, tmp_path / "store")
+    assert_holds(open_group(tmp_path / "store", GROUP), files)
+
+
+def test_a_file_that_changes_between_reading_and_writing_is_read_again(tmp_path):
+    """A unit that is made again after its worker died, of changed files, is not written as it was."""
 
     class Forgetful(InlineRunner):
-        def write(self, fork, batches):
-            os.truncate(files[1], 100)
-            self.data[1] = tasks.read_file(str(files[1]), "rinex", ("SNR",))
-            return super().write(fork, batches)
+        forgot = False
+
+        def write(self, fork, unit, request):
+            if not self.forgot:
+                self.forgot = True
+                os.truncate(files[1], 100)
+                return Task(tasks.write_unit(fork, tasks.make_unit(self.requests[-1]), request))
+            return super().write(fork, unit, request)
+
+        requests: ClassVar[list] = []
+
+        def make(self, request):
+            self.requests.append(request)
+            return super().make(request)
 
     files = write_windows(tmp_path / "in", [0, 10, 20])
     report = run_inline(files, tmp_path / "store", runner=Forgetful())
     assert [file.path for file in report.failed] == [str(files[1])]
-    assert "was read once, but not again" in report.failed[0].reason
     assert_holds(open_group(tmp_path / "store", GROUP), [files[0], files[2]])
 
 
 def test_what_another_run_has_committed_meanwhile_is_kept(tmp_path):
-    """A run that began before another one committed adds to it: the axes are read again under the lock."""
+    """A run that began before another one committed adds to it: its days are made again under the lock."""
 
     class Overtaken(InlineRunner):
-        def read(self, paths, reader, variables):
-            yield from super().read(paths, reader, variables)
-            run_inline(files[1:], tmp_path / "store")
+        overtaken = False
+
+        def make(self, request):
+            task = super().make(request)
+            if not self.overtaken:
+                self.overtaken = True
+                run_inline(files[1:], tmp_path / "store")
+            return task
 
     files = write_windows(tmp_path / "in", [0, 5, 20])
     report = run_inline(files[:2], tmp_path / "store", runner=Overtaken())
-    assert [file.path for file in report.skipped] == [str(files[1])]
+    assert [file.path for file in report.known] == [str(files[1])]
     assert_holds(open_group(tmp_path / "store", GROUP), files)
 
 
@@ -348,15 +484,14 @@ def test_the_report_is_json_and_a_table(tmp_path, invalid):
     files = write_windows(tmp_path / "in", [0, 10])
     report = run_inline([*files, invalid / "binary_garbage.25o"], tmp_path / "store")
     values = json.loads(json.dumps(report.as_json()))
-    assert values["counts"] == {"stored": 2, "skipped": 0, "failed": 1}
-    assert values["first_epoch_gps"] == "2025-01-01T00:00:00"
-    assert "first_epoch" not in values
+    assert values["counts"] == {"stored": 2, "known": 0, "partly": 0, "failed": 1}
+    assert values["first_day"] == "2025-01-01"
     assert values["exit_status"] == 3
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(draw_report(report))
     text = console.export_text()
-    assert "2 stored, 0 skipped, 1 failed" in text
-    assert "20 epochs × 5 signals, 2025-01-01T00:00:00 to 2025-01-01T00:01:35 GPS time" in text  # noqa: RUF001
+    assert "2 stored, 0 known, 0 partly, 1 failed" in text
+    assert "20 epochs × 5 signals, 2025-01-01 to 2025-01-01" in text  # noqa: RUF001
     assert f"failed: {invalid / 'binary_garbage.25o'}: " in text
 
 
@@ -369,7 +504,7 @@ def test_notes_are_counted_by_kind():
         ),
         FileOutcome("c", "failed", "no epochs"),
     ]
-    report = IngestReport(store="s", group="g", reader="rinex", files=tuple(files))
+    report = IngestReport(store="s", group="g", files=tuple(files))
     counts = {
         "left out damaged epochs": {"count": 1201, "files": 2},
         "the file has no S1": {"count": 1, "files": 1},
@@ -382,21 +517,6 @@ def test_notes_are_counted_by_kind():
     assert "stored: a: left out 1 damaged epoch, at line 33: satellite G01: no number" in text
 
 
-def test_a_group_whose_record_has_fewer_columns_is_added_to(tmp_path):
-    """Groups that were made before readers and stations were recorded go on, with blanks for old files."""
-    files = write_windows(tmp_path / "in", [0, 10])
-    run_inline(files[:1], tmp_path / "store")
-    repository = open_repository(tmp_path / "store")
-    session = repository.writer()
-    group = zarr.open_group(session.store, path=GROUP, mode="r+")
-    del group["files/reader"], group["files/station"], group.attrs["stations"]
-    repository.commit(session, "as it was made before", {})
-    assert len(run_inline(files, tmp_path / "store").skipped) == 1
-    group = zarr.open_group(open_store(tmp_path / "store"), path=GROUP, mode="r")
-    assert group["files/station"][:].tolist() == ["", "SIMULATED"]
-    assert_holds(open_group(tmp_path / "store", GROUP), files)
-
-
 def test_a_store_can_be_copied_and_added_to(tmp_path):
     """Nothing in a store depends on where it lies."""
     files = write_windows(tmp_path / "in", [0, 10])
@@ -406,18 +526,14 @@ def test_a_store_can_be_copied_and_added_to(tmp_path):
     assert_holds(open_group(tmp_path / "elsewhere", GROUP), files)
 
 
-@pytest.mark.parametrize("method", ["peak_memory", "forget"])
-def test_a_cluster_that_is_lost_after_the_commit_fails_no_run(tmp_path, monkeypatch, method):
+def test_a_cluster_that_is_lost_after_the_commit_fails_no_run(tmp_path):
     """What is committed is reported, whatever the cluster answers afterwards."""
 
-    def fail(_runner):
-        raise OSError(errno.ECONNRESET, "the connection to the scheduler is lost")
+    class Lost(InlineRunner):
+        def release(self, unit):
+            raise OSError(errno.ECONNRESET, "the connection to the scheduler is lost")
 
-    monkeypatch.setattr(InlineRunner, method, fail)
     files = write_windows(tmp_path / "in", [0, 10])
-    report = run_inline(files, tmp_path / "store")
-    assert report.exit_status == ExitStatus.OK
-    assert report.snapshot_id is not None
-    assert len(report.stored) == 2
-    assert bool(report.peak_memory_bytes) == (method != "peak_memory")
+    report = run_inline(files, tmp_path / "store", runner=Lost())
+    assert (report.exit_status, len(report.stored)) == (ExitStatus.OK, 2)
     assert_holds(open_group(tmp_path / "store", GROUP), files)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,52 @@ from canvod.launch.errors import ClusterError
 from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.read import open_group, open_store
 from canvod.launch.ingest.run import ingest
-from canvod.launch.ingest.runner import DaskRunner
+from canvod.launch.ingest.runner import DaskRunner, TaskDiedError
 from deadly_reader import make_deadly
-from ingest_files import CountingStore, Options, assert_holds, run_inline, write_window, write_windows
+from eventually import eventually
+from ingest_files import (
+    CountingStore,
+    InlineRunner,
+    Options,
+    assert_holds,
+    run_inline,
+    write_window,
+    write_windows,
+)
 
 distributed = pytest.importorskip("distributed")
 dask = pytest.importorskip("dask")
 
 GROUP = "site/receiver"
 
+LYING = """
+class Pickle:
+    # Makes a file where it is unpickled, named by the process.
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return eval, (f"open('{self.folder}/' + str(__import__('os').getpid()), 'w').close()",)
+
+class PickleError(Exception):
+    def __reduce__(self):
+        return Pickle(self.args[0]).__reduce__()
+
+def lie(folder, how):
+    if how == "answer":
+        return Pickle(folder)
+    raise PickleError(folder)
+"""
+
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     """Two workers in processes of their own, with nannies, that files can kill."""
     deadly = make_deadly(tmp_path_factory.mktemp("deadly"))
+    (deadly / "lying.py").write_text(LYING)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(deadly))
+        patch.syspath_prepend(deadly)
         with (
             # By default a cluster gives up a worker that its nanny has not restarted within 15 s; busy
             # machines take longer.
@@ -50,7 +79,8 @@ def client(tmp_path_factory):
 def runner(client):
     """A runner with both workers there."""
     client.wait_for_workers(2, timeout=60)
-    return DaskRunner(client)
+    with DaskRunner(client) as runner:
+        yield runner
 
 
 def pids(client):
@@ -58,59 +88,52 @@ def pids(client):
     return sorted(client.run(os.getpid).values())
 
 
-class Assassin(IngestProgress):
-    """Kills a worker process when a phase has come so far."""
-
-    def __init__(self, victims, title, after):
-        self.victims, self.title, self.after = list(victims), title, after
-        self.phase, self.done, self.killed = "", 0, 0
-
-    def begin(self, title, total, unit):
-        self.phase, self.done = title, 0
-
-    def advance(self, steps=1):
-        self.done += steps
-        if self.phase == self.title and self.done >= self.after and self.victims:
-            os.kill(self.victims.pop(), signal.SIGKILL)
-            self.killed += 1
-
-
 def test_a_cluster_stores_what_a_serial_read_gives(tmp_path, runner):
     """Workers store the values of a serial read; the report has their peaks, and nothing stays on them."""
     files = write_windows(tmp_path / "in", range(0, 80, 10))
-    options = Options(("SNR", "Pseudorange"), chunk_epochs=4)
-    for file in files:
-        assert file.exists()
+    options = Options(("SNR", "Pseudorange"))
     report = ingest(files, tmp_path / "store", GROUP, runner=runner, settings=options)
     dataset = open_group(tmp_path / "store", GROUP).compute(scheduler="sync")
     assert_holds(dataset, files, variables=options.variables)
     assert len(report.stored) == 8
-    assert len(report.peak_memory_bytes) == 2
+    assert report.peak_memory_bytes
     assert all(50 * 2**20 < peak < 2**31 for peak in report.peak_memory_bytes.values())
 
 
-@pytest.mark.parametrize(("phase", "after"), [("reading", 3), ("writing", 4)])
-def test_a_killed_worker_costs_no_file(tmp_path, client, runner, phase, after):
-    """SIGKILL of a worker while it reads, or writes, loses nothing: what it held is computed again."""
-    files = write_windows(tmp_path / "in", range(0, 160, 10))
-    assassin = Assassin(pids(client)[:1], phase, after)
-    report = ingest(
-        files, tmp_path / "store", GROUP, runner=runner, settings=Options(chunk_epochs=5), progress=assassin
-    )
-    assert assassin.killed == 1
+class Deadly(DaskRunner):
+    """Kills workers when a task of a kind is started."""
+
+    def __init__(self, client, kind, victims):
+        super().__init__(client)
+        self.kind, self.victims = kind, list(victims)
+        self.killed = 0
+
+    def _strike(self, kind):
+        while kind == self.kind and self.victims:
+            os.kill(self.victims.pop(), signal.SIGKILL)
+            self.killed += 1
+
+    def make(self, request):
+        task = super().make(request)
+        self._strike("make")
+        return task
+
+    def write(self, *arguments):
+        task = super().write(*arguments)
+        self._strike("write")
+        return task
+
+
+@pytest.mark.parametrize("victims", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["make", "write"])
+def test_killed_workers_cost_no_file(tmp_path, client, runner, kind, victims):
+    """SIGKILL of one worker, or of both, that make or write units loses nothing: those are made again."""
+    del runner
+    files = write_windows(tmp_path / "in", range(0, 40_000, 2_500))
+    with Deadly(client, kind, pids(client)[:victims]) as deadly:
+        report = ingest(files, tmp_path / "store", GROUP, runner=deadly, settings=Options())
+    assert deadly.killed == victims
     assert (len(report.stored), len(report.failed)) == (16, 0)
-    assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
-
-
-@pytest.mark.slow
-def test_both_workers_killed_while_writing_cost_no_file(tmp_path, client, runner):
-    """When no worker is left, everything is read again by those that the nannies start."""
-    files = write_windows(tmp_path / "in", range(0, 80, 10))
-    assassin = Assassin(pids(client), "writing", 2)
-    ingest(
-        files, tmp_path / "store", GROUP, runner=runner, settings=Options(chunk_epochs=2), progress=assassin
-    )
-    assert assassin.killed == 2
     assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), files)
 
 
@@ -128,21 +151,17 @@ def test_a_cluster_that_stays_without_workers_ends_the_run(tmp_path, monkeypatch
         distributed.Client(cluster) as client,
     ):
 
-        class Leaving(IngestProgress):
-            def advance(self, steps=1):
+        class Leaving(DaskRunner):
+            def make(self, request):
                 cluster.scale(0)
-                while client.scheduler_info(n_workers=-1)["workers"]:
-                    time.sleep(0.05)
+                assert eventually(lambda: not client.scheduler_info(n_workers=-1)["workers"])
+                return super().make(request)
 
-        with pytest.raises(ClusterError, match="the cluster has had no workers for 3 s"):
-            ingest(
-                files,
-                tmp_path / "store",
-                GROUP,
-                runner=DaskRunner(client, no_worker_timeout_s=3),
-                settings=Options(),
-                progress=Leaving(),
-            )
+        with (
+            Leaving(client, stalled_timeout_s=3) as runner,
+            pytest.raises(ClusterError, match="the cluster has had no workers for 3 s"),
+        ):
+            ingest(files, tmp_path / "store", GROUP, runner=runner, settings=Options())
     assert not (tmp_path / "store").exists()
 
 
@@ -160,13 +179,10 @@ def test_only_files_that_kill_their_reader_fail(tmp_path, client):
         asked.append(worker)
         return "killed by the kernel at its cap of 1 GiB"
 
-    report = ingest(
-        [killer, hungry, *good, once],
-        tmp_path / "store",
-        GROUP,
-        runner=DaskRunner(client, explain_death=explain),
-        settings=Options(),
-    )
+    with DaskRunner(client, explain_death=explain) as runner:
+        report = ingest(
+            [killer, hungry, *good, once], tmp_path / "store", GROUP, runner=runner, settings=Options()
+        )
     reasons = {Path(file.path).name: file.reason for file in report.failed}
     assert set(reasons) == {"killer.rnx", "hungry.rnx"}
     assert "the process that read it, alone, on worker" in reasons["killer.rnx"]
@@ -183,25 +199,24 @@ def test_a_second_ingest_waits_and_both_are_kept(tmp_path, runner):
     class Patient(IngestProgress):
         def __init__(self):
             self.said = []
-            self.writing = threading.Event()
-
-        def begin(self, title, total, unit):
-            if title == "writing":
-                self.writing.set()
-                waits.wait(60)
 
         def say(self, text):
             self.said.append(text)
             if "another process is writing to" in text:
                 waits.set()
 
-    waits = threading.Event()
+    class Slow(InlineRunner):
+        def write(self, *arguments):
+            writing.set()
+            waits.wait(60)
+            return super().write(*arguments)
+
+    waits, writing = threading.Event(), threading.Event()
     one, two = write_windows(tmp_path / "a", [0, 10, 20]), write_windows(tmp_path / "b", [5, 30])
     run_inline(one[:1], tmp_path / "store")
-    first = Patient()
-    thread = threading.Thread(target=run_inline, args=(one, tmp_path / "store"), kwargs={"progress": first})
+    thread = threading.Thread(target=run_inline, args=(one, tmp_path / "store"), kwargs={"runner": Slow()})
     thread.start()
-    assert first.writing.wait(30)
+    assert writing.wait(30)
     second = Patient()
     ingest(two, tmp_path / "store", GROUP, runner=runner, settings=Options(), progress=second)
     thread.join(60)
@@ -214,14 +229,14 @@ def test_reading_on_the_cluster_loads_only_the_chunks_it_needs(tmp_path, client)
     """``.sel`` of a time span on the client computes on the workers, and fetches the chunks of that span."""
     import xarray as xr
 
-    files = write_windows(tmp_path / "in", range(0, 80, 10))
+    files = write_windows(tmp_path / "in", range(0, 30_000, 3_000))
     run_inline(files, tmp_path / "store")
     store = CountingStore(open_store(tmp_path / "store"))
     fetched = CountingStore.fetched
     fetched.clear()
     dataset = xr.open_zarr(store, group=GROUP, consolidated=False)
     assert not any("/SNR/c/" in key for key in fetched)
-    span = slice("2025-01-01T00:00:50", "2025-01-01T00:02:25")
+    span = slice("2025-01-01T08:00:00", "2025-01-01T15:00:00")
     dataset.SNR.sel(epoch=span).compute(scheduler="sync")
     assert sorted(key for key in fetched if "/SNR/c/" in key) == [f"{GROUP}/SNR/c/1/0", f"{GROUP}/SNR/c/2/0"]
     assert client.status == "running"
@@ -235,7 +250,19 @@ def test_real_files_are_bit_identical_to_a_serial_read(tmp_path, rosalia, runner
     for folder, group in (("01_reference", "rosalia/reference_01"), ("02_canopy", "rosalia/canopy_01")):
         files = sorted((rosalia / folder).rglob("*.rnx"))
         report = ingest(files, tmp_path / "store", group, runner=runner, settings=Options())
-        assert (len(report.stored), report.epochs, report.reader) == (24, 4320, "rinex")
+        assert (len(report.stored), report.epochs) == (24, 4320)
         dataset = open_group(tmp_path / "store", group)
-        assert dataset.SNR.chunks[0] == (180,) * 24
+        assert dataset.SNR.chunks[0] == (4320,) * 4
         assert_holds(dataset.compute(scheduler="sync"), files)
+
+
+@pytest.mark.parametrize(("how", "error"), [("answer", ClusterError), ("failure", TaskDiedError)])
+def test_what_a_worker_sends_is_not_unpickled(tmp_path, runner, how, error):
+    """A worker that answers with a pickle, or fails with one, has no code run in the launcher."""
+    import lying
+
+    task = runner.call(lying.lie, str(tmp_path), how)
+    assert runner.wait([task]) == [task]
+    with pytest.raises(error):
+        runner.answer(task)
+    assert not (tmp_path / str(os.getpid())).exists()

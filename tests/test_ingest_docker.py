@@ -110,7 +110,7 @@ def test_real_files_are_stored_as_a_serial_read_gives_them(
     files = sorted((rosalia / receiver).rglob("*.rnx"))
     status, report, err = run([rosalia / receiver], folder / "store")
     assert status == 0, err
-    assert report["counts"] == {"stored": 24, "skipped": 0, "failed": 0}
+    assert report["counts"] == {"stored": 24, "known": 0, "partly": 0, "failed": 0}
     assert set(report["peak_memory_bytes"]) == {"worker-0", "worker-1"}
     assert_store_equals(folder / "store", "site/receiver", serial_model(files))
     assert containers(engine) | volumes(engine) <= before
@@ -128,7 +128,7 @@ def test_a_worker_that_is_killed_costs_no_file(
         engine.api.kill(f"canvod-launch-{cluster}-worker-1")
         out, err = program.communicate(timeout=280)
     assert program.returncode == 3, err
-    assert json.loads(out)["counts"] == {"stored": 24, "skipped": 0, "failed": 1}
+    assert json.loads(out)["counts"] == {"stored": 24, "known": 0, "partly": 0, "failed": 1}
     assert "container_ended" in err
     assert_store_equals(folder / "store", "site/receiver", serial_model(files))
     assert_nothing_left(cluster, engine)
@@ -147,15 +147,15 @@ def test_a_damaged_file_costs_no_other_and_a_second_run_stores_nothing(
     shutil.copy(invalid / "binary_garbage.25o", data / "garbage.25o")
     status, report, err = run([data], folder / "store")
     assert status == 3, err
-    assert report["counts"] == {"stored": 2, "skipped": 0, "failed": 1}
+    assert report["counts"] == {"stored": 2, "known": 0, "partly": 0, "failed": 1}
     failed = next(file for file in report["files"] if file["status"] == "failed")
     assert failed["path"].endswith("garbage.25o")
     assert failed["reason"]
     assert_store_equals(folder / "store", "site/receiver", serial_model(good))
     status, again, err = run(good, folder / "store")
     assert status == 0, err
-    assert again["counts"] == {"stored": 0, "skipped": 2, "failed": 0}
-    assert again["snapshot_id"] is None
+    assert again["counts"] == {"stored": 0, "known": 2, "partly": 0, "failed": 0}
+    assert again["snapshots"] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
@@ -238,7 +238,7 @@ def test_a_launcher_killed_in_its_commit_costs_no_file(
     assert commits in possible
     status, report, err = run(files, folder / "store")
     assert status == 0, err
-    counts = {"stored": 4 * (1 - commits), "skipped": 4 * commits, "failed": 0}
+    counts = {"stored": 4 * (1 - commits), "known": 4 * commits, "partly": 0, "failed": 0}
     assert report["counts"] == counts
     assert_store_equals(folder / "store", "site/receiver", serial_model(files))
 

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
 
-from canvod.launch.cluster.process_pool import NOTICE, PoolRunner
-from canvod.launch.ingest.progress import IngestProgress
+from canvod.launch.ingest.pool import NOTICE, PoolRunner
 from canvod.launch.ingest.read import open_group
 from deadly_reader import make_deadly
 from eventually import eventually
@@ -28,49 +28,54 @@ def holds(store, files, variables=("SNR",)):
 
 def test_a_pool_stores_what_a_serial_read_gives(tmp_path):
     """Processes store the values of a serial read; nothing is left of the pool, and its limits are said."""
-    files = write_windows(tmp_path / "in", range(0, 60, 10))
-    with PoolRunner(2, cpus=[[0]], nice=5, spool_dir=tmp_path) as runner:
-        started = []
 
-        class Watch(IngestProgress):
-            def advance(self, steps=1):
-                started.extend(psutil.Process(int(name.split("-")[1])) for name in runner.memory())
+    class Watched(PoolRunner):
+        started: ClassVar[list[psutil.Process]] = []
 
-        report = run_inline(
-            files, tmp_path / "store", runner=runner, settings=Options(("SNR", "Phase")), progress=Watch()
-        )
+        def wait(self, started):
+            done = super().wait(started)
+            self.started.extend(psutil.Process(int(name.split("-")[1])) for name in self.memory())
+            return done
+
+    files = write_windows(tmp_path / "in", range(0, 6_000, 1_000))
+    with Watched(2, cpus=[[0]], nice=5, spool_dir=tmp_path) as runner:
+        report = run_inline(files, tmp_path / "store", runner=runner, settings=Options(("SNR", "Phase")))
         # A process that was started for the last file may not have taken its limits yet.
-        assert eventually(lambda: {(p.nice(), *p.cpu_affinity()) for p in started} == {(5, 0)})
+        assert eventually(lambda: {(p.nice(), *p.cpu_affinity()) for p in runner.started} == {(5, 0)})
     holds(tmp_path / "store", files, ("SNR", "Phase"))
     assert report.notices == (NOTICE,)
     assert report.peak_memory_bytes
-    psutil.wait_procs(set(started), timeout=10)
-    assert not any(process.is_running() and process.status() != "zombie" for process in started)
+    psutil.wait_procs(set(runner.started), timeout=10)
+    assert not any(process.is_running() and process.status() != "zombie" for process in runner.started)
     assert not list(tmp_path.glob("canvod-launch-*"))
 
 
-@pytest.mark.parametrize("phase", ["reading", "writing"])
-def test_a_killed_process_costs_no_file(tmp_path, phase):
-    """SIGKILL of a process while it reads, or writes, loses nothing."""
+@pytest.mark.parametrize("kind", ["make", "write"])
+def test_a_killed_process_costs_no_file(tmp_path, kind):
+    """SIGKILL of a process while it makes units, or writes, loses nothing."""
 
-    class Assassin(IngestProgress):
-        phase, killed = "", 0
+    class Deadly(PoolRunner):
+        killed = 0
 
-        def begin(self, title, total, unit):
-            self.phase = title
-
-        def advance(self, steps=1):
-            if self.phase == phase and not self.killed:
+        def _strike(self, now):
+            if now == kind and not self.killed and (there := list(self.memory())):
                 self.killed += 1
-                os.kill(int(next(iter(runner.memory())).split("-")[1]), signal.SIGKILL)
+                os.kill(int(there[0].split("-")[1]), signal.SIGKILL)
 
-    files = write_windows(tmp_path / "in", range(0, 80, 10))
-    assassin = Assassin()
-    with PoolRunner(2) as runner:
-        report = run_inline(
-            files, tmp_path / "store", runner=runner, settings=Options(chunk_epochs=4), progress=assassin
-        )
-    assert assassin.killed == 1
+        def make(self, request):
+            task = super().make(request)
+            self._strike("make")
+            return task
+
+        def write(self, *arguments):
+            task = super().write(*arguments)
+            self._strike("write")
+            return task
+
+    files = write_windows(tmp_path / "in", range(0, 8_000, 1_000))
+    with Deadly(2) as runner:
+        report = run_inline(files, tmp_path / "store", runner=runner)
+    assert runner.killed == 1
     assert len(report.stored) == 8
     holds(tmp_path / "store", files)
 
@@ -102,10 +107,11 @@ def lives(pid):
 def test_processes_end_with_a_killed_parent(tmp_path):
     """SIGKILL of the program that owns a pool leaves no process of the pool behind."""
     code = (
-        "from canvod.launch.cluster.process_pool import PoolRunner\n"
+        "from canvod.launch.ingest.pool import PoolRunner\n"
+        "from canvod.launch.runtime import tasks\n"
         "if __name__ == '__main__':\n"
         "    runner = PoolRunner(2)\n"
-        "    runner.reader_problem('rinex')\n"
+        "    runner.call(tasks.reader_problem, 'rinex').answer.result()\n"
         "    print(*(name.split('-')[1] for name in runner.memory()), flush=True)\n"
         "    import time; time.sleep(60)\n"
     )
@@ -119,7 +125,7 @@ def test_processes_end_with_a_killed_parent(tmp_path):
 
 PROGRAM = """
 import os
-from canvod.launch.cluster.process_pool import PoolRunner
+from canvod.launch.ingest.pool import PoolRunner
 
 with PoolRunner(1) as runner:
     runner._pool().submit(os.write, 1, b"a reader prints\\n").result()

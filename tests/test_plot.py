@@ -63,7 +63,7 @@ def test_a_heatmap_averages_what_was_observed(store: Path) -> None:
     for row, label in enumerate(heatmap.labels):
         mine = [f"{sid[0]} {sid.partition('|')[2]}" == label for sid in map(str, dataset.sid.values)]
         for column in range(4):
-            part = dataset.SNR.values[5 * column : 5 * column + 5, mine]
+            part = dataset.SNR.values[5 * column : 5 * column + 5, mine]  # the files begin at midnight
             wanted = np.nan if np.isnan(part).all() else np.nanmean(part)
             assert heatmap.values[row, column] == pytest.approx(wanted, nan_ok=True)
     assert "█" in draw_heatmap(heatmap, color=True).plain

@@ -132,7 +132,7 @@ def test_a_store_that_workers_do_not_see_is_told_before_anything_is_computed(
         open_group(lab / "elsewhere", GROUP)
     for word in (f'read_only=["{lab}/elsewhere"]', f"--read-only {lab}/elsewhere", "launch.read_only"):
         assert word in str(caught.value.hint)
-    assert xr.open_zarr(open_store(lab / "elsewhere"), group=GROUP, chunks=None).SNR.size == 100
+    assert xr.open_zarr(open_store(lab / "elsewhere"), group=GROUP, chunks=None).SNR.notnull().any()
 
 
 PROGRAM = """

@@ -38,6 +38,7 @@ RUN_HERE = {
     "sudo cp contrib/systemd",
     "canvod-launch run --workers 4",
     "make compose-base",
+    "canvod-launch store log",
 }
 RUN_WITH_COMPOSE = {
     "docker compose build",
@@ -220,7 +221,8 @@ def test_the_commands_of_the_main_job(shell: Shell) -> None:
     simulate(shell.folder / "data/rosalia", hours=1, receivers=1)
     block = example("canvod-launch plan")
     output = shell.follow(block, refused=["canvod-launch build"] if backend(shell) == "process" else [])
-    assert "4 stored, 0 skipped, 0 failed" in output
+    assert "4 stored, 0 known, 0 partly, 0 failed" in output
+    assert "4" in shell.follow(example("canvod-launch store log"))
     assert ("worker processes" if backend(shell) == "process" else "containers on Docker") in output
 
 

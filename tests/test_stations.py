@@ -48,11 +48,10 @@ def test_files_of_two_stations_are_refused_by_their_names(tmp_path):
         (["any.rnx", "rosa0010.25o", "campaign.obs"], [], False),
         ([LONG.format("ROSA00AUT"), LONG.format("ROSA01AUT")], [], True),
         ([LONG.format("ROSA00AUT"), LONG.format("ROSA01AUT"), "rosa0010.25o"], [], True),
-        (["rosa0010.25o"], [LONG.format("ROSA00AUT")], False),
-        (["rosb0010.25o"], [LONG.format("ROSA00AUT")], True),
-        (["rosb0010.25o"], ["any.rnx"], False),
-        (["rosa0010.25o", "rosb0010.25o"], ["rosa0020.25o", "rosb0020.25o"], False),
-        (["rosa0010.25o", "rosc0010.25o"], ["rosa0020.25o", "rosb0020.25o"], True),
+        (["rosa0010.25o"], ["ROSA00AUT"], False),
+        (["rosb0010.25o"], ["ROSA00AUT"], True),
+        (["rosa0010.25o", "rosb0010.25o"], ["rosa", "rosb"], False),
+        (["rosa0010.25o", "rosc0010.25o"], ["rosa", "rosb"], True),
     ],
 )
 def test_long_and_short_names_of_one_station_go_together(names, stored, refused):
@@ -86,7 +85,7 @@ def test_a_file_with_another_marker_is_not_stored(tmp_path):
     assert group.attrs["stations"] == ["ROSA"]
     assert_holds(group, files)
     again = run_inline([other], tmp_path / "store")
-    assert (again.failed[0].reason, again.snapshot_id) == (reason, None)
+    assert (again.failed[0].reason, again.snapshots) == (reason, ())
 
 
 def test_several_markers_are_stored_where_they_are_wanted(tmp_path):
@@ -96,9 +95,7 @@ def test_several_markers_are_stored_where_they_are_wanted(tmp_path):
         for row, marker in ((0, "ROSA"), (10, "ROSB"), (20, "ROSA"))
     ]
     report = run_inline(files, tmp_path / "store", settings=Options(mixed_stations=True))
-    assert report.notices == (
-        "the files of this group are of different stations: 2 files of ROSA, 1 file of ROSB",
-    )
+    assert report.notices == ("the files of this group are of different stations: ROSA, ROSB",)
     assert [file.station for file in report.files] == ["ROSA", "ROSB", "ROSA"]
     group = open_group(tmp_path / "store", GROUP)
     assert group.attrs["stations"] == ["ROSA", "ROSB"]
@@ -114,7 +111,7 @@ def test_files_for_each_system_of_one_station_are_merged(tmp_path, invalid):
     assert len(report.stored) == 2
     group = open_group(tmp_path / "store", GROUP)
     assert group.sid.values.tolist() == ["G01|L1|C", "G01|L2|W", "R01|G1|C"]
-    assert group.SNR.values.tolist() == [[45, 30, 41], [46, 31, 42]]
+    assert group.SNR.dropna("epoch").values.tolist() == [[45, 30, 41], [46, 31, 42]]
 
 
 def test_two_stations_of_the_faults_are_refused(tmp_path, invalid):

@@ -31,7 +31,7 @@ from canvod.launch.ingest.store import (
     store_exists,
     store_lock,
 )
-from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_windows
+from ingest_files import InlineRunner, assert_holds, run_inline, write_windows
 
 GROUP = "site/receiver"
 WORKER = 10001
@@ -147,6 +147,15 @@ def test_a_lock_belongs_to_the_owner_of_its_store(public):
 
 
 @as_root
+def test_root_writes_twice_where_everybody_may_make_files(public):
+    """In a folder such as /tmp the lock stays root's, since its owner could remove it while it is held."""
+    public.chmod(0o1777)
+    for part in write_windows(public / "in", [0, 10]):
+        run_inline([part], public / "store", owner=(WORKER, WORKER))
+    assert lock_path(public / "store").stat().st_uid == 0
+
+
+@as_root
 def test_a_lock_file_that_another_user_has_made_is_refused(public):
     """Where everybody may make files, somebody could else hold the lock of a store that is not theirs."""
     store = public / "store"
@@ -189,19 +198,19 @@ def test_the_clean_up_removes_what_an_interrupted_run_left(tmp_path, store):
     """Objects that no snapshot needs go, and what is stored stays; young objects stay unless asked for."""
 
     class Interrupted(InlineRunner):
-        def write(self, fork, batches):
-            list(super().write(fork, batches))
+        def write(self, *arguments):
+            super().write(*arguments)
             raise KeyboardInterrupt
 
     files = write_windows(tmp_path / "more", [20, 40], count=20)
     with pytest.raises(KeyboardInterrupt):
-        run_inline(files, store, runner=Interrupted(), settings=Options(chunk_epochs=50))
+        run_inline(files, store, runner=Interrupted())
     now = datetime.now(UTC)
     assert clean_store(store, older_than=timedelta(hours=1), now=now).objects == 0
     assert clean_store(store, older_than=timedelta(0), now=now).objects > 0
     assert_holds(open_group(store, GROUP), sorted((tmp_path / "in").iterdir()))
     run_inline(files, store)
-    assert open_group(store, GROUP).sizes["epoch"] == 60
+    assert_holds(open_group(store, GROUP), [*(tmp_path / "in").iterdir(), *files])
 
 
 def test_the_clean_up_waits_for_a_writer(store):
@@ -259,31 +268,33 @@ def test_the_tree_tells_what_is_stored(store):
     assert group.stations == ("SIMULATED",)
     assert group.signals == {"C": 1, "E": 1, "G": 2, "R": 1}
     (array,) = group.arrays
-    assert (array.name, array.dims, array.shape, array.chunks) == ("SNR", ("epoch", "sid"), (20, 5), (10, 5))
-    assert array.bytes_raw == 20 * 5 * 4
+    assert (array.name, array.dims) == ("SNR", ("epoch", "sid"))
+    assert (array.shape, array.chunks) == ((17280, 5), (4320, 64))
+    assert array.bytes_raw == 17280 * 5 * 4
     assert 0 < array.bytes_stored < tree.disk_bytes
-    assert tree.snapshots[0].message == "Ingest 2 files into site/receiver: 20 epochs"
+    assert tree.snapshots[0].message == "Ingest into site/receiver: 2 files stored"
 
 
 def test_show_prints_a_tree_or_json(store, capsys):
     """``store show`` prints the tree; with --json the same figures."""
     assert main(["store", "show", str(store)]) == ExitStatus.OK
     shown = capsys.readouterr().out
-    assert "20 epochs, 2025-01-01T00:00:00 to 2025-01-01T00:01:35 GPS time" in shown
+    assert "20 epochs of 1 days, 2025-01-01 to 2025-01-01, GPS time" in shown
     assert "5 signals: C 1, E 1, G 2, R 1" in shown
-    assert re.search(r"^[0-9A-Z]{20}  20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ  Ingest 2 files", shown, re.MULTILINE)
+    assert re.search(
+        r"^[0-9A-Z]{20}  20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ  Ingest into site/receiver: 2 files stored$",
+        shown,
+        re.MULTILINE,
+    )
     assert main(["store", "show", str(store), "--json"]) == ExitStatus.OK
     values = json.loads(capsys.readouterr().out)
     (group,) = values["groups"]
     assert group["path"] == GROUP
-    assert (group["first_epoch_gps"], group["last_epoch_gps"]) == (
-        "2025-01-01T00:00:00",
-        "2025-01-01T00:01:35",
-    )
+    assert (group["first_day"], group["last_day"], group["days"]) == ("2025-01-01", "2025-01-01", 1)
     newest, oldest = values["snapshots"]
     assert datetime.strptime(newest["written_at"], "%Y-%m-%dT%H:%M:%S%z") <= datetime.now(UTC)
     # As the ingest says it, and nothing of what Icechunk notes for itself.
-    assert newest["metadata"].items() >= {"first_epoch_gps": "2025-01-01T00:00:00", "files": 2}.items()
+    assert newest["metadata"].items() >= {"days": 1, "files": {"stored": 2}}.items()
     assert not oldest["metadata"]
 
 
@@ -291,3 +302,38 @@ def test_gc_says_what_it_removed(store, capsys):
     """``store gc`` names objects and bytes."""
     assert main(["store", "gc", str(store), "--older-than", "0", "--json"]) == ExitStatus.OK
     assert set(json.loads(capsys.readouterr().out)) == {"objects", "bytes"}
+
+
+def test_the_log_says_what_became_of_every_file(store, tmp_path, capsys):
+    """``store log`` has a line for each file, or for each run; with --json all that is known."""
+    absent = tmp_path / "in" / "absent.rnx"
+    run_inline([*(tmp_path / "in").iterdir(), absent], store)
+    assert main(["store", "log", str(store), "--json"]) == ExitStatus.OK
+    records = json.loads(capsys.readouterr().out)
+    assert [(record["status"], record["epochs"]) for record in records] == [
+        ("stored", 10),
+        ("stored", 10),
+        ("failed", 0),
+    ]
+    assert main(["store", "log", str(store), "--last", "1"]) == ExitStatus.OK
+    shown = capsys.readouterr().out
+    assert "failed" in shown
+    assert "stored" not in shown
+    assert main(["store", "log", str(store), "--by", "run", "--json"]) == ExitStatus.OK
+    assert [run["counts"] for run in json.loads(capsys.readouterr().out)] == [{"stored": 2}, {"failed": 1}]
+
+
+def test_compact_leaves_what_one_run_would_have_written(tmp_path, capsys):
+    """Many runs of single files, made compact, are hardly larger than one run, and hold the same."""
+    files = write_windows(tmp_path / "in", range(0, 120, 10))
+    for file in files:
+        run_inline([file], tmp_path / "store")
+    run_inline(files, tmp_path / "one")
+    before = store_tree(tmp_path / "store").disk_bytes
+    assert main(["store", "compact", str(tmp_path / "store"), "--older-than", "0", "--json"]) == ExitStatus.OK
+    assert json.loads(capsys.readouterr().out)["bytes"] > 0
+    after, one = (store_tree(tmp_path / name).disk_bytes for name in ("store", "one"))
+    assert after < before
+    assert after <= 1.3 * one
+    assert_holds(open_group(tmp_path / "store", GROUP), files)
+    assert len(run_inline(files, tmp_path / "store").known) == len(files)

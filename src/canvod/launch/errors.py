@@ -25,19 +25,19 @@ class ExitStatus(IntEnum):
     SOME_FAILED = 3
     """The run ended and was committed, but some files could not be stored."""
     CLUSTER_FAILED = 4
-    """The cluster or the commit failed after the start; nothing was committed."""
+    """The cluster or a commit failed after the start; what an ingest had committed before is stored."""
     INTERNAL_ERROR = 70
     """A bug: an error that canvod-launch did not foresee. Run again with ``--debug`` to see where."""
     INTERRUPTED = 130
-    """Interrupted by Ctrl-C (SIGINT); nothing was committed."""
+    """Interrupted by Ctrl-C (SIGINT); what an ingest had committed before is stored."""
     NOT_EXECUTABLE = 126
     """The command of ``canvod-launch run`` is not a program that can be executed; nothing was started."""
     NOT_FOUND = 127
     """The command of ``canvod-launch run`` is not there; nothing was started."""
     HUNG_UP = 129
-    """Ended by SIGHUP; nothing was committed."""
+    """Ended by SIGHUP, likewise."""
     TERMINATED = 143
-    """Ended by SIGTERM; nothing was committed."""
+    """Ended by SIGTERM, likewise."""
 
 
 class LaunchError(Exception):
@@ -163,6 +163,6 @@ class ContainerFailedError(ClusterError):
 
 
 class StoreError(LaunchError):
-    """The store refused a write or a commit; nothing was committed."""
+    """The store refused a write or a commit, which changed nothing."""
 
     exit_status = ExitStatus.CLUSTER_FAILED

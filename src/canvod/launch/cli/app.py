@@ -39,8 +39,10 @@ COMMANDS = (
     "down",
     "prune",
     "store show",
+    "store log",
     "store plot",
     "store gc",
+    "store compact",
     "simulate",
     "config check",
     "config schema",
@@ -49,7 +51,7 @@ COMMANDS = (
 """All commands, in the order of the help."""
 
 GROUPS = {
-    "store": "Show what a store holds, draw it, remove what no snapshot needs.",
+    "store": "Show what a store holds and how it came there, draw it, remove what no snapshot needs.",
     "config": "Check settings, and print their schema.",
 }
 """Groups of commands, with their help."""
@@ -75,11 +77,11 @@ environment variables (CANVOD_LAUNCH__BACKEND=process) go before the file, optio
   0  everything that was asked for is done
   1  refused before anything was started
   2  the command line is wrong
-  3  committed, but some files could not be stored
-  4  the cluster or the commit failed; nothing was committed
+  3  committed, but something of the files was not stored
+  4  the cluster or a commit failed; what an ingest had committed before is stored
  70  a bug of canvod-launch
 126, 127  run: the command cannot be executed, or is not there; else the status is the command's own
-129, 130, 143  ended by SIGHUP, Ctrl-C or SIGTERM; nothing was committed"""
+129, 130, 143  ended by SIGHUP, Ctrl-C or SIGTERM, likewise"""
 
 
 def make_app() -> typer.Typer:

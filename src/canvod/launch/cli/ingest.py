@@ -1,4 +1,4 @@
-"""``canvod-launch ingest``: the main job, from observation files to one commit in a store."""
+"""``canvod-launch ingest``: the main job, from observation files to the days of a group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from canvod.launch.cli.options import (
     WorkersOption,
     read_settings,
 )
-from canvod.launch.ingest.report import format_epoch, format_files
+from canvod.launch.ingest.report import STATUSES, format_files
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SHOWN_LINES = 12
 """Most lines for files of one status, and for kinds of notes; JSON has them all."""
 
-STYLES: dict[Status, str] = {"failed": "red", "skipped": "yellow", "stored": "default"}
+STYLES: dict[Status, str] = {"failed": "red", "partly": "yellow", "known": "default", "stored": "default"}
 """In the order in which files are listed."""
 
 
@@ -55,6 +55,16 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
         bool | None,
         typer.Option("--mixed-stations", help="Store files of several stations in the group."),
     ] = None,
+    on_change: Annotated[
+        str | None,
+        typer.Option(
+            metavar="replace|skip|fail", help="What to do with a file that has changed since it was stored."
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool | None,
+        typer.Option("--retry-failed", help="Read files again that could not be read and are as they were."),
+    ] = None,
     cluster: Annotated[
         str | None, typer.Option(metavar="NAME", help="Use this detached cluster; else a new one.")
     ] = None,
@@ -67,11 +77,11 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     ] = None,
     json_output: JsonOption = False,
 ) -> int:
-    """Read observation files on a cluster, and store them in an Icechunk store in one commit.
+    """Read observation files on a cluster, and store them in an Icechunk store, a commit every so often.
 
-    One file is one task. RINEX 2, 3 and 4, also Hatanaka (.crx), .gz, .Z, .bz2, .zip. Files that are stored
-    already are skipped; a file that cannot be read never costs another. The cluster is removed when the
-    command ends, unless --cluster names a detached one.
+    RINEX 2, 3 and 4, also Hatanaka (.crx), .gz, .Z, .bz2, .zip. Files that are stored already are not read
+    again; a file that cannot be read never costs another. Whatever ends the command, what was committed is
+    whole, and the same command goes on. The cluster is removed, unless --cluster names a detached one.
 
     Examples
     --------
@@ -105,6 +115,8 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
             "launch.backend": backend,
             "ingest.reader": reader,
             "ingest.mixed_stations": mixed_stations,
+            "ingest.on_change": on_change,
+            "ingest.retry_failed": retry_failed,
         },
     )
     job = IngestJob(inputs, store, group, settings, cluster)
@@ -128,7 +140,7 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
         )
     with report_only():
         print_result(report.as_json(), draw_report(report), as_json=json_output)
-        if report.snapshot_id is not None and not json_output:
+        if report.snapshots and not json_output:
             typer.echo(f"\nLook at it:  canvod-launch store show {shlex.quote(str(store))}")
     return report.exit_status
 
@@ -157,30 +169,27 @@ def draw_report(report: IngestReport) -> RenderableType:
 
 def _rows(report: IngestReport) -> Iterator[tuple[str, str]]:
     yield "Store", f"{report.store}  group {report.group}"
-    counts = f"{len(report.stored)} stored, {len(report.skipped)} skipped, {len(report.failed)} failed"
-    yield "Files", counts
-    if report.first_epoch is not None and report.last_epoch is not None:
-        span = f"{format_epoch(report.first_epoch)} to {format_epoch(report.last_epoch)} GPS time"
-        yield "Group", f"{report.epochs} epochs × {report.signals} signals, {span}"  # noqa: RUF001
-    if report.overlapping_epochs:
-        yield "Overlap", f"{report.overlapping_epochs} epochs were stored from another file already, and kept"
+    yield "Files", ", ".join(f"{len(report.of(status))} {status}" for status in STATUSES)
+    if report.first_day is not None:
+        span = f"{report.first_day} to {report.last_day}, GPS time"
+        yield "Group", f"{report.epochs:,} epochs × {report.signals} signals, {span}"  # noqa: RUF001
     kinds = list(report.notes_by_kind.items())
     for kind, found in kinds[:SHOWN_LINES]:
         yield "Notes", f"{kind}: {found.count:,} in {format_files(found.files)}"
     if len(kinds) > SHOWN_LINES:
         yield "Notes", f"and {len(kinds) - SHOWN_LINES} more kinds, all named by --json"
     readers = dict.fromkeys(file.reader for file in report.files if file.reader)
-    yield "Reader", "; ".join(readers) or report.reader or "none"
-    read = sum(file.epochs > 0 or file.status == "failed" for file in report.files)
-    rate = f", {read / report.seconds_read:.1f} files/s" if read and report.seconds_read > 0 else ""
-    took = f"{report.seconds_read:.1f} s on {report.workers} workers"
-    yield "Read", f"{format_bytes(report.bytes_read)} in {took}{rate}"
-    if report.snapshot_id is not None:
-        size = f"{format_bytes(report.bytes_data)} of data in {format_bytes(report.bytes_stored)} on disk"
-        yield "Written", f"{size}, {report.seconds_write:.1f} s, commit {report.seconds_commit:.1f} s"
+    if not report.seconds:
+        return
+    yield "Reader", "; ".join(readers) or "none"
+    took = report.seconds["total"] - report.seconds["wait"]
+    rate = f", {len(report.files) / took:.1f} files/s" if took else ""
+    size = f"{format_bytes(report.bytes_read)}, {format_bytes(report.bytes_data)} as arrays"
+    yield "Read", f"{size}, in {took:.1f} s on {report.workers} workers{rate}"
     for worker, peak in report.peak_memory_bytes.items():
         yield f"Peak of {worker}", format_bytes(peak)
-    yield "Snapshot", report.snapshot_id or "none: there was nothing to commit"
+    last = f"{len(report.snapshots)}, the last one {report.snapshots[-1]}" if report.snapshots else "none"
+    yield "Commits", last
 
 
 def _files(report: IngestReport, status: Status) -> Iterator[Text]:

@@ -213,14 +213,15 @@ def make_heatmap(
     labels = tuple(sorted(set(kinds)))
     members = np.array([[kind == label for label in labels] for kind in kinds], dtype=np.float64)
 
-    start, last = int(epochs.min()), int(epochs.max())
+    start, last = _observed(group, epochs)
     interval = max(1, int(np.median(np.abs(np.diff(epochs))))) if len(epochs) > 1 else 10**9
     end = last + interval
     bins = min(bins, -((start - end) // interval))
     edges = start + np.linspace(0, end - start, bins + 1).astype(np.int64)
     columns = np.searchsorted(edges, epochs, side="right") - 1
+    columns[(columns < 0) | (columns >= bins)] = bins  # epochs that fill a day, before and after all files
     blocks, sampled = _choose(columns, bins, array)
-    sums, counts = np.zeros((bins, len(labels))), np.zeros((bins, len(labels)))
+    sums, counts = np.zeros((bins + 1, len(labels))), np.zeros((bins + 1, len(labels)))
     for number, (first, stop) in enumerate(blocks):
         if progress is not None:
             progress(number, len(blocks))
@@ -231,6 +232,7 @@ def make_heatmap(
         for total, addends in ((sums, np.where(seen, values, 0)), (counts, seen)):
             each = np.add.reduceat(addends, starts, axis=0, dtype=np.float64)
             np.add.at(total, part[starts], each @ members)
+    sums, counts = sums[:bins], counts[:bins]
     return Heatmap(
         title=f"Mean {variable} ({array.attrs.get('units', '')}) of the satellites with each signal",
         labels=labels,
@@ -271,15 +273,27 @@ def _choose(columns: npt.NDArray[np.intp], bins: int, array: Any) -> tuple[list[
     blocks: list[tuple[int, int]] = []
     for first in range(0, len(columns), step):
         part = columns[first : first + step]
-        if read[part].min() >= BIN_EPOCHS:
+        wanted = part[part < bins]
+        if not len(wanted) or read[wanted].min() >= BIN_EPOCHS:
             continue
-        read += np.bincount(part, minlength=bins)
+        read += np.bincount(wanted, minlength=bins)
         stop = first + len(part)
         if blocks and blocks[-1][1] == first and stop - blocks[-1][0] <= most:
             blocks[-1] = blocks[-1][0], stop
         else:
             blocks.append((first, stop))
-    return blocks, int(read.sum()) < len(columns)
+    return blocks, int(read.sum()) < int(np.count_nonzero(columns < bins))
+
+
+def _observed(group: zarr.Group, epochs: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """First and last epoch of the group's files; of all epochs where it has no log book of files."""
+    files: Any = group.get("files")
+    if files is not None and "first_epoch" in files:
+        times = [np.asarray(files[name][:], np.int64) for name in ("first_epoch", "last_epoch")]
+        read = times[1] > 0
+        if read.any():
+            return int(times[0][read].min()), int(times[1][read].max())
+    return int(epochs.min()), int(epochs.max())
 
 
 def draw_heatmap(heatmap: Heatmap, *, color: bool, ascii_only: bool = False) -> Text:

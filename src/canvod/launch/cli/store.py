@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from canvod.launch.cli.console import print_result, results
+from canvod.launch.cli.console import make_table, print_result, results
 from canvod.launch.cli.options import JsonOption
-from canvod.launch.ingest.report import format_epoch
+from canvod.launch.ingest.report import STATUSES
 from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 
     from canvod.launch.ingest.inspect import GroupInfo, StoreTree
 
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="GROUP", help="Group, such as rosalia/reference_01; else the only one of the store."
+    ),
+]
+OlderThanOption = Annotated[
+    float,
+    typer.Option(
+        metavar="HOURS",
+        min=0.0,
+        help="Keep younger objects: a program that does not use the lock may commit them.",
+    ),
+]
 StoreArgument = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the store.")]
 
 
@@ -44,12 +58,7 @@ def show(path: StoreArgument, json_output: JsonOption = False) -> None:
 
 def plot(
     path: StoreArgument,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="GROUP", help="Group, such as rosalia/reference_01; else the only one of the store."
-        ),
-    ] = None,
+    group: GroupOption = None,
     variable: Annotated[str, typer.Option(metavar="NAME", help="Variable to draw.")] = "SNR",
     output: Annotated[
         Path | None,
@@ -80,16 +89,60 @@ def plot(
         console.print(draw_heatmap(heatmap, color=color, ascii_only=ascii_only), soft_wrap=True)
 
 
+def log(
+    path: StoreArgument,
+    group: GroupOption = None,
+    by: Annotated[
+        Literal["file", "run"], typer.Option(metavar="file|run", help="A line for each file, or each run.")
+    ] = "file",
+    last: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Newest lines of the table; --json has them all.")
+    ] = 40,
+    json_output: JsonOption = False,
+) -> None:
+    """Show what became of the files that were ingested.
+
+    A file that was ingested several times has as many lines; the last one counts.
+
+    Examples
+    --------
+    $ canvod-launch store log /data/store --group rosalia/reference_01
+    $ canvod-launch store log /data/store --by run
+    $ canvod-launch store log /data/store --json | jq '.[] | select(.status == "failed") | .path'
+    """
+    from canvod.launch.ingest.log_book import runs
+    from canvod.launch.ingest.read import read_log
+
+    records = read_log(path, group)
+    if by == "run":
+        lines = runs(records)
+        rows = [
+            [_time(run.run), *(str(run.counts.get(status, 0)) for status in STATUSES), f"{run.values:,}"]
+            for run in lines[-last:]
+        ]
+        table = make_table(["run (UTC)"], [*STATUSES, "values"], rows)
+        print_result([asdict(run) for run in lines], table, as_json=json_output)
+        return
+    rows = [
+        [
+            _time(record.run),
+            record.status,
+            ": ".join(filter(None, (record.path, record.reason))),
+            f"{record.values:,}",
+        ]
+        for record in records[-last:]
+    ]
+    table = make_table(["run (UTC)", "status", "file"], ["values"], rows)
+    print_result([asdict(record) for record in records], table, as_json=json_output)
+
+
+def _time(run: str) -> str:
+    return run[:19].replace("T", " ")
+
+
 def gc(
     path: StoreArgument,
-    older_than: Annotated[
-        float,
-        typer.Option(
-            metavar="HOURS",
-            min=0.0,
-            help="Keep younger objects: a program that does not use the lock may commit them.",
-        ),
-    ] = 1.0,
+    older_than: OlderThanOption = 1.0,
     json_output: JsonOption = False,
 ) -> None:
     """Remove what interrupted runs have left behind: objects that no snapshot needs.
@@ -101,9 +154,31 @@ def gc(
     $ canvod-launch store gc /data/store
     $ canvod-launch store gc /data/store --older-than 0
     """
+    _clean(path, older_than, expire=False, json_output=json_output)
+
+
+def compact(
+    path: StoreArgument,
+    older_than: OlderThanOption = 1.0,
+    json_output: JsonOption = False,
+) -> None:
+    """Forget older snapshots but the newest, and remove what only they need.
+
+    Every run of an ingest leaves the parts of days that it has written anew. The newest snapshot stays.
+
+    Examples
+    --------
+    $ canvod-launch store compact /data/store
+    $ canvod-launch store compact /data/store --older-than 720
+    """
+    _clean(path, older_than, expire=True, json_output=json_output)
+
+
+def _clean(path: Path, older_than: float, *, expire: bool, json_output: bool) -> None:
     from canvod.launch.ingest.store import clean_store
 
-    garbage = clean_store(path, older_than=timedelta(hours=older_than), now=datetime.now(UTC))
+    age = timedelta(hours=older_than)
+    garbage = clean_store(path, older_than=age, now=datetime.now(UTC), expire=expire)
     text = f"Removed {garbage.objects} objects, {format_bytes(garbage.bytes)}"
     print_result(asdict(garbage), text, as_json=json_output)
 
@@ -127,9 +202,8 @@ def _draw(store: StoreTree) -> RenderableType:
 
 
 def _lines(group: GroupInfo) -> Iterator[str]:
-    if group.first_epoch is not None and group.last_epoch is not None:
-        first, last = format_epoch(group.first_epoch), format_epoch(group.last_epoch)
-        yield f"{group.epochs} epochs, {first} to {last} GPS time"
+    if group.epochs is not None:
+        yield f"{group.epochs:,} epochs of {group.days} days, {group.first_day} to {group.last_day}, GPS time"
         counts = ", ".join(f"{system} {count}" for system, count in group.signals.items())
         yield f"{sum(group.signals.values())} signals: {counts}"
         files = f"{group.files} files" + (f" of {', '.join(group.stations)}" if group.stations else "")

@@ -238,6 +238,9 @@ class LaunchSettings(Section):
         return value
 
 
+OnChange = Literal["skip", "replace", "fail"]
+
+
 class IngestSettings(Section):
     """Section ``ingest``: what is read from observation files and how it is stored."""
 
@@ -260,8 +263,20 @@ class IngestSettings(Section):
         bool, Rule("true or false", "write true to store files of several stations in one group")
     ] = False
     """Whether one group may hold files of several stations."""
-    chunk_epochs: Count | None = None
-    """Epochs in one chunk; null takes as many as most of the files have."""
+    chunk: Annotated[
+        tuple[Count, Count] | None, Rule("[epochs, signals], or null", "write null, which fits most files")
+    ] = None
+    """Epochs and signals of a chunk of a new group; null fits them to a day of its files (1 to 16 MiB)."""
+    commit_every: Annotated[
+        str,
+        Field(pattern=r"^[1-9][0-9]* (day|minute)s?$"),
+        Rule("a number of days or minutes, such as 30 days", "write 10 minutes"),
+    ] = "10 minutes"
+    """After how many days of data, or minutes, what is there is committed."""
+    on_change: Annotated[OnChange, Rule("skip, replace or fail", "write replace")] = "replace"
+    """What to do with a file that has changed since it was stored: skip, replace what it gave, or fail."""
+    retry_failed: Annotated[bool, Rule("true or false", "write true to read such files again")] = False
+    """Whether files that could not be read are read again although they are as they were."""
     compression_level: Annotated[
         int, Field(ge=1, le=22), DECIMAL, Rule("a whole number from 1 (fast) to 22 (small)", "write 3")
     ] = 3

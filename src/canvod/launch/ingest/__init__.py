@@ -1,7 +1,9 @@
-"""From observation files to one commit in an Icechunk store, and back to lazy arrays.
+"""From observation files to days in an Icechunk store, and back to lazy arrays.
 
-`job` is an ingest from start to end, `run` its steps, `layout` decides where epochs go, `store` is the
-only module besides `canvod.launch.runtime.tasks` that imports icechunk, and `read` opens a store. Below
-it: `canvod.launch.manager`, which gives it a cluster, `runtime`, whose tasks it submits, and `readers`.
-Above it: `cli`.
+`job` is an ingest from start to end, `run` one on workers that are there, and `stream` its loop: `units`
+decides what is made of which files, `runner` or `pool` has the workers make it, and `commit` writes it into
+the `group`, whose rows are divided into `days`, and whose `log_book` says what became of every file. `store`
+is the only module besides `canvod.launch.runtime.tasks` that imports icechunk; `read` and `inspect` open a
+store. Below it: `canvod.launch.manager`, which gives it a cluster, `runtime`, whose tasks it submits, and
+`readers`. Above it: `cli`.
 """

@@ -34,13 +34,14 @@ _CANVOD_SUFFIX: Final = re.compile(r"\.(?:sbf|\d\d_|nmea|nma)$", re.IGNORECASE)
 _OTHER_SUFFIX: Final = re.compile(r"\.(?:\d\d[nghlpqmcfij]|nav|gnav|met)$", re.IGNORECASE)
 _LONG_NAME: Final = re.compile(
     r"(?P<station>[A-Z0-9_]{4,9})_[A-Z]_(?P<year>\d{4})(?P<day>\d{3})(?P<hour>\d\d)(?P<minute>\d\d)"
-    r"_\d\d[A-Z](?:_\d\d[A-Z])?(?:_(?P<kind>[A-Z]{2}))?",
+    r"_(?P<count>\d\d)(?P<unit>[A-Z])(?:_\d\d[A-Z])?(?:_(?P<kind>[A-Z]{2}))?",
     re.IGNORECASE,
 )
 _SHORT_NAME: Final = re.compile(
     r"(?P<station>[A-Z0-9]{4})(?P<day>\d{3})(?P<session>[A-X0-9])(?P<minute>\d\d)?\.(?P<year>\d\d)[a-z_]",
     re.IGNORECASE,
 )
+_UNIT_S: Final = {"M": 60, "H": 3_600, "D": 86_400}
 _OTHER_KIND: Final = re.compile(r".[NM]", re.IGNORECASE)
 _PIVOT: Final = 80
 _DAYS: Final = 366
@@ -71,12 +72,15 @@ class ObservationFile:
         Start (unit minutes) by its name; None where the name has none.
     station : str or None
         Station by its name; None where the name has none.
+    length_s : int or None
+        How long it is by its name, in seconds; None where the name does not say.
     """
 
     path: Path
     size_bytes: int
     start: np.datetime64 | None
     station: str | None
+    length_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def discover(inputs: Sequence[Path], *, store: Path | None = None, reader: str =
     Returns
     -------
     Discovery
+        The files in order, and how many were passed over.
 
     Raises
     ------
@@ -132,7 +137,7 @@ def discover(inputs: Sequence[Path], *, store: Path | None = None, reader: str =
     search = _Search(os.path.realpath(store) if store is not None else None, more=more)
     for given in inputs:
         search.add(str(absolute(given)))
-    files = [_describe(path, size) for path, size in search.found.values()]
+    files = [describe(path, size) for path, size in search.found.values()]
     if not files:
         raise _nothing_found(inputs, search.ignored, PATTERNS + (CANVOD_PATTERNS if more else ()))
     files.sort(key=lambda file: (file.start is None, file.start or np.datetime64(0, "m"), str(file.path)))
@@ -283,22 +288,48 @@ def _unpacked_name(name: str) -> str:
 
 
 def station_of(path: str) -> str | None:
-    """Station by the name of a file; None where the name has none.
+    """Station by the name of a file.
+
+    Parameters
+    ----------
+    path : str
+        Path or name of the file.
+
+    Returns
+    -------
+    str or None
+        As it is written there, 4 to 9 characters; None where the name has none.
 
     Examples
     --------
     >>> station_of("ROSA00AUT_R_20250010000_15M_05S_MO.rnx"), station_of("rosa0010.25o"), station_of("a.rnx")
     ('ROSA00AUT', 'rosa', None)
     """
-    return _describe(path, 0).station
+    return describe(path, 0).station
 
 
-def _describe(path: str, size: int) -> ObservationFile:
+def describe(path: str, size: int) -> ObservationFile:
+    """What the name of a file says.
+
+    Parameters
+    ----------
+    path : str
+        Path of the file, which is not opened.
+    size : int
+        Its size in bytes.
+
+    Returns
+    -------
+    ObservationFile
+        Fields that the name does not tell are None.
+    """
     name = path.rpartition(os.sep)[2]
     match = _LONG_NAME.match(name)
     if match is not None:
         start = _minute(int(match["year"]), match["day"], match["hour"], match["minute"])
-        return ObservationFile(Path(path), size, start, match["station"])
+        unit_s = _UNIT_S.get(match["unit"].upper())
+        length_s = int(match["count"]) * unit_s if unit_s is not None else None
+        return ObservationFile(Path(path), size, start, match["station"], length_s or None)
     match = _SHORT_NAME.match(name)
     if match is not None and not (
         match["station"][:2] in {"19", "20"} and match["station"][2:] == match["year"]
@@ -307,7 +338,10 @@ def _describe(path: str, size: int) -> ObservationFile:
         session = match["session"].lower()
         hour = str(ord(session) - ord("a")) if session.isalpha() else "0"
         start = _minute(year + (1900 if year >= _PIVOT else 2000), match["day"], hour, match["minute"] or "0")
-        return ObservationFile(Path(path), size, start, match["station"])
+        length_s = (
+            900 if match["minute"] else 3_600 if session.isalpha() else 86_400 if session == "0" else None
+        )
+        return ObservationFile(Path(path), size, start, match["station"], length_s)
     return ObservationFile(Path(path), size, None, None)
 
 

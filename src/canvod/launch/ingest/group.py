@@ -1,14 +1,14 @@
-"""The arrays of one group: what xarray opens, and beside it the record of the files that were stored.
+"""The arrays of one group: what xarray opens, beside it its days and the log book of its files.
 
 A group such as ``rosalia/reference_01`` holds ``epoch``, ``sid``, ``sv``, ``system``, ``band``, ``code`` and
-the variables. Its subgroup ``files`` holds one row for each file that was read; the next run recognises the
-file by it.
+the variables. Its subgroup ``days`` says in which rows each day lies (`canvod.launch.ingest.days`), and
+``files`` what became of every file (`canvod.launch.ingest.log_book`).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,23 +16,29 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from canvod.launch.errors import InputError
-from canvod.launch.ingest.layout import Layout, StoredAxes
+from canvod.launch.ingest.days import DayTable, chunk_moves
+from canvod.launch.ingest.log_book import FileRecord, LogBook, append, make_log
 from canvod.launch.readers import VARIABLES
+from canvod.launch.runtime.blocks import fill_part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import icechunk
+
+    from canvod.launch.runtime.blocks import Epochs, Span
 
 FORMAT_KEY: Final = "canvod_launch_format"
 """Attribute of a group that marks it as ours, with the version of its format."""
-FORMAT: Final = 1
-
-EPOCH_CHUNK: Final = 2**17
-"""Epochs in a chunk of the coordinate ``epoch``: a week at 5 s, 1 MiB; opening a group reads them all."""
-RECORD_CHUNK: Final = 2**12
+FORMAT: Final = 2
+REVISION_KEY: Final = "canvod_launch_revision"
+"""Attribute of a group: how often it was changed."""
+NAMES_KEY: Final = "canvod_launch_station_names"
+"""Attribute of a group: stations by the names of its files."""
 
 VARIABLE_ATTRIBUTES: Final[dict[str, dict[str, str]]] = {
     "SNR": {"long_name": "Signal-to-noise ratio (carrier-to-noise density)", "units": "dB-Hz"},
-    "Pseudorange": {"long_name": "Pseudorange", "units": "m"},
+    "Pseudorange": {"long_name": "Pseudorange", "units": "meters"},
     "Phase": {"long_name": "Carrier phase", "units": "cycles"},
     "Doppler": {"long_name": "Doppler shift", "units": "Hz"},
 }
@@ -43,7 +49,7 @@ EPOCH_ATTRIBUTES: Final = {
     "standard_name": "time",
     "axis": "T",
     "long_name": "Epoch of the observation",
-    "time_scale": "GPS",
+    "time_system": "GPS",
     "comment": "GPS time as in the files, without leap seconds: it is not UTC",
 }
 
@@ -56,43 +62,77 @@ SIGNAL_ATTRIBUTES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class FileRecord:
-    """One file as it was stored."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    digest: str
-    """SHA-256 of the file's content."""
-    first_epoch: int
-    last_epoch: int
-    epochs: int
-    epochs_stored: int
-    """Fewer than ``epochs`` where another file had held them before."""
-    reader: str = ""
-    """What has read it, with its version and that of Python."""
-    station: str = ""
-    """MARKER NAME, as the file has it."""
-
-
 @dataclass(frozen=True, eq=False)
 class GroupState:
-    """A group as it is stored."""
+    """A group as it is in one snapshot, without its values.
 
-    axes: StoredAxes
+    Attributes
+    ----------
+    snapshot : str
+        ID of the snapshot.
+    variables : dict of str to int
+        Names, with the bytes of one value.
+    rows : int
+        Rows of a chunk.
+    parts : int
+        Parts that a day has at least, whose epochs are one chunk.
+    days : DayTable
+        Which days it has, and where.
+    sid : tuple of str
+        Signals, in the order of their axis.
+    stations : tuple of str
+        MARKER NAMEs of its files.
+    station_names : tuple of str
+        Their stations by their names.
+    readers : tuple of str
+        What has read them.
+    revision : int
+        How often it was changed.
+    log : LogBook
+        What became of its files.
+    """
+
+    snapshot: str
     variables: dict[str, int]
-    """Names, with the bytes of one value."""
-    records: tuple[FileRecord, ...]
+    rows: int
+    parts: int
+    days: DayTable
+    sid: tuple[str, ...]
+    stations: tuple[str, ...]
+    station_names: tuple[str, ...]
+    readers: tuple[str, ...]
+    revision: int
+    log: LogBook
 
 
 def item_sizes(variables: Iterable[str]) -> dict[str, int]:
-    """Bytes of one value of each variable."""
+    """Bytes of one value of each variable.
+
+    Parameters
+    ----------
+    variables : iterable of str
+        Names of variables that can be read.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes by name.
+    """
     return {name: np.dtype(VARIABLES[name]).itemsize for name in variables}
 
 
 def check_group_name(group: str) -> str:
     """Return the name without outer slashes, or refuse it.
+
+    Parameters
+    ----------
+    group : str
+        A name as a user gives it.
+
+    Returns
+    -------
+    str
+        Path of the group, parts between ``/``.
 
     Raises
     ------
@@ -110,23 +150,30 @@ def check_group_name(group: str) -> str:
     )
 
 
-def read_state(store: Any, group: str) -> GroupState | None:
-    """Read what a group holds; None where there is no such group.
+def read_state(session: icechunk.Session, group: str) -> GroupState | None:
+    """Read what a group holds.
 
     Parameters
     ----------
-    store : icechunk.IcechunkStore
-        Store of a session.
+    session : icechunk.Session
+        A session that nothing has changed.
     group : str
         Path of the group.
+
+    Returns
+    -------
+    GroupState or None
+        The group without its values; None where there is no such group.
 
     Raises
     ------
     InputError
-        If there is a group of another origin, or the name lies within a group of data.
+        If the group is of another origin or of an earlier version, has groups below it and no data, or lies
+        within a group of data.
     """
-    root = zarr.open_group(store, mode="r") if _has_group(store) else None
-    if root is None:
+    try:
+        root = zarr.open_group(session.store, mode="r")
+    except FileNotFoundError:  # a store without a commit
         return None
     parts = group.split("/")
     for depth in range(1, len(parts)):
@@ -152,37 +199,46 @@ def read_state(store: Any, group: str) -> GroupState | None:
             f"{group!r} has groups below it ({', '.join(sorted(found.group_keys()))}), and holds no data",
             hint="name one of them, or a new one",
         )
+    if isinstance(found, zarr.Group) and found.attrs.get(FORMAT_KEY) == 1:
+        raise InputError(
+            f"group {group!r} was written by an earlier version of canvod-launch, with another layout",
+            hint="ingest its files anew into another group, such as "
+            f"--group {group}_days; `canvod-launch store show` still shows the old one",
+        )
     if not isinstance(found, zarr.Group) or found.attrs.get(FORMAT_KEY) != FORMAT:
         raise InputError(
             f"group {group!r} was not written by this version of canvod-launch, which does not add to it",
             hint="name another group, or another store",
         )
-    return _read_group(found)
-
-
-def _read_group(found: Any) -> GroupState:
-    variables = {name: array for name, array in found.arrays() if name in VARIABLES}
-    chunk_epochs, chunk_sids = next(iter(variables.values())).chunks
-    axes = StoredAxes(
-        epoch=np.asarray(found["epoch"][:], dtype=np.int64),
-        sid=tuple(str(name) for name in found["sid"][:]),
-        chunk_epochs=chunk_epochs,
-        chunk_sids=chunk_sids,
+    arrays = {name: array for name, array in found.arrays() if name in VARIABLES}
+    table = np.asarray(_array(found, "days/table")[:], np.int64)
+    attributes: Any = found.attrs
+    return GroupState(
+        snapshot=session.snapshot_id,
+        variables={name: array.dtype.itemsize for name, array in arrays.items()},
+        rows=(rows := next(iter(arrays.values())).chunks[0]),
+        parts=_array(found, "epoch").chunks[0] // rows,
+        days=DayTable(*table.T),
+        sid=tuple(map(str, _array(found, "sid")[:])),
+        stations=tuple(attributes.get("stations", ())),
+        station_names=tuple(attributes.get(NAMES_KEY, ())),
+        readers=tuple(attributes.get("readers", ())),
+        revision=int(attributes[REVISION_KEY]),
+        log=LogBook(found),
     )
-    sizes = {name: array.dtype.itemsize for name, array in variables.items()}
-    return GroupState(axes, sizes, _read_records(found["files"]))
-
-
-def _has_group(store: Any) -> bool:
-    try:
-        zarr.open_group(store, mode="r")
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def check_variables(state: GroupState | None, group: str, variables: Sequence[str]) -> None:
     """Refuse to add variables other than those that a group has.
+
+    Parameters
+    ----------
+    state : GroupState or None
+        The group; None where there is none, which passes.
+    group : str
+        Its path, for the message.
+    variables : sequence of str
+        Variables that are to be added, in any order.
 
     Raises
     ------
@@ -198,85 +254,58 @@ def check_variables(state: GroupState | None, group: str, variables: Sequence[st
         )
 
 
-def write_axes(
-    store: Any,
+def make_group(
+    session: icechunk.Session,
     group: str,
-    layout: Layout,
-    state: GroupState | None,
     *,
     variables: Sequence[str],
+    chunk: tuple[int, int],
+    parts: int,
     compression_level: int,
     attributes: Mapping[str, Any],
-) -> None:
-    """Make or enlarge the arrays of a group, and write its coordinates.
+) -> GroupState:
+    """Make a group without days.
 
     Parameters
     ----------
-    store : icechunk.IcechunkStore
-        Store of a writable session.
+    session : icechunk.Session
+        A writable session.
     group : str
         Path of the group.
-    layout : Layout
-        The axes as they shall be.
-    state : GroupState or None
-        The group as it is.
     variables : sequence of str
-        Variables of a new group.
+        Its variables.
+    chunk : tuple of int
+        Rows and signals of a chunk, which stay for good.
+    parts : int
+        Parts that a day has at least.
     compression_level : int
         Of zstd.
-    attributes : mapping
-        Attributes of a new group.
+    attributes : mapping of str to object
+        Attributes of the group.
+
+    Returns
+    -------
+    GroupState
+        The group, without days and signals.
     """
     zstd = [ZstdCodec(level=compression_level)]
-    target: Any
-    if state is None:
-        target = zarr.create_group(store, path=group, attributes={**attributes, FORMAT_KEY: FORMAT})
-        _make_arrays(target, layout, variables, zstd)
-        _make_records(target, zstd)
-        written_epochs = written_sids = 0
-    else:
-        target = zarr.open_group(store, path=group, mode="r+")
-        written_epochs, written_sids = layout.first_changed, len(state.axes.sid)
-        shape = len(layout.epoch), len(layout.sid)
-        for name in state.variables:
-            target[name].resize(shape)
-        target["epoch"].resize(shape[:1])
-        for name in SIGNAL_ATTRIBUTES:
-            target[name].resize(shape[1:])
-    target["epoch"][written_epochs:] = layout.epoch[written_epochs:]
-    if written_sids < len(layout.sid):
-        added = layout.sid[written_sids:]
-        signals = [name.split("|") for name in added]
-        columns = {
-            "sid": list(added),
-            "sv": [signal[0] for signal in signals],
-            "system": [signal[0][:1] for signal in signals],
-            "band": [signal[1] for signal in signals],
-            "code": [signal[2] for signal in signals],
-        }
-        for name, values in columns.items():
-            target[name][written_sids:] = _strings(values)
-
-
-def _strings(values: Sequence[str]) -> Any:
-    return np.array(values, dtype=np.dtypes.StringDType())
-
-
-def _make_arrays(group: zarr.Group, layout: Layout, variables: Sequence[str], zstd: list[ZstdCodec]) -> None:
-    n_epochs, n_sids = len(layout.epoch), len(layout.sid)
-    group.create_array(
+    snapshot = session.snapshot_id
+    target = zarr.create_group(
+        session.store, path=group, attributes={**attributes, FORMAT_KEY: FORMAT, REVISION_KEY: 0}
+    )
+    target.create_array(
         "epoch",
-        shape=(n_epochs,),
+        shape=(0,),
         dtype="int64",
-        chunks=(EPOCH_CHUNK,),
+        chunks=(chunk[0] * parts,),
         dimension_names=["epoch"],
         compressors=zstd,
         attributes=dict(EPOCH_ATTRIBUTES),
     )
     for name, long_name in SIGNAL_ATTRIBUTES.items():
-        group.create_array(
+        target.create_array(
             name,
-            shape=(n_sids,),
+            shape=(0,),
             dtype=str,
             # Room for every signal that a system can have, so that it stays one chunk.
             chunks=(2**13,),
@@ -285,65 +314,172 @@ def _make_arrays(group: zarr.Group, layout: Layout, variables: Sequence[str], zs
             attributes={"long_name": long_name},
         )
     for name in variables:
-        group.create_array(
+        target.create_array(
             name,
-            shape=(n_epochs, n_sids),
+            shape=(0, 0),
             dtype=np.dtype(VARIABLES[name]),
-            chunks=(layout.chunk_epochs, layout.chunk_sids),
+            chunks=chunk,
             dimension_names=["epoch", "sid"],
             fill_value=np.nan,
             compressors=zstd,
             attributes={**VARIABLE_ATTRIBUTES[name], "coordinates": "sv system band code"},
         )
-
-
-def _make_records(group: zarr.Group, zstd: list[ZstdCodec]) -> None:
-    title = "Files that were read into the group above"
-    records = group.create_group("files", attributes={"title": title})
-    for column in fields(FileRecord):
-        _make_column(records, column.name, 0, zstd)
-
-
-def _make_column(records: zarr.Group, name: str, length: int, zstd: list[ZstdCodec]) -> Any:
-    is_time = name in ("first_epoch", "last_epoch")
-    return records.create_array(
-        name,
-        shape=(length,),
-        dtype=str if _is_text(name) else "int64",
-        chunks=(RECORD_CHUNK,),
-        dimension_names=["file"],
-        compressors=zstd,
-        attributes={"units": "nanoseconds since 1970-01-01"} if is_time else {},
+    days = target.create_group("days", attributes={"title": "The days that have data, and their rows"})
+    days.create_array(
+        "table",
+        shape=(0, len(fields(DayTable))),
+        dtype="int64",
+        chunks=(2**12, len(fields(DayTable))),
+        dimension_names=["day", "column"],
+        attributes={"columns": [column.name for column in fields(DayTable)]},
     )
+    make_log(target)
+    sizes = item_sizes(variables)
+    return GroupState(snapshot, sizes, chunk[0], parts, DayTable.empty(), (), (), (), (), 0, LogBook(None))
 
 
-def _is_text(name: str) -> bool:
-    return any(column.type == "str" for column in fields(FileRecord) if column.name == name)
+def place(
+    session: icechunk.Session, group: str, state: GroupState, parts: Mapping[int, int], sid: Iterable[str]
+) -> tuple[DayTable, tuple[str, ...]]:
+    """Make room for days and signals.
+
+    Parameters
+    ----------
+    session : icechunk.Session
+        A writable session.
+    group : str
+        Path of the group.
+    state : GroupState
+        The group as it is in that session.
+    parts : mapping of int to int
+        Days that will be written, each with its number of parts; a day that has another number now loses what
+        it has.
+    sid : iterable of str
+        Signals that will be written.
+
+    Returns
+    -------
+    tuple of (DayTable, tuple of str)
+        The days and the signals of the group now.
+    """
+    days = state.days.with_days(parts)
+    signals = state.sid + tuple(sorted(set(sid) - set(state.sid)))
+    target: Any = zarr.open_group(session.store, path=group, mode="r+")
+    length = days.chunk_rows * state.rows
+    target["epoch"].resize((length,))
+    for name in state.variables:
+        target[name].resize((length, len(signals)))
+    moves = chunk_moves(state.days, days)
+    if any(old != new for old, new in moves.items()) or len(moves) < state.days.chunk_rows:
+        of_days = {old // state.parts: new // state.parts for old, new in moves.items()}
+        for name in ("epoch", *state.variables):
+            there = of_days if name == "epoch" else moves
+            back = {new: old for old, new in there.items()}
+            session.reindex_array(f"/{group}/{name}", _moved(there), _moved(back))
+    if len(signals) > len(state.sid):
+        added = [name.split("|") for name in signals[len(state.sid) :]]
+        columns = {
+            "sid": list(signals[len(state.sid) :]),
+            "sv": [signal[0] for signal in added],
+            "system": [signal[0][:1] for signal in added],
+            "band": [signal[1] for signal in added],
+            "code": [signal[2] for signal in added],
+        }
+        for name, values in columns.items():
+            target[name].resize((len(signals),))
+            target[name][len(state.sid) :] = np.array(values, dtype=np.dtypes.StringDType())
+    return days, signals
 
 
-def _read_records(records: Any) -> tuple[FileRecord, ...]:
-    columns = []
-    n_files = records["path"].shape[0]
-    for column in fields(FileRecord):
-        # Groups that an older version has made lack some of the columns.
-        values = records[column.name][:] if column.name in records else np.full(n_files, column.default)
-        columns.append([str(value) for value in values] if column.type == "str" else values.tolist())
-    return tuple(FileRecord(*row) for row in zip(*columns, strict=True))
+def _moved(rows: Mapping[int, int]) -> Callable[[Iterable[int]], Iterable[int] | None]:
+    def move(index: Iterable[int]) -> Iterable[int] | None:
+        first, *others = index
+        return [rows[first], *others] if first in rows else None
+
+    return move
 
 
-def append_records(store: Any, group: str, records: Sequence[FileRecord]) -> None:
-    """Add rows to the record of files of a group, and to its attributes the stations that they are of."""
-    parent = zarr.open_group(store, path=group, mode="r+")
-    held_stations: Any = parent.attrs.get("stations", [])
-    stations = sorted({*held_stations, *(record.station for record in records if record.station)})
-    if stations != held_stations:
-        parent.attrs["stations"] = stations
-    target: Any = parent["files"]
-    held = target["path"].shape[0]
-    for column in fields(FileRecord):
-        if column.name not in target:
-            _make_column(target, column.name, held, [ZstdCodec()])
-        array = target[column.name]
-        array.resize((held + len(records),))
-        values = [getattr(record, column.name) for record in records]
-        array[held:] = _strings(values) if column.type == "str" else np.array(values, dtype=np.int64)
+def write_axis(
+    session: icechunk.Session,
+    group: str,
+    state: GroupState,
+    days: DayTable,
+    made: Iterable[tuple[Span, Sequence[int], Epochs]],
+) -> None:
+    """Write the epochs of the days that change: the real ones, and fillers.
+
+    Parameters
+    ----------
+    session : icechunk.Session
+        A writable session in which `place` has made room.
+    group : str
+        Path of the group.
+    state : GroupState
+        The group as it was.
+    days : DayTable
+        Its days now.
+    made : iterable of (Span, sequence of int, numpy.ndarray)
+        For each unit: its span, the real epochs of each of its parts (-1 where it stays as it is), and
+        the epochs of the others together.
+    """
+    axis: Any = zarr.open_group(session.store, path=group, mode="r+")["epoch"]
+    blocks: dict[int, Epochs] = {}
+    rows = state.rows
+    for span, counts, epochs in made:
+        day = replace(span, first=0, stop=span.parts)
+        start = days.first_row(day, rows)
+        if span.day not in blocks:
+            if state.days.parts_of(span.day) == span.parts:
+                blocks[span.day] = np.asarray(axis[start : start + span.parts * rows], np.int64)
+            else:
+                nothing = np.empty(0, np.int64)
+                parts = [fill_part(nothing, span, part, rows) for part in range(span.parts)]
+                blocks[span.day] = np.concatenate(parts)
+        taken = 0
+        for part, count in zip(range(span.first, span.stop), counts, strict=True):
+            if count >= 0:
+                real = epochs[taken : taken + count]
+                blocks[span.day][part * rows : (part + 1) * rows] = fill_part(real, span, part, rows)
+                taken += count
+        axis[start : start + span.parts * rows] = blocks[span.day]
+
+
+def finish(
+    session: icechunk.Session,
+    group: str,
+    days: DayTable,
+    revision: int,
+    records: Sequence[FileRecord],
+    names: Iterable[str],
+) -> None:
+    """Write the table of days, the log book, and the revision and stations of the group.
+
+    Parameters
+    ----------
+    session : icechunk.Session
+        A writable session.
+    group : str
+        Path of the group.
+    days : DayTable
+        Its days.
+    revision : int
+        How often it was changed.
+    records : sequence of FileRecord
+        What became of files.
+    names : iterable of str
+        Stations by the names of the files.
+    """
+    target: Any = zarr.open_group(session.store, path=group, mode="r+")
+    table = np.stack([getattr(days, column.name) for column in fields(DayTable)], axis=1)
+    target["days/table"].resize(table.shape)
+    target["days/table"][:] = table
+    append(target, records)
+    markers = (record.station for record in records if record.has_values)
+    readers = (record.reader for record in records if record.has_values)
+    found = {"stations": {*markers}, "readers": {*readers}, NAMES_KEY: {*names}}
+    told = {key: sorted({*target.attrs.get(key, ()), *values} - {""}) for key, values in found.items()}
+    target.attrs.update({**told, REVISION_KEY: revision})
+
+
+def _array(group: zarr.Group, name: str) -> Any:
+    return group[name]

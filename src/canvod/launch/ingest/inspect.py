@@ -9,20 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 import zarr
 
-from canvod.launch.ingest.group import FORMAT_KEY
-from canvod.launch.ingest.report import with_iso_epochs
+from canvod.launch.ingest.group import FORMAT, FORMAT_KEY, read_state
+from canvod.launch.ingest.report import format_day
 from canvod.launch.ingest.store import Snapshot, open_repository
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    import icechunk
+
 SNAPSHOTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class ArrayInfo:
-    """One array of a group."""
+    """One array of a group.
+
+    Attributes
+    ----------
+    name : str
+        Name within the group.
+    dims : tuple of str
+        Names of its dims.
+    shape, chunks : tuple of int
+        Length of the array and of a chunk, for each dim.
+    dtype : str
+        As NumPy names it.
+    bytes_raw : int
+        Size without compression.
+    bytes_stored : int
+        Size of its chunks in the store.
+    """
 
     name: str
     dims: tuple[str, ...]
@@ -30,47 +48,79 @@ class ArrayInfo:
     chunks: tuple[int, ...]
     dtype: str
     bytes_raw: int
-    """Size without compression."""
     bytes_stored: int
-    """Size of its chunks in the store."""
 
 
 @dataclass(frozen=True)
 class GroupInfo:
-    """One group with arrays."""
+    """One group with arrays.
+
+    Of a group of another origin, or of an earlier version of canvod-launch, only path and arrays are known.
+
+    Attributes
+    ----------
+    path : str
+        Path of the group.
+    arrays : tuple of ArrayInfo
+        The variables; all arrays where only these are known.
+    epochs : int or None
+        Real epochs.
+    days : int or None
+        Days that have data.
+    first_day, last_day : str or None
+        ISO 8601, GPS time; None also for a group without days.
+    signals : mapping of str to int
+        Number of signals of each system.
+    files : int
+        Files whose values it has.
+    readers : mapping of str to int
+        What has read them, and how many of them.
+    stations : tuple of str
+        MARKER NAMEs of the files.
+    """
 
     path: str
     arrays: tuple[ArrayInfo, ...]
-    """The variables; coordinates are left out."""
     epochs: int | None
-    first_epoch: int | None
-    last_epoch: int | None
-    """Nanoseconds since 1970-01-01, GPS time; None for a group of another origin."""
+    days: int | None
+    first_day: str | None
+    last_day: str | None
     signals: Mapping[str, int]
-    """Number of signals of each system."""
     files: int
-    """Files that were read into it."""
     readers: Mapping[str, int]
-    """What has read them, and how many of them."""
     stations: tuple[str, ...]
-    """MARKER NAMEs of the files."""
 
 
 @dataclass(frozen=True)
 class StoreTree:
-    """A store with all its groups."""
+    """A store with all its groups.
+
+    Attributes
+    ----------
+    path : str
+        Folder of the store.
+    disk_bytes : int
+        Size of all files of the store, older snapshots included.
+    groups : tuple of GroupInfo
+        Groups that hold arrays, by path.
+    snapshots : tuple of Snapshot
+        The newest commits, the newest first.
+    """
 
     path: str
     disk_bytes: int
-    """Size of all files of the store, older snapshots included."""
     groups: tuple[GroupInfo, ...]
     snapshots: tuple[Snapshot, ...]
-    """The newest commits."""
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as plain values; times in ISO 8601."""
+        """Everything as plain values.
+
+        Returns
+        -------
+        dict of str to object
+            The fields by name; times in ISO 8601.
+        """
         values = asdict(self)
-        values["groups"] = [with_iso_epochs(group) for group in values["groups"]]
         for snapshot in values["snapshots"]:
             snapshot["written_at"] = format_utc(snapshot["written_at"])
         return values
@@ -78,6 +128,16 @@ class StoreTree:
 
 def format_utc(time: datetime) -> str:
     """Write a time in UTC as ISO 8601, in whole seconds.
+
+    Parameters
+    ----------
+    time : datetime
+        In UTC.
+
+    Returns
+    -------
+    str
+        With ``Z`` at its end.
 
     Examples
     --------
@@ -96,23 +156,30 @@ def store_tree(path: str | os.PathLike[str]) -> StoreTree:
     path : path
         Folder of the store.
 
+    Returns
+    -------
+    StoreTree
+        The store at its newest snapshot.
+
     Raises
     ------
     InputError
         If there is none.
+    StoreError
+        If Icechunk cannot read it.
     """
     store = open_repository(path)
     return StoreTree(
         path=str(store.path),
         disk_bytes=store.disk_bytes(),
-        groups=tuple(_groups(store.reader().store)),
+        groups=tuple(_groups(store.reader())),
         snapshots=tuple(store.snapshots(SNAPSHOTS_SHOWN)),
     )
 
 
-def _groups(store: Any) -> list[GroupInfo]:
+def _groups(session: icechunk.Session) -> list[GroupInfo]:
     try:
-        root = zarr.open_group(store, mode="r")
+        root = zarr.open_group(session.store, mode="r")
     except FileNotFoundError:  # a store without a commit
         return []
     members: dict[str, Any] = {"": root, **dict(root.members(max_depth=None))}
@@ -122,32 +189,33 @@ def _groups(store: Any) -> list[GroupInfo]:
             continue
         arrays = dict(node.arrays())
         parent = members[path.rpartition("/")[0]]
-        if not arrays or FORMAT_KEY in parent.attrs:  # the record of files is part of the group above
+        if not arrays or FORMAT_KEY in parent.attrs:  # days and log book are part of the group above
             continue
-        found.append(_describe(path or "/", node, arrays))
+        found.append(_describe(session, path, node, arrays))
     return found
 
 
-def _describe(path: str, group: zarr.Group, arrays: Mapping[str, Any]) -> GroupInfo:
-    ours = FORMAT_KEY in group.attrs
-    epoch: Any = arrays["epoch"] if ours else None
-    filled = epoch is not None and epoch.shape[0] > 0
-    signals = Counter(str(name)[:1] for name in arrays["sid"][:]) if ours else Counter[str]()
-    files: Any = group["files"] if ours else None
-    readers: Any = files.get("reader") if ours else None
-    stations: Any = group.attrs.get("stations", ()) if ours else ()
+def _describe(
+    session: icechunk.Session, path: str, group: zarr.Group, arrays: Mapping[str, Any]
+) -> GroupInfo:
+    state = read_state(session, path) if group.attrs.get(FORMAT_KEY) == FORMAT else None
+    shown = [_array(name, array) for name, array in sorted(arrays.items()) if array.ndim > 1 or state is None]
+    if state is None:
+        return GroupInfo(path or "/", tuple(shown), None, None, None, None, {}, 0, {}, ())
+    last = {record.path: record for record in state.log.all()}
+    files = [record for record in last.values() if record.has_values]
+    days = state.days.day
     return GroupInfo(
         path=path,
-        arrays=tuple(
-            _array(name, array) for name, array in sorted(arrays.items()) if not ours or array.ndim > 1
-        ),
-        epochs=epoch.shape[0] if epoch is not None else None,
-        first_epoch=int(epoch[0]) if filled else None,
-        last_epoch=int(epoch[-1]) if filled else None,
-        signals=dict(sorted(signals.items())),
-        files=files["path"].shape[0] if files is not None else 0,
-        readers=dict(Counter(map(str, readers[:]))) if readers is not None else {},
-        stations=tuple(stations),
+        arrays=tuple(shown),
+        epochs=int(state.days.epochs.sum()),
+        days=len(days),
+        first_day=format_day(int(days[0])) if len(days) else None,
+        last_day=format_day(int(days[-1])) if len(days) else None,
+        signals=dict(sorted(Counter(name[:1] for name in state.sid).items())),
+        files=len(files),
+        readers=dict(Counter(record.reader for record in files)),
+        stations=state.stations,
     )
 
 

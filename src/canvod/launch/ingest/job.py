@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +12,8 @@ from canvod.launch.errors import DependencyError, install_command
 from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
 from canvod.launch.ingest.permissions import check_inputs_readable, check_store_access, check_store_writable
-from canvod.launch.ingest.run import check_group, ingest
-from canvod.launch.ingest.store import Owner, create_store, open_repository, store_exists, store_path
+from canvod.launch.ingest.run import ingest, nothing_new
+from canvod.launch.ingest.store import Owner, create_store, remove_empty_store, store_exists, store_path
 from canvod.launch.paths import absolute, is_folder
 from canvod.launch.readers import DEFAULT, reader_names
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from canvod.launch.config import Settings, SettingsLike
     from canvod.launch.ingest.progress import IngestProgress
     from canvod.launch.ingest.report import IngestReport
-    from canvod.launch.ingest.runner import TaskRunner
+    from canvod.launch.ingest.runner import DaskRunner, TaskRunner
     from canvod.launch.manager import BuildProgress, DaskClusterManager
     from canvod.launch.plan.model import ClusterPlan
 
@@ -65,7 +64,7 @@ def ingest_files(
     Raises
     ------
     LaunchError
-        If anything but single files fails; nothing was committed then.
+        If anything but single files fails; what was committed before is stored.
 
     Examples
     --------
@@ -100,8 +99,18 @@ class IngestJob:
 
     Attributes
     ----------
+    settings : Settings
+        As given.
+    cluster : str or None
+        Name of the cluster to join, where a name was given.
+    group : str
+        Path of the group.
+    store : Path
+        Absolute path of the store.
     found : Discovery
         The files.
+    nothing_new : IngestReport or None
+        What became of the files, where the log book knows all of them: nothing has to be started then.
 
     Raises
     ------
@@ -134,7 +143,8 @@ class IngestJob:
         self.found: Discovery = discover(
             [Path(given) for given in inputs], store=self.store, reader=settings.ingest.reader
         )
-        check_group((str(file.path) for file in self.found.files), self.store, self.group, settings.ingest)
+        paths = [str(file.path) for file in self.found.files]
+        self.nothing_new = nothing_new(paths, self.store, self.group, settings.ingest)
         self._owner: Owner | None = None
 
     def run(
@@ -149,7 +159,9 @@ class IngestJob:
 
         Parameters
         ----------
-        progress, build_progress : callable, optional
+        progress : callable, optional
+            Called with a line of text for each step that takes time.
+        build_progress : BuildProgress or bool
             As in `canvod.launch.manager.DaskClusterManager`.
         ingest_progress : callable, optional
             Makes the display of the ingest itself, when the cluster is up.
@@ -164,9 +176,12 @@ class IngestJob:
         Raises
         ------
         LaunchError
-            If anything but single files fails; nothing was committed then, and a store that was new is gone.
+            If anything but single files fails; what was committed before is stored, and a store that was made
+            and has nothing is gone.
         """
         say = progress or (lambda _line: None)
+        if self.nothing_new is not None:
+            return self.nothing_new
         with self._new_store_removed_on_failure(), self._runner(say, build_progress) as runner:
             return ingest(
                 [file.path for file in self.found.files],
@@ -191,7 +206,8 @@ class IngestJob:
             return
         if self._manager is not None:
             self._before_start(self._manager.plan)
-            yield _dask_runner(self._manager)
+            with _dask_runner(self._manager) as runner:
+                yield runner
             return
         from canvod.launch.manager import DaskClusterManager
 
@@ -208,13 +224,14 @@ class IngestJob:
         ) as manager:
             if manager.dashboard_link:
                 progress(f"dashboard: {manager.dashboard_link}")
-            yield _dask_runner(manager)
+            with _dask_runner(manager) as runner:
+                yield runner
 
     @contextmanager
     def _pool(self, progress: Callable[[str], None]) -> Iterator[TaskRunner]:
-        from canvod.launch.cluster.process_pool import NOTICE, PoolRunner
         from canvod.launch.host.detect import read_inventory
         from canvod.launch.host.python_version import installed_version, own_python
+        from canvod.launch.ingest.pool import NOTICE, PoolRunner
         from canvod.launch.plan.planner import make_plan
         from canvod.launch.termination import exit_on_signals
 
@@ -301,13 +318,11 @@ class IngestJob:
         try:
             yield
         finally:
-            # Only a store that this job has made and never committed to: it holds but its first snapshot.
-            new = self._new and store_exists(self.store)
-            if new and len(open_repository(self.store).snapshots(limit=2)) < 2:
-                shutil.rmtree(self.store, ignore_errors=True)
+            if self._new:
+                remove_empty_store(self.store)
 
 
-def _dask_runner(manager: DaskClusterManager) -> TaskRunner:
+def _dask_runner(manager: DaskClusterManager) -> DaskRunner:
     from canvod.launch.ingest.runner import DaskRunner
 
     cluster = manager.cluster

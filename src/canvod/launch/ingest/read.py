@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import zarr
 
 from canvod.launch.errors import InputError
+from canvod.launch.ingest.group import read_state
 from canvod.launch.ingest.store import open_repository, store_path
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     import icechunk
     import xarray as xr
+
+    from canvod.launch.ingest.log_book import FileRecord
 
 WORKERS_TIMEOUT_S = 10
 """How long workers may take to say whether they see a file; those that are too busy are not waited for."""
@@ -38,6 +41,8 @@ def open_store(path: str | os.PathLike[str]) -> icechunk.IcechunkStore:
     ------
     InputError
         If there is no store.
+    StoreError
+        If Icechunk cannot open it.
 
     Examples
     --------
@@ -65,12 +70,14 @@ def open_group(path: str | os.PathLike[str], group: str) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Dims ``epoch`` and ``sid``.
+        Dims ``epoch`` and ``sid``; ``.dropna("epoch", how="all")`` leaves the real epochs, without fillers.
 
     Raises
     ------
     InputError
         If there is no such store or group, or workers of the current client do not see the store.
+    StoreError
+        If Icechunk cannot open the store.
 
     Examples
     --------
@@ -108,12 +115,50 @@ def open_arrays(path: str | os.PathLike[str], group: str | None = None) -> zarr.
     group : str, optional
         Path of the group; by default the only one of the store.
 
+    Returns
+    -------
+    zarr.Group
+        The group, read only.
+
     Raises
     ------
     InputError
         If there is no such store or group, or several of which none is named.
+    StoreError
+        If Icechunk cannot open the store.
     """
     store = open_store(path)
+    return zarr.open_group(store, path=_chosen(path, store, group), mode="r")
+
+
+def read_log(path: str | os.PathLike[str], group: str | None = None) -> list[FileRecord]:
+    """Read what became of the files that were ingested into a group.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    group : str, optional
+        Path of the group; by default the only one of the store.
+
+    Returns
+    -------
+    list of FileRecord
+        The oldest first.
+
+    Raises
+    ------
+    InputError
+        If there is no such store or group, or several of which none is named, or the group has no log book.
+    StoreError
+        If Icechunk cannot open the store.
+    """
+    session = open_repository(path).reader()
+    state = read_state(session, _chosen(path, session.store, group))
+    return state.log.all() if state is not None else []
+
+
+def _chosen(path: str | os.PathLike[str], store: icechunk.IcechunkStore, group: str | None) -> str:
     names = group_names(store)
     wanted = names[0] if group is None and len(names) == 1 else group
     if wanted is None and names:
@@ -123,17 +168,28 @@ def open_arrays(path: str | os.PathLike[str], group: str | None = None) -> zarr.
         )
     if wanted is None or wanted.strip("/") not in names:
         raise _no_group(store_path(path), wanted, names)
-    return zarr.open_group(store, path=wanted, mode="r")
+    return wanted.strip("/")
 
 
 def group_names(store: icechunk.IcechunkStore) -> tuple[str, ...]:
-    """Name the groups that hold arrays."""
+    """Name the groups that hold arrays.
+
+    Parameters
+    ----------
+    store : icechunk.IcechunkStore
+        A store that is open, as `open_store` gives it.
+
+    Returns
+    -------
+    tuple of str
+        Their paths, sorted.
+    """
     try:
         members = zarr.open_group(store, mode="r").members(max_depth=None)
     except FileNotFoundError:  # a store without a commit
         members = ()
     arrays = {path.rpartition("/")[0] for path, node in members if isinstance(node, zarr.Array)}
-    # The record of files is part of the group above.
+    # Days and log book are part of the group above.
     return tuple(sorted(path for path in arrays if path.rpartition("/")[0] not in arrays))
 
 

@@ -4,40 +4,64 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from canvod.launch.errors import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Status = Literal["stored", "skipped", "failed"]
+
+Status = Literal["stored", "known", "partly", "failed"]
+STATUSES: Final[tuple[Status, ...]] = ("stored", "known", "partly", "failed")
 
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """What became of one file."""
+    """What became of one file.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path of the file.
+    status : str
+        ``stored``, ``known``, ``partly`` or ``failed``.
+    reason : str
+        Why it is known, or failed, or which of its values another file had first.
+    epochs : int
+        Number of its epochs, where this run has read it.
+    values : int
+        Values that it gave to the group in this run.
+    notes : tuple of str
+        What the reader left out, each kind with its count and first line.
+    station : str
+        MARKER NAME.
+    reader : str
+        What has read it, with its version and that of Python.
+    """
 
     path: str
     status: Status
     reason: str = ""
-    """Why it was skipped, or failed; for a stored file, why some of its epochs were not."""
     epochs: int = 0
-    epochs_stored: int = 0
-    """Epochs that are new, or to which it gave a value."""
+    values: int = 0
     notes: tuple[str, ...] = ()
-    """What the reader left out, each kind with its count and first line, and how many values differ from the
-    ones that were there."""
     station: str = ""
-    """MARKER NAME."""
     reader: str = ""
-    """What has read it, with its version and that of Python."""
 
 
 @dataclass(frozen=True)
 class NoteCount:
-    """How often something is told."""
+    """How often something is told.
+
+    Attributes
+    ----------
+    count : int
+        How much of it there is, in all files.
+    files : int
+        In how many files.
+    """
 
     count: int
     files: int
@@ -51,24 +75,20 @@ class IngestReport:
     ----------
     store, group : str
         Where the data are.
-    reader : str
-        Which reader read them.
     files : tuple of FileOutcome
         In the order in which they were given.
     epochs, signals : int
-        Length of the group's axes now.
-    first_epoch, last_epoch : int or None
-        Nanoseconds since 1970-01-01, GPS time.
+        Real epochs of the group now, and its signals.
+    first_day, last_day : str or None
+        The first and the last day of the group, ISO 8601, GPS time.
     bytes_read : int
         Size of the files that were read.
     bytes_data : int
         Size of the data as arrays, before compression.
-    bytes_stored : int
-        By how much the store has grown on disk.
-    seconds_read, seconds_wait, seconds_write, seconds_commit : float
-        Time to read the files, to wait for another writer, to write chunks, and to commit.
-    snapshot_id : str or None
-        The new snapshot; None where there was nothing to commit.
+    seconds : mapping of str to float
+        Time for all (``total``), to wait for another writer (``wait``), and to write and commit (``commit``).
+    snapshots : tuple of str
+        The new snapshots, the oldest first.
     peak_memory_bytes : mapping of str to int
         The most memory that was seen of each worker.
     workers : int
@@ -79,26 +99,32 @@ class IngestReport:
 
     store: str
     group: str
-    reader: str
     files: tuple[FileOutcome, ...]
     epochs: int = 0
     signals: int = 0
-    first_epoch: int | None = None
-    last_epoch: int | None = None
+    first_day: str | None = None
+    last_day: str | None = None
     bytes_read: int = 0
     bytes_data: int = 0
-    bytes_stored: int = 0
-    seconds_read: float = 0.0
-    seconds_wait: float = 0.0
-    seconds_write: float = 0.0
-    seconds_commit: float = 0.0
-    snapshot_id: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    snapshots: tuple[str, ...] = ()
     peak_memory_bytes: Mapping[str, int] = field(default_factory=dict)
     workers: int = 0
     notices: tuple[str, ...] = ()
 
     def of(self, status: Status) -> tuple[FileOutcome, ...]:
-        """Files with this outcome."""
+        """Files with this outcome.
+
+        Parameters
+        ----------
+        status : str
+            ``stored``, ``known``, ``partly`` or ``failed``.
+
+        Returns
+        -------
+        tuple of FileOutcome
+            In the order in which they were given.
+        """
         return tuple(file for file in self.files if file.status == status)
 
     @property
@@ -107,19 +133,19 @@ class IngestReport:
         return self.of("stored")
 
     @property
-    def skipped(self) -> tuple[FileOutcome, ...]:
+    def known(self) -> tuple[FileOutcome, ...]:
         """Files that had nothing new."""
-        return self.of("skipped")
+        return self.of("known")
+
+    @property
+    def partly(self) -> tuple[FileOutcome, ...]:
+        """Files that have values which differ from those that count."""
+        return self.of("partly")
 
     @property
     def failed(self) -> tuple[FileOutcome, ...]:
-        """Files that could not be read."""
+        """Files that gave nothing."""
         return self.of("failed")
-
-    @property
-    def overlapping_epochs(self) -> int:
-        """Epochs of stored files that were not stored, since another file had held them before."""
-        return sum(file.epochs - file.epochs_stored for file in self.stored)
 
     @property
     def notes_by_kind(self) -> dict[str, NoteCount]:
@@ -134,21 +160,37 @@ class IngestReport:
 
     @property
     def exit_status(self) -> ExitStatus:
-        """3 where files failed, else 0."""
-        return ExitStatus.SOME_FAILED if self.failed else ExitStatus.OK
+        """3 where anything of the files was not stored, else 0."""
+        return ExitStatus.SOME_FAILED if self.failed or self.partly else ExitStatus.OK
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as plain values; times in ISO 8601."""
-        return with_iso_epochs(asdict(self)) | {
-            "counts": {status: len(self.of(status)) for status in ("stored", "skipped", "failed")},
-            "overlapping_epochs": self.overlapping_epochs,
+        """Everything as plain values.
+
+        Returns
+        -------
+        dict of str to object
+            The fields by name, with ``counts`` by status, ``notes_by_kind`` and ``exit_status``.
+        """
+        return asdict(self) | {
+            "counts": {status: len(self.of(status)) for status in STATUSES},
             "notes_by_kind": {kind: asdict(count) for kind, count in self.notes_by_kind.items()},
             "exit_status": int(self.exit_status),
         }
 
 
 def format_files(count: int) -> str:
-    """A number of files in words."""
+    """A number of files in words.
+
+    Parameters
+    ----------
+    count : int
+        The number.
+
+    Returns
+    -------
+    str
+        ``1 file``, ``2 files``.
+    """
     return f"{count} file{'s' if count != 1 else ''}"
 
 
@@ -164,23 +206,39 @@ def _kind_of(note: str) -> tuple[str, int]:
     return " ".join(kind.split()), int(number[0].replace(",", ""))
 
 
-def with_iso_epochs(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Write ``first_epoch`` and ``last_epoch`` for JSON: in ISO 8601, and with the time scale in their names.
+def format_day(day: int) -> str:
+    """A day as ISO 8601.
+
+    Parameters
+    ----------
+    day : int
+        Days since 1970-01-01.
+
+    Returns
+    -------
+    str
+        The date.
 
     Examples
     --------
-    >>> with_iso_epochs({"epochs": 1, "first_epoch": 1735689600000000000, "last_epoch": None})
-    {'epochs': 1, 'first_epoch_gps': '2025-01-01T00:00:00', 'last_epoch_gps': None}
+    >>> format_day(20_089)
+    '2025-01-01'
     """
-    written = dict(values)
-    for name in ("first_epoch", "last_epoch"):
-        epoch = written.pop(name)
-        written[f"{name}_gps"] = None if epoch is None else format_epoch(epoch)
-    return written
+    return date.fromordinal(date(1970, 1, 1).toordinal() + day).isoformat()
 
 
 def format_epoch(nanoseconds: int) -> str:
     """An epoch as ISO 8601, in the time scale that it has.
+
+    Parameters
+    ----------
+    nanoseconds : int
+        Since 1970-01-01.
+
+    Returns
+    -------
+    str
+        Without a zone; fractions of a second as far as they are needed.
 
     Examples
     --------

@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import numpy as np
-
-from canvod.launch.errors import ClusterError, LaunchError, StoreError
+from canvod.launch.errors import ClusterError
 from canvod.launch.runtime import tasks
-from canvod.launch.runtime.messages import (
-    Failure,
-    FileSummary,
-    SourceLostError,
-    WriteBatch,
-    WriteFailedError,
-    WriteResult,
-)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
     from distributed import Client, Future
 
-WRITE_ATTEMPTS = 3
-"""How often a batch of chunks is given to the cluster again after its workers died."""
+    from canvod.launch.runtime.messages import UnitRequest, WriteRequest
 
-NO_WORKER_TIMEOUT_S = 120.0
-"""How long a cluster may be without any worker: nannies restart them within seconds, or tens of them."""
-WATCH_INTERVAL_S = 1.0
+STALLED_TIMEOUT_S = 60.0
+"""How long a cluster may be without a worker that takes tasks: nannies restart workers within seconds."""
+POLL_S = 1.0
+READ_TOGETHER = 4
+"""Files that one task reads; a unit may have many, for several workers to read."""
 
-ExplainDeath = Callable[[str], str | None]
-"""What is known of the death of the worker of this name, and what to do; None where nothing is."""
+
+class TaskDiedError(Exception):
+    """Workers died whenever they ran a task, or it failed there, which our tasks do not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A task that was started.
+
+    Attributes
+    ----------
+    answer : future
+        Of the small part, for the launcher.
+    data : object
+        What the workers keep; None where they keep nothing.
+    """
+
+    answer: Any
+    data: Any = None
 
 
 class TaskRunner(Protocol):
-    """Runs the tasks of one ingest after the other; keeps the data of the files that it has read."""
+    """Runs tasks on workers, which keep the units that they make until these are released."""
 
     notices: tuple[str, ...]
     """What a user should know of this runner: limits that it cannot enforce."""
@@ -47,306 +53,276 @@ class TaskRunner(Protocol):
     def n_workers(self) -> int:
         """Workers that there are now, at least 1."""
 
-    def reader_problem(self, reader: str) -> str | None:
-        """Why the workers cannot use a reader; None if they can."""
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """Memory that each worker may use; None where there is no limit."""
 
-    def read(
-        self, paths: Sequence[str], reader: str, variables: Sequence[str]
-    ) -> Generator[tuple[int, FileSummary]]:
-        """Read files, and yield each one's number and summary as it comes; the data stay with the workers."""
+    def call(self, function: Callable[..., bytes], *arguments: Any) -> Task:
+        """Start a function on a worker.
 
-    def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Generator[WriteResult]:
-        """Write batches of chunks, each in a copy of the fork, and yield the changed forks as they come.
+        Parameters
+        ----------
+        function : callable
+            A function of `canvod.launch.runtime.tasks` that gives bytes.
+        *arguments : object
+            Its arguments, plain values.
+
+        Returns
+        -------
+        Task
+            Its answer is what the function gives.
+        """
+
+    def make(self, request: UnitRequest) -> Task:
+        """Start to make a unit, which the workers keep until it is released.
+
+        Parameters
+        ----------
+        request : UnitRequest
+            What to make.
+
+        Returns
+        -------
+        Task
+            Its answer is a `UnitReply`, and the real epochs of the parts that change.
+        """
+
+    def write(self, fork: bytes, unit: Task, request: WriteRequest) -> Task:
+        """Start to write a unit that was made.
+
+        Parameters
+        ----------
+        fork : bytes
+            ``icechunk.ForkSession`` in its own encoding.
+        unit : Task
+            What `make` has given.
+        request : WriteRequest
+            Where to write it.
+
+        Returns
+        -------
+        Task
+            Its answer is a `WriteReply`, and the changed fork.
+        """
+
+    def wait(self, started: Collection[Task]) -> list[Task]:
+        """Wait until some of the tasks have ended.
+
+        Parameters
+        ----------
+        started : collection of Task
+            Tasks of this runner, at least one.
+
+        Returns
+        -------
+        list of Task
+            Those that have ended, at least one, however they ended.
 
         Raises
         ------
-        SourceLostError
-            If a file that was read cannot be read again; then everything else can be written again.
+        ClusterError
+            If no worker takes tasks any more.
         """
 
-    def discard(self, number: int) -> None:
-        """Release the data of one file."""
+    def answer(self, task: Task) -> bytes:
+        """The answer of a task that has ended.
 
-    def forget(self) -> None:
-        """Release all data, and cancel what is running; called at the end of every ingest."""
+        Parameters
+        ----------
+        task : Task
+            The task.
+
+        Returns
+        -------
+        bytes
+            What its function gave, which is not to be trusted.
+
+        Raises
+        ------
+        TaskDiedError
+            If workers died of it.
+        ClusterError
+            If the cluster failed.
+        """
+
+    def explain(self, worker: str) -> str | None:
+        """What is known of the last death on a worker, and what to do.
+
+        Parameters
+        ----------
+        worker : str
+            Name of the worker.
+
+        Returns
+        -------
+        str or None
+            In words; None where nothing is known.
+        """
+
+    def release(self, unit: Task) -> None:
+        """Release what the workers keep of a unit, or cancel it.
+
+        Parameters
+        ----------
+        unit : Task
+            What `make` has given.
+        """
 
     def memory(self) -> dict[str, int]:
-        """Memory in bytes that each worker uses now."""
+        """Memory that each worker uses now.
 
-    def peak_memory(self) -> dict[str, int]:
-        """Peak memory of each worker in bytes."""
+        Returns
+        -------
+        dict of str to int
+            Bytes by the worker's name.
+        """
 
 
 class DaskRunner:
-    """Runs tasks on a Dask cluster.
-
-    Every file is a task whose result stays on its worker; the summary is a second, cheap task. When a worker
-    dies, Dask computes again what it held. A file that was being read too often when workers died is read
-    again by itself, in a process of its own, so that only a file that kills its reader fails.
+    """Runs tasks on a Dask cluster; when a worker dies, Dask computes again what it held.
 
     Parameters
     ----------
     client : distributed.Client
         Client of the cluster. Its Python version may differ from the workers'.
     explain_death : callable, optional
-        Called with the name of a worker that died reading a file.
+        Called with the name of a worker that died.
     notices : sequence of str
         What a user should know of this cluster.
-    no_worker_timeout_s : float
-        How long to wait for a worker when there is none left.
+    stalled_timeout_s : float
+        Seconds to wait for a worker when there is none that takes tasks.
     """
 
     def __init__(
         self,
         client: Client,
         *,
-        explain_death: ExplainDeath | None = None,
+        explain_death: Callable[[str], str | None] | None = None,
         notices: Sequence[str] = (),
-        no_worker_timeout_s: float = NO_WORKER_TIMEOUT_S,
+        stalled_timeout_s: float = STALLED_TIMEOUT_S,
     ) -> None:
         self.notices = tuple(notices)
-        self._no_worker_timeout_s = no_worker_timeout_s
-        self._no_workers = False
-        self._pending: set[Future[Any]] = set()
-        self._client: Any = client  # its methods have no types
+        from canvod.launch.ingest.plain_client import PlainClient
+
+        self._client: Any = PlainClient(client)  # most of its methods have no types
         self._explain_death = explain_death
-        self._paths: list[str] = []
-        self._options: tuple[str, tuple[str, ...]] = ("", ())
-        self._data: dict[int, Future[Any]] = {}
-        self._alone: set[int] = set()
-        self._peaks: dict[str, int] = {}
+        self._timeout_s = stalled_timeout_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection of this runner, not that of its client; may be called again."""
+        self._client.close()
 
     @property
     def n_workers(self) -> int:
         """Workers that are connected now, at least 1."""
         return max(1, len(self._workers()))
 
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """The least limit of the workers."""
+        limits = [worker["memory_limit"] or 0 for worker in self._workers()]
+        return min(limits, default=0) or None
+
     def _workers(self) -> list[dict[str, Any]]:
         return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
-
-    def reader_problem(self, reader: str) -> str | None:
-        """Why a worker cannot use a reader; None if it can."""
-        future = self._submit(tasks.reader_problem, reader)
-        with self._watched([future]):
-            problem: str | None = self._result(future)
-        return problem
-
-    @contextmanager
-    def _watched(self, futures: Iterable[Future[Any]]) -> Iterator[None]:
-        """Cancel what is awaited if the cluster stays without workers: nothing else would end it."""
-        self._pending, self._no_workers = set(futures), False
-        ended = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(ended,), name="ingest-watch", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-            self._pending = set()
-
-    def _watch(self, ended: threading.Event) -> None:
-        last_seen = time.monotonic()
-        while not ended.wait(WATCH_INTERVAL_S):
-            try:
-                has_workers = bool(self._workers())
-            except Exception:  # noqa: BLE001, S112 - a lost scheduler cancels the futures itself
-                continue
-            now = time.monotonic()
-            if has_workers:
-                last_seen = now
-            elif now - last_seen > self._no_worker_timeout_s:
-                self._no_workers = True
-                self._client.cancel([*self._pending, *self._data.values()], force=True)
-                return
 
     def _submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
         future: Future[Any] = self._client.submit(function, *arguments, pure=False, **options)
         return future
 
-    def _result(self, future: Future[Any]) -> Any:
-        """A result, with the errors of the cluster itself translated."""
-        from distributed import KilledWorker
+    def call(self, function: Callable[..., bytes], *arguments: Any) -> Task:
+        """Start a function on any worker; see `TaskRunner.call`."""
+        return Task(self._submit(function, *arguments))
 
-        try:
-            return future.result()
-        except (KilledWorker, SourceLostError, LaunchError):
-            raise
-        except WriteFailedError as exc:
-            raise StoreError(
-                f"a worker could not write to the store: {exc}; nothing was committed",
-                hint="see that the workers may write the folder of the store and that its disk is not full",
-            ) from exc
-        except Exception as exc:
-            if self._no_workers:
-                raise ClusterError(
-                    f"the cluster has had no workers for {self._no_worker_timeout_s:g} s: they died and did "
-                    "not come back; nothing was committed",
-                    hint="see the logs of the workers; the same command can be run again",
-                ) from exc
+    def make(self, request: UnitRequest) -> Task:
+        """Start to make a unit, which stays on its worker; see `TaskRunner.make`."""
+        read = [
+            self._submit(tasks.read_files, request, request.files[at : at + READ_TOGETHER])
+            for at in range(0, len(request.files), READ_TOGETHER)
+        ]
+        unit = self._submit(tasks.make_unit, request, *read)
+        # The launcher waits for replies, so they come before the next unit.
+        return Task(self._submit(tasks.reply_of, unit, priority=10), unit)
+
+    def write(self, fork: bytes, unit: Task, request: WriteRequest) -> Task:
+        """Start to write a unit, where it is; see `TaskRunner.write`."""
+        return Task(self._submit(tasks.write_unit, fork, unit.data, request, priority=20))
+
+    def wait(self, started: Collection[Task]) -> list[Task]:
+        """Wait until some of the tasks have ended; see `TaskRunner.wait`."""
+        from distributed import wait
+
+        of = {task.answer: task for task in started}
+        since = time.monotonic()
+        while True:
+            try:
+                done = wait(  # type: ignore[no-untyped-call]
+                    list(of), timeout=POLL_S, return_when="FIRST_COMPLETED"
+                ).done
+            except TimeoutError:
+                done = ()
+            if done:
+                return [of[future] for future in done]
+            since = self._not_stalled(since)
+
+    def _not_stalled(self, since: float) -> float:
+        """Raise if no worker has taken tasks for too long; else the time since when none does."""
+        if self._client.status not in {"running", "connecting"}:
             raise ClusterError(
-                f"the cluster failed: {type(exc).__name__}: {exc}; nothing was committed",
-                hint="run the same command again; the logs of scheduler and workers may show the cause",
-            ) from exc
-
-    def read(
-        self, paths: Sequence[str], reader: str, variables: Sequence[str]
-    ) -> Generator[tuple[int, FileSummary]]:
-        """Read files; see `TaskRunner.read`."""
-        from distributed import KilledWorker, as_completed
-
-        self.forget()
-        self._peaks = {}
-        self._paths, self._options = list(paths), (reader, tuple(variables))
-        futures = self._client.map(
-            tasks.read_file, paths, reader=reader, variables=tuple(variables), pure=False
-        )
-        self._data = dict(enumerate(futures))
-        # The host waits for summaries, so they come before the next file.
-        summaries = self._client.map(tasks.summary_of, futures, priority=10, pure=False)
-        numbers = {future.key: number for number, future in enumerate(summaries)}
-        killed = []
-        with self._watched(summaries):
-            for future in as_completed(summaries):  # type: ignore[no-untyped-call]
-                number = numbers[future.key]
-                try:
-                    summary = self._result(future)
-                except KilledWorker:
-                    killed.append(number)
-                    continue
-                yield number, self._seen(number, summary)
-        with self._watched(()):
-            for number in sorted(killed):
-                yield number, self._seen(number, self._read_alone(number))
-
-    def _seen(self, number: int, summary: FileSummary) -> FileSummary:
-        """Note the peak; a file without data needs no place on a worker."""
-        self._note_peak(summary.worker, summary.peak_memory_bytes)
-        if summary.failure is not None:
-            self.discard(number)
-        return summary
-
-    def _read_alone(self, number: int) -> FileSummary:
-        from distributed import KilledWorker
-
-        self._alone.add(number)
-        future = self._submit(tasks.summary_of, self._ensure(number, fresh=True))
-        self._pending.add(future)
-        try:
-            summary: FileSummary = self._result(future)
-        except KilledWorker as exc:
-            worker = str(exc.last_worker.name)
-            path = self._paths[number]
-            failure = Failure("killed", f"worker {worker} died while it read this file, alone")
-            summary = FileSummary(
-                path=path, epoch=np.empty(0, np.int64), sid=(), worker=worker, failure=failure
+                "the cluster has gone",
+                hint="the logs of scheduler and workers may show the cause; the same command goes on",
             )
-        if (
-            summary.failure is not None
-            and summary.failure.kind == "killed"
-            and self._explain_death is not None
-        ):
-            known = self._explain_death(summary.worker)
-            if known:
-                reason = f"{summary.failure.reason}: {known}"
-                summary = replace(summary, failure=replace(summary.failure, reason=reason))
-        return summary
-
-    def _ensure(self, number: int, *, fresh: bool = False) -> Future[Any]:
-        """The data of a file; read again where they were released or are lost."""
-        future = self._data.get(number)
-        if future is None or fresh or future.status in ("error", "cancelled", "lost"):
-            reader, variables = self._options
-            if number in self._alone:
-                limit = min((worker["memory_limit"] or 0 for worker in self._workers()), default=0) or None
-                future = self._submit(tasks.read_file_alone, self._paths[number], reader, variables, limit)
-            else:
-                future = self._submit(tasks.read_file, self._paths[number], reader, variables)
-            self._data[number] = future
-        return future
-
-    def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Generator[WriteResult]:
-        """Write batches; see `TaskRunner.write`."""
-        from distributed import KilledWorker, as_completed
-
-        users = Counter(number for batch in batches for number in batch.sources)
-        attempts: Counter[int] = Counter()
-        waiting = {self._write_batch(fork, batch): index for index, batch in enumerate(batches)}
-        completed: Any = as_completed(list(waiting))  # type: ignore[no-untyped-call]
-        with self._watched(waiting):
-            for future in completed:
-                index = waiting.pop(future)
-                try:
-                    result: WriteResult = self._result(future)
-                except KilledWorker as exc:
-                    attempts[index] += 1
-                    if attempts[index] == WRITE_ATTEMPTS:
-                        raise self._writers_killed(exc) from exc
-                    self._recover(batches[index])
-                    again = self._write_batch(fork, batches[index])
-                    waiting[again] = index
-                    self._pending.add(again)
-                    completed.add(again)
-                    continue
-                self._pending.discard(future)
-                self._note_peak(result.worker, result.peak_memory_bytes)
-                for number in batches[index].sources:
-                    users[number] -= 1
-                    if users[number] == 0:
-                        self.discard(number)
-                yield result
-
-    def _write_batch(self, fork: bytes, batch: WriteBatch) -> Future[Any]:
-        return self._submit(
-            tasks.write_chunks, fork, batch, *(self._ensure(number) for number in batch.sources)
+        workers = self._workers()
+        if any(worker.get("status", "running") == "running" for worker in workers):
+            return time.monotonic()
+        if time.monotonic() - since < self._timeout_s:
+            return since
+        if workers:
+            raise ClusterError(
+                f"all {len(workers)} workers have paused for {self._timeout_s:g} s: their memory is full",
+                hint="raise processing.max_memory_gb, or use fewer workers; the same command goes on",
+            )
+        raise ClusterError(
+            f"the cluster has had no workers for {self._timeout_s:g} s: they died and did not come back",
+            hint="see the logs of the workers; the same command goes on",
         )
 
-    def _recover(self, batch: WriteBatch) -> None:
-        """Find out which files were lost with the workers, and read those again, alone."""
-        for number in batch.sources:
-            future = self._data.get(number)
-            if future is not None and future.status == "error":
-                summary = self._read_alone(number)
-                if summary.failure is not None:
-                    raise SourceLostError(number, summary.failure.reason)
+    def answer(self, task: Task) -> bytes:
+        """The answer of a task that has ended; see `TaskRunner.answer`."""
+        if task.answer.status == "error":
+            raise TaskDiedError("workers died of it, or it failed there")
+        if task.answer.status != "finished":
+            raise ClusterError(
+                f"the cluster has lost a task, which is {task.answer.status}",
+                hint="the logs of scheduler and workers may show the cause; the same command goes on",
+            )
+        try:
+            answer: bytes = self._client.fetch(task.answer.key)
+        except (OSError, TimeoutError) as exc:
+            raise ClusterError(
+                f"the cluster failed: {type(exc).__name__}: {exc}",
+                hint="the logs of scheduler and workers may show the cause; the same command goes on",
+            ) from exc
+        return answer
 
-    def _writers_killed(self, exc: Any) -> ClusterError:
-        worker = str(exc.last_worker.name)
-        known = self._explain_death(worker) if self._explain_death is not None else None
-        return ClusterError(
-            f"workers died repeatedly while they wrote to the store, the last one was {worker}"
-            f"{': ' + known if known else ''}; nothing was committed",
-            hint="raise processing.max_memory_gb or use fewer workers, and run the same command again",
-        )
+    def explain(self, worker: str) -> str | None:
+        """What is known of the last death on a worker; see `TaskRunner.explain`."""
+        return self._explain_death(worker) if self._explain_death is not None else None
 
-    def discard(self, number: int) -> None:
-        """Release the data of one file."""
-        self._data.pop(number, None)
-
-    def forget(self) -> None:
-        """Cancel what is running, and release all data."""
-        futures = list(self._data.values())
-        self._data, self._alone, self._paths = {}, set(), []
-        if futures and self._client.status == "running":
+    def release(self, unit: Task) -> None:
+        """Release a unit: once nothing needs its future, the worker forgets it; see `TaskRunner.release`."""
+        futures = [future for future in (unit.answer, unit.data) if future is not None]
+        if self._client.status == "running":
             self._client.cancel(futures, force=True)
 
     def memory(self) -> dict[str, int]:
-        """Memory in bytes that each worker uses now, as Dask samples it."""
-        found = {}
-        for worker in self._workers():
-            name, used = str(worker["name"]), int(worker.get("metrics", {}).get("memory", 0))
-            found[name] = used
-            self._note_peak(name, used)
-        return found
-
-    def _note_peak(self, worker: str, used_bytes: int) -> None:
-        if used_bytes:
-            self._peaks[worker] = max(self._peaks.get(worker, 0), used_bytes)
-
-    def peak_memory(self) -> dict[str, int]:
-        """Peak memory of each worker in bytes: of Dask's samples, and the kernel's ``VmHWM``."""
-        self.memory()
-        peaks = self._client.run(tasks.worker_peak, on_error="ignore")
-        for name, used in peaks.values():
-            self._note_peak(name, used)
-        return dict(sorted(self._peaks.items()))
+        """Memory that each worker uses now, as Dask samples it; see `TaskRunner.memory`."""
+        return {
+            str(worker["name"]): int(worker.get("metrics", {}).get("memory", 0)) for worker in self._workers()
+        }

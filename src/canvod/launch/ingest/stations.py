@@ -30,6 +30,16 @@ WANTED: Final = "--mixed-stations (ingest.mixed_stations: true)"
 def is_same(one: str, other: str) -> bool:
     """Whether two names are those of one station; a DOMES number behind a name does not count.
 
+    Parameters
+    ----------
+    one, other : str
+        Names of stations, in any case.
+
+    Returns
+    -------
+    bool
+        True also where one is the first four characters of the other, which has nine.
+
     Examples
     --------
     >>> is_same("rosa", "ROSA00AUT"), is_same("ROSA", "ROSA 11001M002"), is_same("ROSA00AUT", "ROSA01AUT")
@@ -47,7 +57,7 @@ def check_names(paths: Iterable[str], stored: Iterable[str] = ()) -> None:
     paths : iterable of str
         Files to read.
     stored : iterable of str
-        Files that the group holds.
+        Stations of the group, by the names of its files.
 
     Raises
     ------
@@ -55,7 +65,7 @@ def check_names(paths: Iterable[str], stored: Iterable[str] = ()) -> None:
         If the names have several stations; names without a station are not checked.
     """
     found = _by_station(paths)
-    known = [station for station in map(station_of, stored) if station]
+    known = list(stored)
     if known:
         new = {name: files for name, files in found.items() if not any(is_same(name, old) for old in known)}
         if new:
@@ -77,24 +87,24 @@ def check_names(paths: Iterable[str], stored: Iterable[str] = ()) -> None:
         )
 
 
-def check_markers(good: Mapping[int, FileSummary], stored: Iterable[str]) -> dict[int, str]:
+def check_markers(good: Mapping[str, FileSummary], stored: Iterable[str]) -> dict[str, str]:
     """Find the files whose MARKER NAME is another one than the group's.
 
     Parameters
     ----------
-    good : mapping of int to FileSummary
-        What was read.
+    good : mapping of str to FileSummary
+        What was read, by its path.
     stored : iterable of str
         Stations that the group holds. Where there are none, it is to hold that of most of the files.
 
     Returns
     -------
-    dict of int to str
+    dict of str to str
         Why each of these files is not stored.
     """
     known = [station for station in stored if station]
     if not known:
-        in_time = sorted(good.values(), key=lambda summary: (int(summary.epoch[0]), summary.path))
+        in_time = sorted(good.values(), key=lambda summary: (summary.first, summary.path))
         counts = Counter(summary.station for summary in in_time if summary.station)
         known = [counts.most_common(1)[0][0]] if counts else []
     if not known:

@@ -8,24 +8,31 @@ from the moment it opens a session until that session is committed.
 from __future__ import annotations
 
 import os
-import pickle
+import shutil
+import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvod.launch.errors import InputError, StoreError
+from canvod.launch.errors import InputError, LaunchError, StoreError
 from canvod.launch.paths import absolute, exists
 from canvod.launch.readers.observations import one_line
 from canvod.launch.runtime.tasks import quiet_icechunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime, timedelta
 
     import icechunk
 
 BRANCH = "main"
+
+CANVODPY_LOCK = ".canvodpy-commit.lock"
+"""Lock file of canvodpy 1.0.0 within a store, which it holds while it commits."""
+
+MANIFEST_ROWS = 256
+"""Chunk rows whose references are in one manifest: two months of days of four parts."""
 
 Owner = tuple[int, int]
 """uid and gid that files of a store shall belong to."""
@@ -37,19 +44,37 @@ class CommitConflictError(Exception):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One commit."""
+    """One commit.
+
+    Attributes
+    ----------
+    id : str
+        ID of the snapshot.
+    written_at : datetime
+        When it was committed, UTC.
+    message : str
+        What was committed, in words.
+    metadata : mapping of str to object
+        Without what Icechunk notes there for itself.
+    """
 
     id: str
     written_at: datetime
-    """UTC."""
     message: str
     metadata: Mapping[str, Any]
-    """Without what Icechunk notes there for itself."""
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What a clean-up has removed."""
+    """What a clean-up has removed.
+
+    Attributes
+    ----------
+    objects : int
+        Number of objects.
+    bytes : int
+        Their size together.
+    """
 
     objects: int
     bytes: int
@@ -64,24 +89,47 @@ def _translated(path: Path, doing: str) -> Iterator[None]:
     except icechunk.IcechunkError as exc:
         reason = str(exc).strip().splitlines()[0]
         raise StoreError(
-            f"{path}: {doing} failed: {reason}; nothing was committed",
+            f"{path}: {doing} failed: {reason}",
             hint="see that the folder is a store of Icechunk 2 or newer, that you may write it, "
             "and that its disk is not full",
         ) from exc
 
 
 def store_path(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a store, under which host and workers see it."""
+    """The absolute path of a store, under which host and workers see it.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store, which need not be there.
+
+    Returns
+    -------
+    Path
+        Absolute; links are not resolved.
+    """
     return absolute(path)
 
 
 def store_exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is a store; a place where none can be made is refused.
 
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+
+    Returns
+    -------
+    bool
+        False where there is nothing, or an empty folder.
+
     Raises
     ------
     InputError
-        If the path is a file, or a folder that holds other things.
+        If the path is a file or below one, or a folder that holds other things or cannot be looked into.
+    StoreError
+        If Icechunk cannot look into the folder.
     """
     import icechunk
 
@@ -123,6 +171,13 @@ class Store:
         Its folder.
     owner : tuple of int, optional
         uid and gid that whatever is written shall belong to.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    owner : tuple of int or None
+        As given; may be set.
     """
 
     def __init__(self, repository: icechunk.Repository, path: Path, owner: Owner | None = None) -> None:
@@ -131,29 +186,94 @@ class Store:
         self.owner = owner
 
     def reader(self) -> icechunk.Session:
-        """A session of the newest snapshot."""
+        """A session of the newest snapshot.
+
+        Returns
+        -------
+        icechunk.Session
+            Read only.
+
+        Raises
+        ------
+        StoreError
+            If Icechunk cannot open it.
+        """
         with _translated(self.path, "opening a session"):
             return self._repository.readonly_session(BRANCH)
 
     def writer(self) -> icechunk.Session:
-        """A writable session; hold `store_lock` until it is committed."""
+        """A writable session; hold `store_lock` until it is committed.
+
+        Returns
+        -------
+        icechunk.Session
+            Of the newest snapshot.
+
+        Raises
+        ------
+        StoreError
+            If Icechunk cannot open it.
+        """
         with _translated(self.path, "opening a session"):
             return self._repository.writable_session(BRANCH)
 
     def fork(self, session: icechunk.Session) -> bytes:
-        """A pickled fork of a session for workers, who may write to the store's folder afterwards."""
+        """A fork of a session for workers, who may write to the store afterwards.
+
+        Parameters
+        ----------
+        session : icechunk.Session
+            A writable session.
+
+        Returns
+        -------
+        bytes
+            ``icechunk.ForkSession`` in its own encoding.
+
+        Raises
+        ------
+        StoreError
+            If Icechunk cannot fork it.
+        """
         with _translated(self.path, "forking a session"):
-            fork = pickle.dumps(session.fork())
+            state: Any = session.fork().__getstate__()
         self.give_to_owner()
+        fork: bytes = state["_session"]
         return fork
 
-    def merge(self, session: icechunk.Session, forks: Sequence[bytes]) -> None:
-        """Take what the workers wrote into a session."""
+    def merge(self, session: icechunk.Session, fork: bytes) -> None:
+        """Take what a worker wrote into a session; the fork is decoded by Icechunk, and never unpickled.
+
+        Parameters
+        ----------
+        session : icechunk.Session
+            The session that was forked; changed in place.
+        fork : bytes
+            The changed fork in Icechunk's own encoding.
+
+        Raises
+        ------
+        StoreError
+            If Icechunk cannot take it.
+        """
+        import icechunk
+
         with _translated(self.path, "merging what was written"):
-            session.merge(*(pickle.loads(fork) for fork in forks))  # noqa: S301 - from our own workers
+            changed = icechunk.ForkSession.__new__(icechunk.ForkSession)
+            changed.__setstate__({"_session": fork})
+            session.merge(changed)
 
     def commit(self, session: icechunk.Session, message: str, metadata: Mapping[str, Any]) -> str:
         """Commit a session.
+
+        Parameters
+        ----------
+        session : icechunk.Session
+            A writable session.
+        message : str
+            What is committed, in words.
+        metadata : mapping of str to object
+            The same as values of JSON.
 
         Returns
         -------
@@ -164,10 +284,13 @@ class Store:
         ------
         CommitConflictError
             If something that does not hold the lock has changed the same arrays meanwhile.
+        StoreError
+            If Icechunk cannot commit it.
         """
         import icechunk
+        from filelock import FileLock
 
-        with _translated(self.path, "the commit"):
+        with _translated(self.path, "the commit"), FileLock(self.path / CANVODPY_LOCK):
             try:
                 snapshot = session.commit(message, dict(metadata), rebase_with=icechunk.ConflictDetector())
             except (icechunk.ConflictError, icechunk.RebaseFailedError) as exc:
@@ -176,7 +299,23 @@ class Store:
         return snapshot
 
     def snapshots(self, limit: int | None = None) -> list[Snapshot]:
-        """Commits, the newest first."""
+        """Commits of the store.
+
+        Parameters
+        ----------
+        limit : int, optional
+            How many; by default all.
+
+        Returns
+        -------
+        list of Snapshot
+            The newest first; the last of all is the one that Icechunk makes with a store.
+
+        Raises
+        ------
+        StoreError
+            If Icechunk cannot read them.
+        """
         found: list[Snapshot] = []
         with _translated(self.path, "reading the history"):
             for info in self._repository.ancestry(branch=BRANCH):
@@ -187,7 +326,23 @@ class Store:
         return found
 
     def collect_garbage(self, older_than: datetime) -> Garbage:
-        """Remove objects that no snapshot needs; hold `store_lock` meanwhile."""
+        """Remove objects that no snapshot needs; hold `store_lock` meanwhile.
+
+        Parameters
+        ----------
+        older_than : datetime
+            Leave what was written later than this; with its zone.
+
+        Returns
+        -------
+        Garbage
+            What was removed.
+
+        Raises
+        ------
+        StoreError
+            If Icechunk cannot remove it.
+        """
         with _translated(self.path, "the clean-up"):
             summary = self._repository.garbage_collect(older_than)
         self.give_to_owner()
@@ -195,8 +350,37 @@ class Store:
         objects += summary.attributes_deleted + summary.transaction_logs_deleted
         return Garbage(objects, summary.bytes_deleted)
 
+    def expire(self, older_than: datetime) -> int:
+        """Forget older snapshots but the newest; hold `store_lock` meanwhile.
+
+        Parameters
+        ----------
+        older_than : datetime
+            With its zone; younger ones stay.
+
+        Returns
+        -------
+        int
+            How many were forgotten.
+
+        Raises
+        ------
+        StoreError
+            If Icechunk refuses.
+        """
+        with _translated(self.path, "forgetting old snapshots"):
+            expired = len(self._repository.expire_snapshots(older_than))
+        self.give_to_owner()
+        return expired
+
     def disk_bytes(self) -> int:
-        """Size of all files of the store, as far as they are there when they are looked at."""
+        """Size of all files of the store, as far as they are there when they are looked at.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
         size = 0
         for entry in _walk(self.path):
             with suppress(OSError):
@@ -226,10 +410,24 @@ def _walk(folder: Path) -> Iterator[str]:
 def open_repository(path: str | os.PathLike[str], *, owner: Owner | None = None) -> Store:
     """Open a store that exists.
 
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    owner : tuple of int, optional
+        uid and gid that whatever is written shall belong to.
+
+    Returns
+    -------
+    Store
+        The store.
+
     Raises
     ------
     InputError
         If there is none.
+    StoreError
+        If Icechunk cannot open it.
     """
     import icechunk
 
@@ -251,6 +449,18 @@ def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) ->
         Folder of the store.
     owner : tuple of int, optional
         uid and gid of whatever is made, for workers that run as another user than this process.
+
+    Returns
+    -------
+    Store
+        The store.
+
+    Raises
+    ------
+    InputError
+        If other things are in its place, or its folders cannot be made.
+    StoreError
+        If Icechunk cannot make or open it.
     """
     import icechunk
 
@@ -259,10 +469,47 @@ def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) ->
         return open_repository(path, owner=owner)
     quiet_icechunk()
     _make_folders(path, owner)
-    with _translated(path, "making the store"):
-        store = Store(icechunk.Repository.create(icechunk.local_filesystem_storage(str(path))), path, owner)
+    storage = icechunk.local_filesystem_storage(str(path))
+    try:
+        with _translated(path, "making the store"):
+            store = Store(icechunk.Repository.create(storage, _configuration()), path, owner)
+    except StoreError:
+        if not store_exists(path):
+            raise
+        return open_repository(path, owner=owner)  # another program has made it meanwhile
     store.give_to_owner()
     return store
+
+
+def remove_empty_store(path: str | os.PathLike[str]) -> None:
+    """Remove a store that was made and never committed to, unless another program is writing to it.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store, which need not be there.
+
+    Raises
+    ------
+    InputError
+        If other things are in its place, or its lock cannot be written.
+    """
+    with suppress(LaunchError):  # why there is none, or who writes to it, is told by what has failed
+        if store_exists(path):
+            with store_lock(path, timeout_s=0):
+                if len(open_repository(path).snapshots(limit=2)) == 1:
+                    shutil.rmtree(store_path(path), ignore_errors=True)
+
+
+def _configuration() -> icechunk.RepositoryConfig:
+    """References to chunks in several manifests, so that a commit writes those of the days at hand anew."""
+    import icechunk
+
+    rows = icechunk.ManifestSplitDimCondition.DimensionName("epoch")
+    splitting = icechunk.ManifestSplittingConfig.from_dict(
+        {icechunk.ManifestSplitCondition.AnyArray(): {rows: MANIFEST_ROWS}}
+    )
+    return icechunk.RepositoryConfig(manifest=icechunk.ManifestConfig(splitting=splitting))
 
 
 def _make_folders(path: Path, owner: Owner | None) -> None:
@@ -280,7 +527,18 @@ def _make_folders(path: Path, owner: Owner | None) -> None:
 
 
 def lock_path(path: str | os.PathLike[str]) -> Path:
-    """The file ``STORE.lock`` beside a store, the same one by whichever link the store was named."""
+    """The file ``STORE.lock`` beside a store, the same one by whichever link the store was named.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store, which need not be there.
+
+    Returns
+    -------
+    Path
+        Absolute, links resolved.
+    """
     real = Path(os.path.realpath(store_path(path)))
     return real.with_name(real.name + ".lock")
 
@@ -303,11 +561,16 @@ def store_lock(
     path : path
         Folder of the store.
     timeout_s : float, optional
-        How long to wait for another writer; by default as long as it takes.
+        Seconds to wait for another writer; by default as long as it takes.
     owner : tuple of int, optional
         uid and gid of the lock file and of the folders made for it.
     on_wait : callable, optional
         Told once, in words, that another writer has the lock.
+
+    Yields
+    ------
+    None
+        While the lock is held.
 
     Raises
     ------
@@ -332,8 +595,7 @@ def store_lock(
             lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
     except Timeout as exc:
         raise StoreError(
-            f"{real}: another process has been writing to this store for {timeout_s:g} s"
-            f"{_holder(lock_file)}; nothing was committed",
+            f"{real}: another process has been writing to this store for {timeout_s:g} s{_holder(lock_file)}",
             hint="run the same command again when it has ended, or allow more time",
         ) from exc
     except OSError as exc:
@@ -355,13 +617,17 @@ def _lock_mode(store: Path) -> int:
 
 
 def _restrict_lock(lock_file: Path, store: Path, owner: Owner | None) -> None:
-    """Give the lock to the store's owner and group, as far as this user may."""
+    """Give the lock to the store's owner and group, as far as this user may.
+
+    In a folder such as /tmp, where everybody may make files and remove their own, it stays with who made it:
+    its owner could remove it while it is held.
+    """
     found = store.stat() if exists(store) else None
     if owner is None and found is not None:
         owner = (found.st_uid if os.geteuid() == 0 else -1, found.st_gid)
     with suppress(PermissionError):
         lock_file.chmod(_lock_mode(store))
-        if owner is not None:
+        if owner is not None and not lock_file.parent.stat().st_mode & stat.S_ISVTX:
             os.chown(lock_file, *owner)
 
 
@@ -393,7 +659,9 @@ def _holder(lock_file: Path) -> str:
         return ""
 
 
-def clean_store(path: str | os.PathLike[str], *, older_than: timedelta, now: datetime) -> Garbage:
+def clean_store(
+    path: str | os.PathLike[str], *, older_than: timedelta, now: datetime, expire: bool = False
+) -> Garbage:
     """Remove what interrupted runs have left behind, under the lock.
 
     Parameters
@@ -404,10 +672,26 @@ def clean_store(path: str | os.PathLike[str], *, older_than: timedelta, now: dat
         Leave younger objects alone: a writer that does not know the lock may be about to commit them.
     now : datetime
         The time, with its zone.
+    expire : bool
+        Forget older snapshots but the newest before, so that what only they need goes, too.
+
+    Returns
+    -------
+    Garbage
+        What was removed.
+
+    Raises
+    ------
+    InputError
+        If there is no store, or its lock cannot be written.
+    StoreError
+        If Icechunk cannot remove it.
     """
     store = open_repository(path)
     found = store.path.stat()
     if os.geteuid() == 0:
         store.owner = (found.st_uid, found.st_gid)
     with store_lock(path, owner=store.owner):
+        if expire:
+            store.expire(now - older_than)
         return store.collect_garbage(now - older_than)

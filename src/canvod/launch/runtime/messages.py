@@ -1,178 +1,257 @@
-"""What crosses the wire between host and workers: plain values, alike in every Python version."""
+"""What an ingest asks of the workers, and what they answer.
+
+Requests are records that the workers unpickle. Answers are JSON: the launcher unpickles nothing that comes
+from a worker, since a file could make its reader do anything within its container.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    from canvod.launch.runtime.blocks import Span
 
 FailureKind = Literal["unreadable", "missing", "empty", "no-reader", "memory", "killed", "error"]
 """Why a file could not be read; ``killed`` means that the process that read it died."""
 
-STORED: Final = -1
-"""The source of values that the store holds already."""
 
-Values = npt.NDArray[np.floating[Any]]
+@dataclass(frozen=True)
+class RecordedFile:
+    """A file whose values are stored, as it was then.
 
-
-class SourceLostError(Exception):
-    """A file that was read before cannot be read again, or has changed since; the arguments are plain.
-
-    Parameters
+    Attributes
     ----------
-    source : int
-        Number of the file in the run.
-    reason : str
-        What happened to it.
+    path : str
+        Absolute path of the file.
+    digest : str
+        SHA-256 of its content in hexadecimal digits.
     """
 
-    def __init__(self, source: int, reason: str) -> None:
-        super().__init__(source, reason)
-        self.source = source
-        self.reason = reason
-
-
-class WriteFailedError(Exception):
-    """Chunks could not be written; the reason is one line, so that the error crosses processes."""
+    path: str
+    digest: str
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a file gave no data."""
+class StoredRows:
+    """Where the values lie that a span has in the store.
 
-    kind: FailureKind
-    reason: str
+    Attributes
+    ----------
+    store : str
+        Folder of the Icechunk store.
+    snapshot : str
+        ID of the snapshot.
+    group : str
+        Path of the group.
+    start, stop : int
+        Its first row in that snapshot, and the one after its last; those of its whole day, where this has
+        another number of parts there.
+    parts : int
+        Parts that its day has there.
+    recorded : tuple of RecordedFile
+        The other files that have values of its time, by the log book.
+    cleared : tuple of (str, int, int)
+        Files that replace what they gave, with its first and last epoch (nanoseconds, GPS time): these stored
+        values no longer count, where the file can be read.
+    """
+
+    store: str
+    snapshot: str
+    group: str
+    start: int
+    stop: int
+    parts: int
+    recorded: tuple[RecordedFile, ...] = ()
+    cleared: tuple[tuple[str, int, int], ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class UnitRequest:
+    """A span to be made of its files and of what is stored.
+
+    Attributes
+    ----------
+    span : Span
+        Parts of one day.
+    rows : int
+        Rows of each part.
+    files : tuple of str
+        Paths of the files that are new.
+    stored : StoredRows or None
+        What is stored of the span already.
+    reader : str
+        Name of the reader.
+    variables : tuple of str
+        Variables to read.
+    alone : bool
+        Whether each file is read in a process of its own, since workers died of one of them.
+    memory_limit_bytes : int or None
+        How much data such a process may allocate; None for as much as there is.
+    """
+
+    span: Span
+    rows: int
+    files: tuple[str, ...]
+    stored: StoredRows | None
+    reader: str
+    variables: tuple[str, ...]
+    alone: bool = False
+    memory_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class WriteRequest:
+    """Where a unit is written.
+
+    Attributes
+    ----------
+    group : str
+        Path of the group.
+    rows : dict of int to int
+        First row of each part in the arrays of the group, by the part's number.
+    columns : list of int
+        Place of each of the unit's signals on the axis ``sid``.
+    signature : str
+        Of the unit that is meant.
+    """
+
+    group: str
+    rows: dict[int, int]
+    columns: list[int]
+    signature: str
+
+
+@dataclass(frozen=True)
 class FileSummary:
-    """What the host has to know of a file that was read.
+    """What the launcher has to know of a file that was read.
 
     Attributes
     ----------
     path : str
         The file.
-    epoch : numpy.ndarray
-        Shape (n_epoch,), int64 nanoseconds since 1970-01-01; empty where reading failed.
-    sid : tuple of str
-        Signals, sorted.
-    size_bytes, mtime_ns, digest
-        Of the file itself: size, time of modification, SHA-256.
+    failure : str or None
+        Kind of what went wrong; None where it was read.
+    reason : str
+        The same in words.
+    worker : str
+        Where a process died of it, alone.
+    size : int
+        Bytes of the file.
+    mtime_ns : int
+        When it was modified: nanoseconds since 1970-01-01, UTC.
+    digest : str
+        SHA-256 of its content in hexadecimal digits; empty where it changed while it was read.
+    epochs : int
+        Number of its epochs.
+    first, last : int
+        Its first and last epoch: nanoseconds since 1970-01-01, GPS time.
+    days : tuple of (int, int, int)
+        For each day that it has epochs of: days since 1970-01-01, and the first and last epoch of that day.
+    interval_ns : int
+        Nanoseconds between most of its epochs; 0 where it has but one.
     data_bytes : int
-        Size of the data that the worker holds.
-    seconds : float
-        Time to read.
-    worker, pid, peak_memory_bytes
-        Where it was read, and the most resident memory that this process has had so far.
-    notes : tuple of str
-        What the reader left out of the file.
+        Size of its data as arrays.
     station : str
-        MARKER NAME.
+        MARKER NAME; empty where it has none.
     reader : str
         What has read it, with its version and that of Python.
-    failure : Failure or None
-        Why there are no data.
+    notes : tuple of str
+        What the reader left out, each kind with its count and first line.
+    gave : int
+        How many values it gave to the span.
+    differing : tuple of (str, int)
+        Files whose values counted (empty: what was stored), and how many of its own differ from them.
     """
 
     path: str
-    epoch: npt.NDArray[np.int64]
-    sid: tuple[str, ...]
-    size_bytes: int = 0
+    failure: FailureKind | None = None
+    reason: str = ""
+    worker: str = ""
+    size: int = 0
     mtime_ns: int = 0
     digest: str = ""
+    epochs: int = 0
+    first: int = 0
+    last: int = 0
+    days: tuple[tuple[int, int, int], ...] = ()
+    interval_ns: int = 0
     data_bytes: int = 0
-    seconds: float = 0.0
-    worker: str = ""
-    pid: int = 0
-    peak_memory_bytes: int = 0
-    notes: tuple[str, ...] = ()
     station: str = ""
     reader: str = ""
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class FileResult:
-    """A file's summary together with its data, which stay on the worker."""
-
-    summary: FileSummary
-    variables: dict[str, Values] = field(default_factory=dict)
-
-    def __sizeof__(self) -> int:
-        """Size with the arrays, by which Dask decides what to spill."""
-        return object.__sizeof__(self) + self.summary.epoch.nbytes + self.summary.data_bytes
+    notes: tuple[str, ...] = ()
+    gave: int = 0
+    differing: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Successive epochs of one source that are successive in the store, too."""
-
-    source: int
-    """Position in the batch's ``sources``, or `STORED`."""
-    source_start: int
-    target_start: int
-    """Position on the epoch axis of the store."""
-    length: int
-
-
-@dataclass(frozen=True)
-class ChunkWrite:
-    """All that one chunk of epochs (over all signals) consists of."""
-
-    start: int
-    stop: int
-    segments: tuple[Segment, ...]
-    """Of segments with the same epoch the first counts; the others give the values that it does not have."""
-
-
-@dataclass(frozen=True)
-class WriteBatch:
-    """Chunks that one task writes.
+class UnitReply:
+    """What became of a span on its worker, which keeps the arrays; behind it follow its real epochs.
 
     Attributes
     ----------
-    group : str
-        Path of the group in the store.
-    variables : tuple of str
-        Arrays to write.
+    files : tuple of FileSummary
+        As requested.
+    epochs : tuple of int
+        Real epochs of each part; -1 for a part that is as it is stored.
+    replaced_epochs : int
+        Real epochs that the store has in the parts that change.
     sid : tuple of str
-        The signals of the store's axis, in its order.
-    chunks : tuple of ChunkWrite
-        No other task writes any of these.
-    sources : tuple of int
-        Numbers of the files in the run; the task gets their results in this order.
-    digests : tuple of str
-        What the content of each source must still be, since a lost result is computed again from its file.
+        Signals of the span.
+    parts_needed : int
+        More parts than the span's day has, where one of them has more epochs than rows; else 0.
+    not_replaced : str
+        Why what a file had given could not be taken out; empty where there is nothing to say.
+    signature : str
+        SHA-256 of what was made, by which a unit that is made again is told from this one.
+    worker : str
+        Where it was made.
+    peak_memory_bytes : int
+        The most resident memory that the process which made it has had so far; 0 where it is not known.
     """
 
-    group: str
-    variables: tuple[str, ...]
-    sid: tuple[str, ...]
-    chunks: tuple[ChunkWrite, ...]
-    sources: tuple[int, ...]
-    digests: tuple[str, ...]
+    files: tuple[FileSummary, ...]
+    epochs: tuple[int, ...] = ()
+    replaced_epochs: int = 0
+    sid: tuple[str, ...] = ()
+    parts_needed: int = 0
+    not_replaced: str = ""
+    signature: str = ""
+    worker: str = ""
+    peak_memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
-class WriteResult:
-    """The changed fork of the session (pickled), what the files gave to it, and what it took.
+class WriteReply:
+    """What became of writing a span; behind it follows the changed fork in Icechunk's own encoding.
 
     Attributes
     ----------
-    stored, merged : dict of int to int
-        For each file (its number in the run): its epochs that are new or to which it gave a value, and those
-        of them that were there already.
-    differing : dict of (int, int) to int
-        For each file, and each file (or `STORED`) whose values counted before: how many of its values differ.
+    problem : str
+        Why it was not written; empty where it was.
+    lost : bool
+        Whether the unit is not the one that was asked for: it was made again after its worker had died, and
+        a file had changed meanwhile.
     """
 
-    fork: bytes
-    chunks: int
-    worker: str
-    pid: int
-    peak_memory_bytes: int
-    stored: dict[int, int] = field(default_factory=dict)
-    merged: dict[int, int] = field(default_factory=dict)
-    differing: dict[tuple[int, int], int] = field(default_factory=dict)
+    problem: str = ""
+    lost: bool = False
+
+
+def encode(reply: UnitReply | WriteReply, after: bytes = b"") -> bytes:
+    """Write a reply as a line of JSON, with bytes behind it.
+
+    Parameters
+    ----------
+    reply : UnitReply or WriteReply
+        What the launcher is told.
+    after : bytes
+        What follows the line.
+
+    Returns
+    -------
+    bytes
+        JSON in UTF-8, a line feed, and ``after``.
+    """
+    return json.dumps(asdict(reply), separators=(",", ":")).encode() + b"\n" + after

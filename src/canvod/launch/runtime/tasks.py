@@ -1,12 +1,13 @@
-"""What the workers do in an ingest: read one file, write some chunks.
+"""What the workers do in an ingest: make a span of a day from its files, and write it into a fork.
 
 Every function here is importable and takes plain values, so that host and workers may run different Python
-versions. Data stay where they were read; the host sees a `FileSummary` of each file.
+versions. The arrays of a span stay on the worker that has made it; the launcher sees a `UnitReply`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import platform
@@ -14,10 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-import uuid
-from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,30 +30,72 @@ from canvod.launch.readers import (
     read_observations,
     reader_version,
 )
-from canvod.launch.runtime.merge import Columns, merge_chunk
+from canvod.launch.runtime.blocks import DAY_NS, Merged, Source, fill_part, merge, parts_of
 from canvod.launch.runtime.messages import (
-    STORED,
-    Failure,
     FailureKind,
-    FileResult,
     FileSummary,
-    Segment,
-    SourceLostError,
-    Values,
-    WriteBatch,
-    WriteFailedError,
-    WriteResult,
+    UnitReply,
+    UnitRequest,
+    WriteReply,
+    WriteRequest,
+    encode,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy.typing as npt
+
+    from canvod.launch.runtime.blocks import Epochs, Values
+
+    Selection = npt.NDArray[np.bool_]
+
 ALONE_ATTEMPTS = 2
 """How often a file is read alone: twice, since the kernel may kill a process for the greed of another."""
 
+CLOSEST_NS = 10**6
+"""Epochs of a file are at least this far apart: a day has a bounded number of rows."""
+
+ReadFile = tuple[FileSummary, Source | None]
+"""A file's summary, and its values where it could be read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A span as it is to be stored, on the worker that has made it.
+
+    Attributes
+    ----------
+    reply : bytes
+        The `UnitReply`, and behind it the real epochs of the parts that change, int64.
+    signature : str
+        As in the reply.
+    variables : dict of str to dict of int to numpy.ndarray
+        For each variable and part that changes: shape (rows, n_sid).
+    """
+
+    reply: bytes
+    signature: str
+    variables: dict[str, dict[int, Values]]
+
+    def __sizeof__(self) -> int:
+        """Size with the arrays, by which Dask decides what to spill."""
+        blocks = (block for parts in self.variables.values() for block in parts.values())
+        return object.__sizeof__(self) + len(self.reply) + sum(block.nbytes for block in blocks)
+
+
+class _NotRemadeError(Exception):
+    """A file that gave stored values is not as it was; the reason is the only argument."""
+
 
 def worker_name() -> str:
-    """Name of this worker in Dask, else ``process-<pid>``."""
+    """Name of this worker in Dask, else ``process-<pid>``.
+
+    Returns
+    -------
+    str
+        The name, as the launcher tells it to a user.
+    """
     distributed = sys.modules.get("distributed")  # a pool process must not import it
     if distributed is not None:
         try:
@@ -66,7 +106,13 @@ def worker_name() -> str:
 
 
 def peak_memory_bytes() -> int:
-    """The most resident memory that this process has had (``VmHWM``); 0 where the system does not tell."""
+    """The most resident memory that this process has had (``VmHWM`` of proc_pid_status(5)).
+
+    Returns
+    -------
+    int
+        Bytes; 0 where the system does not tell.
+    """
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -77,23 +123,66 @@ def peak_memory_bytes() -> int:
     return 0
 
 
-def worker_peak(dask_worker: Any) -> tuple[str, int]:
-    """Name of this worker, and its `peak_memory_bytes`; for ``Client.run``, which passes the worker."""
-    return str(dask_worker.name), peak_memory_bytes()
+def reader_problem(reader: str) -> bytes:
+    """Why this worker cannot use a reader.
 
+    Parameters
+    ----------
+    reader : str
+        Name of the reader.
 
-def reader_problem(reader: str) -> str | None:
-    """Why this worker cannot use a reader; None if it can."""
+    Returns
+    -------
+    bytes
+        One line of text in UTF-8; empty if it can.
+    """
     try:
         find_reader(reader)
     except NoReaderError as exc:
-        return _one_line(exc)
-    return None
+        return _one_line(exc).encode()
+    return b""
 
 
-def read_file(  # noqa: PLR0911 - one for each way to fail
-    path: str, reader: str, variables: Sequence[str]
-) -> FileResult:
+def digests(paths: Sequence[str]) -> bytes:
+    """SHA-256 of files.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Paths of the files.
+
+    Returns
+    -------
+    bytes
+        A JSON object: hexadecimal digits by path; empty for a file that cannot be read, or that changes
+        meanwhile.
+    """
+    found = {}
+    for path in paths:
+        try:
+            found[path] = _digest(path, Path(path).stat())
+        except OSError:
+            found[path] = ""
+    return json.dumps(found).encode()
+
+
+def scan_files(
+    paths: Sequence[str],
+    reader: str,
+    variables: Sequence[str],
+    alone: bool = False,  # noqa: FBT001, FBT002 - Dask passes it by position
+    memory_limit_bytes: int | None = None,
+) -> bytes:
+    """Summaries of files, as a JSON list; see `read_file` and `read_file_alone`."""
+    options = reader, tuple(variables)
+    read = (
+        read_file_alone(path, *options, memory_limit_bytes) if alone else read_file(path, *options)
+        for path in paths
+    )
+    return json.dumps([asdict(summary) for summary, _ in read]).encode()
+
+
+def read_file(path: str, reader: str, variables: Sequence[str]) -> ReadFile:  # noqa: PLR0911 - ways to fail
     """Read one file; whatever goes wrong with it is a value, not an exception.
 
     Parameters
@@ -107,50 +196,63 @@ def read_file(  # noqa: PLR0911 - one for each way to fail
 
     Returns
     -------
-    FileResult
-        With ``summary.failure`` set where there are no data.
+    tuple of (FileSummary, Source or None)
+        The summary has a failure, and there are no values, where the file cannot be read.
     """
-    started = time.perf_counter()
     try:
         # Before reading, so that a file that grows meanwhile is taken for changed by the next run.
         stat = Path(path).stat()
     except OSError as exc:
-        return _failed(path, "missing", f"cannot be opened: {exc.strerror or exc}", started)
-    known: dict[str, Any] = {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        return _failed(path, "missing", f"cannot be opened: {exc.strerror or exc}")
+    known: dict[str, Any] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     try:
         observations = read_observations(path, tuple(variables), reader)
     except UnreadableFileError as exc:
-        return _failed(path, "unreadable", exc.reason, started, **known)
+        return _failed(path, "unreadable", exc.reason, **known)
     except NoReaderError as exc:
-        return _failed(path, "no-reader", _one_line(exc), started, **known)
+        return _failed(path, "no-reader", _one_line(exc), **known)
     except MemoryError:
-        return _failed(path, "memory", "needs more memory than this worker may use", started, **known)
+        return _failed(path, "memory", "needs more memory than this worker may use", **known)
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # noqa: BLE001 - a panic in a compiled reader is no Exception
-        return _failed(
-            path, "error", f"the reader failed: {type(exc).__name__}: {_one_line(exc)}", started, **known
-        )
+        return _failed(path, "error", f"the reader failed: {type(exc).__name__}: {_one_line(exc)}", **known)
     try:
         problem = _problem(observations, variables)
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         problem = "error", f"the reader gave no observations: {type(exc).__name__}: {_one_line(exc)}"
     if problem is not None:
-        return _failed(path, *problem, started, **known)
+        return _failed(path, *problem, **known)
     data = {name: np.asarray(observations.variables[name], dtype=VARIABLES[name]) for name in variables}
+    epoch = np.asarray(observations.epoch, dtype=np.int64)
     summary = FileSummary(
         path=path,
-        epoch=np.asarray(observations.epoch, dtype=np.int64),
-        sid=tuple(observations.sid),
+        epochs=len(epoch),
+        first=int(epoch[0]),
+        last=int(epoch[-1]),
+        days=_days(epoch),
+        interval_ns=_interval(epoch),
         data_bytes=sum(values.nbytes for values in data.values()),
         notes=tuple(observations.notes),
         station=" ".join(observations.station.split()),
         reader=f"{reader} ({reader_version(reader)}, Python {'.'.join(platform.python_version_tuple()[:2])})",
         digest=observations.digest or _digest(path, stat),
-        **_where(started),
         **known,
     )
-    return FileResult(summary, data)
+    return summary, Source(path, epoch, tuple(observations.sid), data)
+
+
+def _interval(epoch: Epochs) -> int:
+    """Step between most of increasing epochs, the smallest one of several; 0 where there is but one epoch."""
+    steps, counts = np.unique(np.diff(epoch), return_counts=True)
+    return int(steps[np.argmax(counts)]) if len(steps) else 0
+
+
+def _days(epoch: Epochs) -> tuple[tuple[int, int, int], ...]:
+    """For each day of increasing epochs: the day, its first and its last epoch."""
+    days, first = np.unique(epoch // DAY_NS, return_index=True)
+    last = [*(first[1:] - 1), len(epoch) - 1]
+    return tuple(zip(days.tolist(), epoch[first].tolist(), epoch[last].tolist(), strict=True))
 
 
 def _digest(path: str, stat: os.stat_result) -> str:
@@ -164,7 +266,9 @@ def _digest(path: str, stat: os.stat_result) -> str:
     return digest if (now.st_size, now.st_mtime_ns) == (stat.st_size, stat.st_mtime_ns) else ""
 
 
-def _problem(observations: Observations, variables: Sequence[str]) -> tuple[FailureKind, str] | None:
+def _problem(  # noqa: PLR0911 - one for each fault
+    observations: Observations, variables: Sequence[str]
+) -> tuple[FailureKind, str] | None:
     """What makes observations unfit to be stored; a reader's fault must not damage a store."""
     epoch, sid = np.asarray(observations.epoch, dtype=np.int64), observations.sid
     if len(epoch) == 0:
@@ -173,6 +277,8 @@ def _problem(observations: Observations, variables: Sequence[str]) -> tuple[Fail
         return "empty", f"holds no observations of {', '.join(variables)}"
     if np.any(np.diff(epoch) <= 0):
         return "error", "the reader gave epochs that do not increase"
+    if np.any(np.diff(epoch) < CLOSEST_NS):
+        return "error", "holds epochs less than a millisecond apart"
     if len(set(sid)) < len(sid) or any(name.count("|") != 2 for name in sid):
         return "error", "the reader gave signals that are not sv|band|code, each once"
     shape = (len(epoch), len(sid))
@@ -186,52 +292,33 @@ def _one_line(exc: BaseException) -> str:
     return " ".join(str(exc).split()) or "no message"
 
 
-def _where(started: float) -> dict[str, Any]:
-    return {
-        "seconds": time.perf_counter() - started,
-        "worker": worker_name(),
-        "pid": os.getpid(),
-        "peak_memory_bytes": peak_memory_bytes(),
-    }
-
-
-def _failed(path: str, kind: FailureKind, reason: str, started: float, **known: Any) -> FileResult:
-    summary = FileSummary(
-        path=path,
-        epoch=np.empty(0, np.int64),
-        sid=(),
-        failure=Failure(kind, reason),
-        **_where(started),
-        **known,
-    )
-    return FileResult(summary)
-
-
-def summary_of(result: FileResult) -> FileSummary:
-    """The small part of a result, for the host."""
-    return result.summary
+def _failed(path: str, kind: FailureKind, reason: str, **known: Any) -> ReadFile:
+    return FileSummary(path, failure=kind, reason=reason, **known), None
 
 
 def read_file_alone(
     path: str, reader: str, variables: Sequence[str], memory_limit_bytes: int | None = None
-) -> FileResult:
+) -> ReadFile:
     """Read one file in a process of its own, so that its death harms nothing else.
 
     For files that were being read when a worker died: which of them did it is only known afterwards.
 
     Parameters
     ----------
-    path, reader, variables
-        As in `read_file`.
+    path : str
+        The file.
+    reader : str
+        Name of a reader that is installed here.
+    variables : sequence of str
+        Variables to read.
     memory_limit_bytes : int, optional
         How much data the process may allocate; by default as much as there is.
 
     Returns
     -------
-    FileResult
-        With a failure of the kind ``killed`` where the process died, saying by which signal.
+    tuple of (FileSummary, Source or None)
+        As of `read_file`; with a failure of the kind ``killed`` where the process died, saying how.
     """
-    started = time.perf_counter()
     request = pickle.dumps((path, reader, tuple(variables), memory_limit_bytes))
     # By name and not with -m, which would pickle the result as a class of __main__.
     code = "from canvod.launch.runtime.tasks import read_for_parent; read_for_parent()"
@@ -247,10 +334,10 @@ def read_file_alone(
             env=environment,
         )
         if process.returncode == 0:
-            result: FileResult = pickle.loads(process.stdout)  # noqa: S301 - from our own process
-            return replace(result, summary=replace(result.summary, **_where(started)))
+            result: ReadFile = pickle.loads(process.stdout)  # noqa: S301 - from our own process
+            return result
         ending = _how_it_ended(process)
-    return _failed(path, "killed", ending, started)
+    return _failed(path, "killed", ending, worker=worker_name())
 
 
 def _how_it_ended(process: subprocess.CompletedProcess[bytes]) -> str:
@@ -277,45 +364,6 @@ def read_for_parent() -> None:
         answer.write(pickle.dumps(read_file(path, reader, variables)))
 
 
-def spool_file(path: str, reader: str, variables: Sequence[str], target: str) -> FileSummary:
-    """Read one file and put the result into the file ``target``, for workers that keep nothing.
-
-    Returns
-    -------
-    FileSummary
-        Without the data.
-    """
-    return _spooled(read_file(path, reader, variables), target)
-
-
-def spool_file_alone(
-    path: str, reader: str, variables: Sequence[str], target: str, memory_limit_bytes: int | None = None
-) -> FileSummary:
-    """`read_file_alone`, with the result put into the file ``target``."""
-    return _spooled(read_file_alone(path, reader, variables, memory_limit_bytes), target)
-
-
-def _spooled(result: FileResult, target: str) -> FileSummary:
-    if result.summary.failure is None:
-        partial = f"{target}.{uuid.uuid4().hex}"
-        with Path(partial).open("wb") as stream:
-            pickle.dump(result, stream, protocol=pickle.HIGHEST_PROTOCOL)
-        Path(partial).replace(target)
-    return result.summary
-
-
-def write_spooled_chunks(fork: bytes, batch: WriteBatch, *targets: str) -> WriteResult:
-    """`write_chunks` with results that `spool_file` put into files."""
-    results = []
-    for target in targets:
-        try:
-            with Path(target).open("rb") as stream:
-                results.append(pickle.load(stream))  # noqa: S301 - from our own process
-        except OSError as exc:
-            raise WriteFailedError(f"data that were read are gone: {exc}") from exc
-    return write_chunks(fork, batch, *results)
-
-
 _quiet = threading.Lock()
 
 
@@ -331,83 +379,327 @@ def quiet_icechunk() -> None:
             icechunk.set_logs_filter("error")
 
 
-def write_chunks(fork: bytes, batch: WriteBatch, *results: FileResult) -> WriteResult:
-    """Write chunks into a forked session.
+def read_files(request: UnitRequest, paths: Sequence[str]) -> list[ReadFile]:
+    """Read some of the files of a span, and keep what they have of it.
+
+    Parameters
+    ----------
+    request : UnitRequest
+        The span, the reader and the variables.
+    paths : sequence of str
+        Which of its files to read.
+
+    Returns
+    -------
+    list of tuple of (FileSummary, Source or None)
+        For each path: its summary, and its values within the span; None where it cannot be read.
+    """
+    read = (_read(path, request) for path in paths)
+    return [(summary, source and source.cut(request.span)) for summary, source in read]
+
+
+def make_unit(request: UnitRequest, *read: list[ReadFile]) -> Unit:
+    """Merge the files of a span with what is stored of it.
+
+    Each epoch and signal takes its value from the first file that has one, in the order of their first
+    epochs, then numbers of epochs (the larger first), then paths. What is stored has been made in this order
+    already; where a new file differs from it, the span is made again from all its files, if they are as they
+    were, since only they tell which value counts. Else what is stored stays.
+
+    Parameters
+    ----------
+    request : UnitRequest
+        What to make.
+    *read : list of tuple
+        What `read_files` gives for its files, in their order; by default they are read here.
+
+    Returns
+    -------
+    Unit
+        Files that cannot be read are failures in its reply.
+    """
+    files = [file for part in read or [read_files(request, request.files)] for file in part]
+    summaries = [summary for summary, _ in files]
+    new = _in_order([(summary, source) for summary, source in files if source is not None])
+    held = stored = _stored(request) if request.stored is not None else None
+    readable = {summary.path for summary, source in files if source is not None}
+    cleared = [
+        (first, last)
+        for path, first, last in (request.stored.cleared if request.stored is not None else ())
+        if path in readable
+    ]
+    for first, last in cleared:
+        assert stored is not None  # noqa: S101 - for the type checker
+        stored = stored.without(first, last)
+    not_replaced = ""
+    remade: list[Source] | None = None
+    if cleared:
+        try:
+            remade = _remade(request, files)
+        except _NotRemadeError as exc:
+            not_replaced = str(exc)
+    sources = remade if remade is not None else [*([stored] if stored is not None else ()), *new]
+    merged = merge(sources, request.variables)
+    if remade is None and stored is not None and not not_replaced and _differs_from_stored(merged):
+        try:
+            sources = _remade(request, files)
+        except _NotRemadeError:
+            pass  # what is stored stays
+        else:
+            merged = merge(sources, request.variables)
+    return _unit(request, summaries, sources, merged, held, not_replaced)
+
+
+def _read(path: str, request: UnitRequest) -> ReadFile:
+    if request.alone:
+        return read_file_alone(path, request.reader, request.variables, request.memory_limit_bytes)
+    return read_file(path, request.reader, request.variables)
+
+
+def _in_order(read: Sequence[tuple[FileSummary, Source]]) -> list[Source]:
+    return [
+        source for _, source in sorted(read, key=lambda pair: (pair[0].first, -pair[0].epochs, pair[0].path))
+    ]
+
+
+def _differs_from_stored(merged: Merged) -> bool:
+    return any(other == 0 for _, other in merged.differing)
+
+
+def _stored(request: UnitRequest) -> Source:
+    """Read what the store holds of a span; fillers are left out."""
+    import icechunk
+    import zarr
+
+    rows = request.stored
+    assert rows is not None  # noqa: S101 - for the type checker
+    quiet_icechunk()
+    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(rows.store))
+    session = repository.readonly_session(snapshot_id=rows.snapshot)
+    group: Any = zarr.open_group(session.store, path=rows.group, mode="r")
+    return Source(
+        "",
+        np.asarray(group["epoch"][rows.start : rows.stop], dtype=np.int64),
+        tuple(map(str, group["sid"][:])),
+        {name: group[name][rows.start : rows.stop] for name in request.variables},
+    ).with_values()
+
+
+def _remade(request: UnitRequest, read: Sequence[ReadFile]) -> list[Source]:
+    """All files of a span in order: the new ones, and those that gave the stored values, read again."""
+    assert request.stored is not None  # noqa: S101 - for the type checker
+    every = []
+    replaced = {path for path, _, _ in request.stored.cleared}
+    for summary, source in read:
+        if source is not None:
+            every.append((summary, source))
+        elif summary.path in replaced:
+            raise _NotRemadeError(f"{summary.path}, which has values of the same time, {summary.reason}")
+    for recorded in request.stored.recorded:
+        summary, source = _read(recorded.path, request)
+        if source is None:
+            raise _NotRemadeError(f"{recorded.path}, which has values of the same time, {summary.reason}")
+        if summary.digest != recorded.digest:
+            raise _NotRemadeError(f"{recorded.path}, which has values of the same time, has changed")
+        every.append((summary, source.cut(request.span)))
+    return _in_order(every)
+
+
+def _unit(
+    request: UnitRequest,
+    summaries: Sequence[FileSummary],
+    sources: Sequence[Source],
+    merged: Merged,
+    held: Source | None,
+    not_replaced: str,
+) -> Unit:
+    span, rows = request.span, request.rows
+    files = _told(summaries, sources, merged)
+    whole = merged.source.with_values()
+    where: dict[str, Any] = {"worker": worker_name(), "peak_memory_bytes": peak_memory_bytes()}
+    parts = parts_of(whole.epoch, span.parts)
+    counts = np.bincount(parts, minlength=span.parts)[span.first : span.stop]
+    if counts.max(initial=0) > rows:
+        needed = span.parts
+        while np.bincount(parts_of(whole.epoch, needed)).max() > rows:
+            needed *= 2
+        return Unit(encode(UnitReply(files, parts_needed=needed, **where)), "", {})
+    replaced = 0
+    if held is None or request.stored is None:
+        held = whole.without(span.start_ns, span.stop_ns)  # a new day is all fillers
+    elif request.stored.parts != span.parts:
+        replaced, held = len(held.epoch), None  # every row of the day moves
+    held_parts = parts_of(held.epoch, span.parts) if held is not None else None
+    changed: list[Epochs] = []
+    variables: dict[str, dict[int, Values]] = {name: {} for name in request.variables}
+    for part in range(span.first, span.stop):
+        chosen = parts == part
+        if held is not None and held_parts is not None:
+            if _same(whole, chosen, held, held_parts == part):
+                counts[part - span.first] = -1
+                continue
+            replaced += int(np.count_nonzero(held_parts == part))
+        changed.append(whole.epoch[chosen])
+        places = np.searchsorted(fill_part(changed[-1], span, part, rows), changed[-1])
+        for name, values in whole.variables.items():
+            block = np.full((rows, len(whole.sid)), np.nan, dtype=values.dtype)
+            block[places] = values[chosen]
+            variables[name][part] = block
+    epochs = b"".join(epoch.astype("<i8").tobytes() for epoch in changed)
+    made = (tuple(file.digest for file in files), counts.tolist(), whole.sid, epochs)
+    signature = hashlib.sha256(repr(made).encode()).hexdigest()
+    reply = UnitReply(
+        files,
+        tuple(counts.tolist()),
+        replaced,
+        whole.sid,
+        not_replaced=not_replaced,
+        signature=signature,
+        **where,
+    )
+    return Unit(encode(reply, epochs), signature, variables)
+
+
+def _told(
+    summaries: Sequence[FileSummary], sources: Sequence[Source], merged: Merged
+) -> tuple[FileSummary, ...]:
+    """Say of each file what it gave, and how many of its values differ from whose."""
+    number = {source.name: index for index, source in enumerate(sources)}
+    told = []
+    for summary in summaries:
+        index = number.get(summary.path)
+        if index is not None:
+            differing = {
+                sources[other].name: count for (one, other), count in merged.differing.items() if one == index
+            }
+            summary = replace(  # noqa: PLW2901 - the same file
+                summary, gave=merged.gave[index], differing=tuple(sorted(differing.items()))
+            )
+        told.append(summary)
+    return tuple(told)
+
+
+def _same(one: Source, rows: Selection, other: Source, other_rows: Selection) -> bool:
+    """Whether two sources have the same values in these rows of theirs."""
+    if not np.array_equal(one.epoch[rows], other.epoch[other_rows]):
+        return False
+    column = {name: index for index, name in enumerate(one.sid)}
+    missing = [index for index, name in enumerate(other.sid) if name not in column]
+    places = [column[name] for name in other.sid if name in column]
+    added = np.setdiff1d(np.arange(len(one.sid)), places)
+    kept = [index for index, name in enumerate(other.sid) if name in column]
+    for name, values in one.variables.items():
+        mine, its = values[rows], other.variables[name][other_rows]
+        if not (np.isnan(mine[:, added]).all() and np.isnan(its[:, missing]).all()):
+            return False
+        if not np.array_equal(mine[:, places], its[:, kept], equal_nan=True):
+            return False
+    return True
+
+
+def reply_of(unit: Unit) -> bytes:
+    """The small part of a unit, for the launcher.
+
+    Parameters
+    ----------
+    unit : Unit
+        A unit on its worker.
+
+    Returns
+    -------
+    bytes
+        `UnitReply`, and the real epochs of the parts that change.
+    """
+    return unit.reply
+
+
+def spool_unit(request: UnitRequest, target: str) -> bytes:
+    """Make a unit, and put it into a file: for workers that keep nothing.
+
+    Parameters
+    ----------
+    request : UnitRequest
+        What to make.
+    target : str
+        Path of the file to write.
+
+    Returns
+    -------
+    bytes
+        As of `reply_of`.
+    """
+    unit = make_unit(request)
+    with Path(target).open("wb") as stream:
+        pickle.dump(unit, stream, protocol=pickle.HIGHEST_PROTOCOL)
+    return unit.reply
+
+
+def write_spooled_unit(fork: bytes, target: str, request: WriteRequest) -> bytes:
+    """Write a unit that `spool_unit` has put into a file, as `write_unit` does.
 
     Parameters
     ----------
     fork : bytes
-        Pickled ``icechunk.ForkSession``; bytes, so that a task that is repeated starts from the same state.
-    batch : WriteBatch
-        What to write.
-    *results : FileResult
-        The batch's sources, in its order.
+        ``icechunk.ForkSession`` in its own encoding.
+    target : str
+        Path of the file.
+    request : WriteRequest
+        Where to write it.
 
     Returns
     -------
-    WriteResult
-        With the changed fork.
-
-    Raises
-    ------
-    SourceLostError
-        If a source is not what it was when it was first read.
-    WriteFailedError
-        If the store refuses.
+    bytes
+        `WriteReply`, and the changed fork.
     """
-    for source, digest, result in zip(batch.sources, batch.digests, results, strict=True):
-        if result.summary.failure is not None:
-            raise SourceLostError(source, f"was read once, but not again: {result.summary.failure.reason}")
-        if result.summary.digest != digest:
-            raise SourceLostError(source, "changed while it was being ingested")
+    with Path(target).open("rb") as stream:
+        unit: Unit = pickle.load(stream)  # noqa: S301 - from our own process
+    return write_unit(fork, unit, request)
+
+
+def write_unit(fork: bytes, unit: Unit, request: WriteRequest) -> bytes:
+    """Write the parts of a span that change into a fork of a session.
+
+    Parameters
+    ----------
+    fork : bytes
+        ``icechunk.ForkSession`` in its own encoding; bytes, so that a task that is repeated starts from the
+        same state.
+    unit : Unit
+        What to write.
+    request : WriteRequest
+        Where to write it.
+
+    Returns
+    -------
+    bytes
+        `WriteReply`, and the changed fork; the reply alone, where nothing was written.
+    """
+    if unit.signature != request.signature:
+        return encode(WriteReply(lost=True))
     try:
-        return _write(fork, batch, results)
+        changed = _write(fork, unit, request)
     except KeyboardInterrupt:
         raise
-    except Exception as exc:
-        raise WriteFailedError(f"{type(exc).__name__}: {_one_line(exc)}") from exc
+    except Exception as exc:  # noqa: BLE001 - whatever the store says
+        return encode(WriteReply(f"{type(exc).__name__}: {_one_line(exc)}"))
+    return encode(WriteReply(), changed)
 
 
-def _write(fork: bytes, batch: WriteBatch, results: Sequence[FileResult]) -> WriteResult:
+def _write(fork: bytes, unit: Unit, request: WriteRequest) -> bytes:
     import zarr
+    from icechunk import ForkSession
 
     quiet_icechunk()
-    # Two copies: what one chunk's write replaces, another chunk may still have to be copied from.
-    base, session = pickle.loads(fork), pickle.loads(fork)  # noqa: S301 - from our own process
-    position = {name: index for index, name in enumerate(batch.sid)}
-    columns = [np.array([position[name] for name in result.summary.sid], dtype=np.intp) for result in results]
-    paths = {name: f"{batch.group}/{name}" for name in batch.variables}
-    old: dict[str, Any] = {
-        name: zarr.open_array(base.store, path=path, mode="r") for name, path in paths.items()
-    }
-    new: dict[str, Any] = {
-        name: zarr.open_array(session.store, path=path, mode="r+") for name, path in paths.items()
-    }
-    dtypes = {name: array.dtype for name, array in old.items()}
-
-    def values_of(segment: Segment, name: str) -> tuple[Values, Columns]:
-        rows = slice(segment.source_start, segment.source_start + segment.length)
-        if segment.source == STORED:
-            return old[name][rows], slice(None)
-        return results[segment.source].variables[name][rows], columns[segment.source]
-
-    numbers = (*batch.sources, STORED)  # so that STORED, which is -1, stays what it is
-    stored, merged, differing = Counter[int](), Counter[int](), Counter[tuple[int, int]]()
-    for chunk in batch.chunks:
-        found = merge_chunk(chunk, dtypes, len(batch.sid), values_of)
-        if not found.in_place:
-            for name, block in found.variables.items():
-                new[name][chunk.start : chunk.stop] = block
-        stored.update({numbers[source]: count for source, count in found.stored.items()})
-        merged.update({numbers[source]: count for source, count in found.merged.items()})
-        differing.update({(numbers[a], numbers[b]): count for (a, b), count in found.differing.items()})
-    return WriteResult(
-        fork=pickle.dumps(session),
-        chunks=len(batch.chunks),
-        worker=worker_name(),
-        pid=os.getpid(),
-        peak_memory_bytes=peak_memory_bytes(),
-        stored=dict(stored),
-        merged=dict(merged),
-        differing=dict(differing),
-    )
+    session = ForkSession.__new__(ForkSession)
+    session.__setstate__({"_session": fork})
+    target: Any = zarr.open_group(session.store, path=request.group, mode="r+")
+    for name, parts in unit.variables.items():
+        array = target[name]
+        for part, values in parts.items():
+            block = np.full((len(values), array.shape[1]), np.nan, dtype=array.dtype)
+            block[:, request.columns] = values
+            row = request.rows[part]
+            array[row : row + len(values)] = block
+    state: Any = session.__getstate__()
+    changed: bytes = state["_session"]
+    return changed

@@ -165,6 +165,7 @@ def dataset_differences(dataset: xr.Dataset, model: xr.Dataset) -> list[str]:
     found: list[str] = []
     if not (dataset["epoch"].values[1:] > dataset["epoch"].values[:-1]).all():
         found.append("epoch: not strictly increasing")
+    dataset, model = _with_values(dataset), _with_values(model)
     for axis in ("epoch", "sid"):
         stored = dataset[axis].values
         if (twice := dataset.indexes[axis].duplicated()).any():
@@ -188,6 +189,14 @@ def dataset_differences(dataset: xr.Dataset, model: xr.Dataset) -> list[str]:
             ]
             found.append(f"{name}: values that differ: {len(unequal)}; {'; '.join(shown)}")
     return found
+
+
+def _with_values(dataset: xr.Dataset) -> xr.Dataset:
+    """Without the epochs and signals that have no value in any variable: rows that fill a day."""
+    if not dataset.data_vars:
+        return dataset
+    has = np.logical_or.reduce([~np.isnan(dataset[name].values) for name in dataset.data_vars])
+    return dataset.isel(epoch=has.any(axis=1), sid=has.any(axis=0))
 
 
 def _set_differences(what: str, stored: Iterable[Any], wanted: Iterable[Any]) -> list[str]:

@@ -12,31 +12,29 @@ import signal
 import sys
 import tempfile
 import threading
-from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from itertools import count
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from queue import Empty
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from canvod.launch.cluster.orphans import prune_host
-from canvod.launch.errors import ClusterError, StoreError
 from canvod.launch.host.owner import OWNER_FILE, SCRATCH_PREFIX, owner_mark, semaphore_name
+from canvod.launch.ingest.runner import Task, TaskDiedError
 from canvod.launch.plan.container_plans import THREAD_VARIABLES
 from canvod.launch.runtime.host_process import name_semaphores
 from canvod.launch.runtime.thread_resources import apply_resources
 
 if TYPE_CHECKING:
     # At run time they come with the first task: a process sets its threads before numpy is there.
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from canvod.launch.runtime.messages import FileSummary, WriteBatch, WriteResult
+    from canvod.launch.runtime.messages import UnitRequest, WriteRequest
 
-MOST_DEATHS: Final = 3
-"""How often processes may die under one task before the run is given up."""
 START_TIMEOUT_S: Final = 10.0
 
 NOTICE: Final = (
@@ -45,16 +43,10 @@ NOTICE: Final = (
 )
 
 
-class _Start[T](Protocol):
-    """Gives a task to the pool; ``alone`` where it must not take its process along when it dies."""
-
-    def __call__(self, number: int, /, *, alone: bool) -> Future[T]: ...
-
-
 class PoolRunner:
     """Runs the tasks of an ingest in a pool of processes of this host; a context manager.
 
-    Data that a process has read lie in a temporary folder until the ingest ends.
+    Units lie in a temporary folder from when they are made until they are released.
 
     Parameters
     ----------
@@ -69,7 +61,7 @@ class PoolRunner:
     spool_dir : path, optional
         Folder in which the temporary folder is made; by default the system's.
     notices : sequence of str
-        What a user should know of this runner.
+        What a user should know of this runner: limits that it cannot enforce.
 
     Examples
     --------
@@ -100,9 +92,7 @@ class PoolRunner:
         self._data = Path(self._spool.name, "data")
         self._data.mkdir()
         self._executor: ProcessPoolExecutor | None = None
-        self._paths: list[str] = []
-        self._options: tuple[str, tuple[str, ...]] = ("", ())
-        self._peaks: dict[str, int] = {}
+        self._numbers = count()
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +106,9 @@ class PoolRunner:
         """End the processes and remove the temporary folder; may be called again."""
         self._stop()
         self._spool.cleanup()
+
+    memory_limit_bytes = None
+    """Processes of a pool have no limit."""
 
     @property
     def n_workers(self) -> int:
@@ -145,139 +138,66 @@ class PoolRunner:
         for process in processes:
             process.join(START_TIMEOUT_S)
 
-    def reader_problem(self, reader: str) -> str | None:
-        """Why a process cannot use a reader; None if it can."""
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[bytes]:
+        try:
+            return self._pool().submit(function, *arguments)
+        except BrokenProcessPool:
+            self._stop()  # it is broken as a whole; the next task starts another one
+            return self._pool().submit(function, *arguments)
+
+    def call(self, function: Callable[..., bytes], *arguments: Any) -> Task:
+        """Start a function in a process of the pool; see `TaskRunner.call`."""
+        return Task(self._submit(function, *arguments))
+
+    def make(self, request: UnitRequest) -> Task:
+        """Start to make a unit, which goes into a file of the pool's folder; see `TaskRunner.make`."""
         from canvod.launch.runtime import tasks
 
-        return self._pool().submit(tasks.reader_problem, reader).result()
+        target = str(self._data / f"{next(self._numbers)}.pickle")
+        return Task(self._submit(tasks.spool_unit, request, target), target)
 
-    def _target(self, number: int) -> str:
-        return str(self._data / f"{number}.pickle")
-
-    def read(
-        self, paths: Sequence[str], reader: str, variables: Sequence[str]
-    ) -> Generator[tuple[int, FileSummary]]:
-        """Read files; see `canvod.launch.ingest.runner.TaskRunner.read`."""
+    def write(self, fork: bytes, unit: Task, request: WriteRequest) -> Task:
+        """Start to write a unit, in any process of the pool; see `TaskRunner.write`."""
         from canvod.launch.runtime import tasks
 
-        self.forget()
-        self._peaks = {}
-        self._paths, self._options = list(paths), (reader, tuple(variables))
+        return Task(self._submit(tasks.write_spooled_unit, fork, unit.data, request))
 
-        def start(number: int, *, alone: bool) -> Future[FileSummary]:
-            function = tasks.spool_file_alone if alone else tasks.spool_file
-            return self._pool().submit(function, self._paths[number], *self._options, self._target(number))
+    def wait(self, started: Collection[Task]) -> list[Task]:
+        """Wait until some of the tasks have ended, as long as it takes; see `TaskRunner.wait`."""
+        of = {task.answer: task for task in started}
+        return [of[future] for future in wait(of, return_when=FIRST_COMPLETED).done]
 
-        for number, summary in self._run(len(paths), start):
-            self._note_peak(summary.worker, summary.peak_memory_bytes)
-            yield number, summary
-
-    def write(self, fork: bytes, batches: Sequence[WriteBatch]) -> Generator[WriteResult]:
-        """Write batches; see `canvod.launch.ingest.runner.TaskRunner.write`."""
-        from canvod.launch.runtime import tasks
-        from canvod.launch.runtime.messages import WriteFailedError
-
-        def start(index: int, **_: bool) -> Future[WriteResult]:
-            targets = [self._target(number) for number in batches[index].sources]
-            return self._pool().submit(tasks.write_spooled_chunks, fork, batches[index], *targets)
-
+    def answer(self, task: Task) -> bytes:
+        """The answer of a task that has ended; see `TaskRunner.answer`."""
         try:
-            for _, result in self._run(len(batches), start):
-                self._note_peak(result.worker, result.peak_memory_bytes)
-                yield result
-        except WriteFailedError as exc:
-            raise StoreError(
-                f"a worker could not write to the store: {exc}; nothing was committed",
-                hint="see that the disk of the store is not full",
-            ) from exc
-
-    def _run[T](self, count: int, start: _Start[T]) -> Generator[tuple[int, T]]:
-        """Run numbered tasks, few at a time, so that the death of a process touches few of them."""
-        waiting = list(range(count))[::-1]
-        suspects: list[int] = []
-        deaths: Counter[int] = Counter()
-        running: dict[Future[T], int] = {}
-        try:
-            while waiting or running or suspects:
-                # Suspects run one at a time: whatever dies then, it is known which task it was.
-                alone = not waiting and not running
-                if alone:
-                    number = suspects.pop()
-                    running[self._started(start, number, alone=True)] = number
-                while waiting and len(running) < 2 * self._n_workers:
-                    number = waiting.pop()
-                    running[self._started(start, number, alone=False)] = number
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                finished = {future: running.pop(future) for future in done}
-                ended = [number for future, number in finished.items() if _died(future)]
-                if ended:
-                    # The pool is broken as a whole: nothing that was in flight will come back.
-                    ended += running.values()
-                    running = {}
-                    self._stop()
-                    deaths.update(ended)
-                    suspects += ended
-                    if max(deaths.values()) > MOST_DEATHS:
-                        raise ClusterError(
-                            "processes of the pool died again and again, also when nothing else was running; "
-                            "nothing was committed",
-                            hint="see dmesg whether the machine is out of memory, use fewer workers, "
-                            "and run it again",
-                        )
-                for future, number in finished.items():
-                    if number not in ended:
-                        yield number, future.result()
-        finally:
-            if running:
-                self._stop()
-
-    def _started[T](self, start: _Start[T], number: int, *, alone: bool) -> Future[T]:
-        try:
-            return start(number, alone=alone)
+            answer: bytes = task.answer.result()
         except BrokenProcessPool as exc:
-            failed: Future[T] = Future()
-            failed.set_exception(exc)
-            return failed
+            raise TaskDiedError("a process of the pool died") from exc
+        return answer
 
-    def discard(self, number: int) -> None:
-        """Remove the data of one file."""
-        Path(self._target(number)).unlink(missing_ok=True)
+    def explain(self, worker: str) -> str | None:
+        """Nothing, since processes of a pool have no name that lasts; see `TaskRunner.explain`."""
 
-    def forget(self) -> None:
-        """Remove all data; what was running has been ended when its iterator was closed."""
-        for entry in self._data.iterdir():
-            entry.unlink(missing_ok=True)
+    def release(self, unit: Task) -> None:
+        """Cancel the task, or remove the file of its unit; see `TaskRunner.release`."""
+        unit.answer.cancel()
+        Path(unit.data).unlink(missing_ok=True)
 
     def memory(self) -> dict[str, int]:
-        """Resident memory in bytes of each process."""
+        """Resident memory of each process; see `TaskRunner.memory`."""
         import psutil
 
         found = {}
         for pid in _processes(self._executor):
-            try:
+            with suppress(psutil.Error):
                 found[f"process-{pid}"] = psutil.Process(pid).memory_info().rss
-            except psutil.Error:
-                continue
-        for name, used in found.items():
-            self._note_peak(name, used)
         return found
-
-    def _note_peak(self, worker: str, used_bytes: int) -> None:
-        self._peaks[worker] = max(self._peaks.get(worker, 0), used_bytes)
-
-    def peak_memory(self) -> dict[str, int]:
-        """The most memory in bytes that each process has had, as it said itself after every task."""
-        return dict(sorted(self._peaks.items()))
 
 
 def _processes(executor: ProcessPoolExecutor | None) -> dict[int, Any]:
     """The pool's processes by their IDs; before Python 3.14 it has no way of its own to end them."""
     found = executor._processes if executor is not None else None  # noqa: SLF001
     return dict(found or {})
-
-
-def _died(future: Future[Any]) -> bool:
-    return isinstance(future.exception(), BrokenProcessPool)
 
 
 _lock = threading.Lock()

@@ -1,0 +1,89 @@
+"""Answers of workers, taken for what they are meant to be, and for nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from canvod.launch.errors import ClusterError
+from canvod.launch.runtime.blocks import parts_of
+from canvod.launch.runtime.messages import FileSummary, UnitReply, WriteReply
+
+if TYPE_CHECKING:
+    from canvod.launch.runtime.blocks import Epochs, Span
+
+UNIT_REPLY = TypeAdapter(UnitReply)
+WRITE_REPLY = TypeAdapter(WriteReply)
+SUMMARIES = TypeAdapter(tuple[FileSummary, ...])
+DIGESTS = TypeAdapter(dict[str, str])
+
+
+def decoded[T](kind: TypeAdapter[T], answer: object) -> tuple[T, bytes]:
+    """Take an answer apart: a line of JSON, and bytes behind it.
+
+    Parameters
+    ----------
+    kind : pydantic.TypeAdapter
+        Of the record that is expected.
+    answer : object
+        What a worker gave.
+
+    Returns
+    -------
+    tuple of (T, bytes)
+        The record, and what follows the line.
+
+    Raises
+    ------
+    ClusterError
+        If it is anything else.
+    """
+    if not isinstance(answer, bytes):
+        raise ClusterError(f"a worker answered with {type(answer).__name__}, not with bytes")
+    line, _, rest = answer.partition(b"\n")
+    try:
+        return kind.validate_json(line, strict=True), rest
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        raise ClusterError(
+            f"a worker's answer is not what was asked for: {problem['msg']} at {problem['loc']}",
+            hint="see that all workers run the code of this launcher",
+        ) from exc
+
+
+def real_epochs(span: Span, reply: UnitReply, rest: bytes) -> Epochs:
+    """Epochs of the parts that change, checked: whatever a worker says, the axis of the group increases.
+
+    Parameters
+    ----------
+    span : Span
+        The parts that were asked for.
+    reply : UnitReply
+        Says how many epochs each of them has.
+    rest : bytes
+        What follows the reply: int64, little endian.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), int64: nanoseconds since 1970-01-01, GPS time, strictly increasing.
+
+    Raises
+    ------
+    ClusterError
+        If they are not increasing epochs of those parts.
+    """
+    epochs = np.frombuffer(rest, "<i8").astype(np.int64)
+    taken = 0
+    parts = parts_of(epochs, span.parts)
+    fits = len(reply.epochs) == span.stop - span.first and bool((np.diff(epochs) > 0).all())
+    fits = fits and bool(((epochs >= span.start_ns) & (epochs < span.stop_ns)).all())
+    for part, count in zip(range(span.first, span.stop), reply.epochs, strict=False):
+        if count > 0:
+            fits = fits and bool((parts[taken : taken + count] == part).all())
+            taken += count
+    if not fits or taken != len(epochs):
+        raise ClusterError(f"worker {reply.worker} answered with epochs that are not those of {span}")
+    return epochs

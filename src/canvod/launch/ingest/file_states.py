@@ -1,0 +1,347 @@
+"""The files of one ingest: which are read, what was made of each, and what the log book is to say of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from canvod.launch.ingest.log_book import FileRecord
+from canvod.launch.ingest.report import FileOutcome
+from canvod.launch.ingest.units import Interval, uncovered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from canvod.launch.ingest.log_book import LogBook
+    from canvod.launch.ingest.progress import IngestProgress
+    from canvod.launch.ingest.report import Status
+    from canvod.launch.runtime.blocks import Span
+    from canvod.launch.runtime.messages import FileSummary, UnitReply
+
+RETRIED: Final = frozenset({"missing", "no-reader", "memory", "killed", "error"})
+"""Failures that need not be the file's own: the next run tries these files again."""
+
+
+@dataclass
+class OpenFile:
+    """A file of which something is left to make.
+
+    Attributes
+    ----------
+    record : FileRecord or None
+        What the log book says of it.
+    replaces : bool
+        Whether what it gave before is taken out.
+    open_units : int
+        Units that are to be made of it.
+    covered : list of (int, int)
+        Spans that were made of it and are committed: first nanosecond, and the one after the last.
+    gave : int
+        Values that it gave.
+    differing : Counter of str
+        Files whose values count, with the number of its own that differ; empty for what was stored.
+    read : bool
+        Whether its size was counted.
+    """
+
+    record: FileRecord | None = None
+    replaces: bool = False
+    open_units: int = 0
+    covered: list[Interval] = field(default_factory=list)
+    gave: int = 0
+    differing: Counter[str] = field(default_factory=Counter)
+    read: bool = False
+
+
+@dataclass
+class Tally:
+    """What was made of a file since the last commit.
+
+    Attributes
+    ----------
+    summary : FileSummary
+        What a worker told of the file.
+    units : int
+        Units that were made of it.
+    gave : int
+        Values that it gave.
+    differing : Counter of str
+        Files whose values count, with the number of its own that differ; empty for what was stored.
+    covered : list of (int, int)
+        Spans that were made of it: first nanosecond, and the one after the last.
+    """
+
+    summary: FileSummary
+    units: int = 0
+    gave: int = 0
+    differing: Counter[str] = field(default_factory=Counter)
+    covered: list[Interval] = field(default_factory=list)
+
+
+class FileStates:
+    """The files of one run.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Absolute paths, each once.
+    progress : IngestProgress
+        Is told which fail, and how many have ended.
+    explain : callable, optional
+        Says what is known of the last death on a worker, by its name.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        The paths.
+    run : str
+        The run: when it began, in UTC.
+    open : dict of str to OpenFile
+        The files of which something is left to make.
+    outcomes : dict of str to FileOutcome
+        What became of the others.
+    failed : list of FileRecord
+        Rows for the log book that are not committed yet.
+    late : dict of str to list of (int, int)
+        Intervals that files have beyond what their names claim.
+    bytes_read : int
+        Size of the files that were read.
+    bytes_data : int
+        Size of their data as arrays.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        progress: IngestProgress,
+        explain: Callable[[str], str | None] = lambda _worker: None,
+    ) -> None:
+        self.paths = tuple(paths)
+        self._progress, self._explain = progress, explain
+        self.run = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self.open: dict[str, OpenFile] = {}
+        self.outcomes: dict[str, FileOutcome] = {}
+        self.failed: list[FileRecord] = []
+        self.late: dict[str, list[Interval]] = {}
+        self.bytes_read = self.bytes_data = 0
+
+    def choose(self, log: LogBook, *, retry_failed: bool) -> list[str]:
+        """Divide the files into those that are known and those to read.
+
+        A file of the same path, size and time is known, as for make and rsync.
+
+        Parameters
+        ----------
+        log : LogBook
+            The log book of the group.
+        retry_failed : bool
+            Whether files that are damaged by the log book are read again.
+
+        Returns
+        -------
+        list of str
+            Stored files whose size or time is another one now: their content decides.
+        """
+        recorded = log.last_of(self.paths)
+        changed = []
+        for path in self.paths:
+            record = recorded.get(path)
+            unchanged = record is not None and _is_as_recorded(record)
+            if record is None or not unchanged:
+                if record is not None and record.has_values:
+                    changed.append(path)
+            elif record.has_values:
+                self.outcomes[path] = FileOutcome(path, "known", "stored already")
+                continue
+            elif not retry_failed and record.failure not in RETRIED:
+                told = "found earlier; it is as it was, and --retry-failed reads it again"
+                self.outcomes[path] = FileOutcome(path, "failed", f"{record.reason} ({told})")
+                continue
+            self.open[path] = OpenFile(record)
+        return changed
+
+    def settle(self, outcome: FileOutcome) -> None:
+        """End a file.
+
+        Parameters
+        ----------
+        outcome : FileOutcome
+            What became of it; it has to be open.
+        """
+        del self.open[outcome.path]
+        self.outcomes[outcome.path] = outcome
+        self._progress.advance()
+
+    def fail(self, summary: FileSummary) -> None:
+        """Record that a file gives no data; what it gave before stays.
+
+        Parameters
+        ----------
+        summary : FileSummary
+            Says why; a file that has ended already is passed over.
+        """
+        file = self.open.get(summary.path)
+        if file is None:
+            return
+        known = self._explain(summary.worker) if summary.failure == "killed" else None
+        reason = f"{summary.reason}: {known}" if known else summary.reason
+        self._progress.fail(summary.path, reason)
+        self.settle(FileOutcome(summary.path, "failed", reason))
+        record = FileRecord(
+            path=summary.path,
+            status="failed",
+            failure=summary.failure or "error",
+            reason=reason,
+            size=summary.size,
+            mtime_ns=summary.mtime_ns,
+        )
+        known_already = file.record is not None and replace(file.record, run="") == record
+        if not known_already and (file.record is None or not file.record.has_values):
+            self.failed.append(replace(record, run=self.run))
+
+    def take(self, summaries: Iterable[FileSummary]) -> None:
+        """Take what a worker says of the files of a unit.
+
+        Parameters
+        ----------
+        summaries : iterable of FileSummary
+            One for each file; those with a failure end.
+        """
+        for summary in summaries:
+            file = self.open.get(summary.path)
+            if file is not None and summary.failure is not None:
+                self.fail(summary)
+            elif file is not None and not file.read:
+                file.read = True
+                self.bytes_read += summary.size
+                self.bytes_data += summary.data_bytes
+
+    def tallies(self, made: Iterable[tuple[Span, UnitReply]]) -> dict[str, Tally]:
+        """What units have made of each file.
+
+        Parameters
+        ----------
+        made : iterable of (Span, UnitReply)
+            The units that are to be committed.
+
+        Returns
+        -------
+        dict of str to Tally
+            By path; files that have ended are left out.
+        """
+        tallies: dict[str, Tally] = {}
+        for span, reply in made:
+            for summary in reply.files:
+                if summary.path in self.open:
+                    tally = tallies.setdefault(summary.path, Tally(summary))
+                    tally.units += 1
+                    tally.gave += summary.gave
+                    tally.differing.update(dict(summary.differing))
+                    tally.covered.append((span.start_ns, span.stop_ns))
+        return tallies
+
+    def completed(self, tallies: Mapping[str, Tally], log: LogBook) -> list[FileRecord]:
+        """Rows of the log book for the files of which nothing is left to make after this commit.
+
+        Parameters
+        ----------
+        tallies : mapping of str to Tally
+            What is to be committed of each file.
+        log : LogBook
+            The log book of the group so far.
+
+        Returns
+        -------
+        list of FileRecord
+            In order of their first epochs, then paths.
+        """
+        records = []
+        for path, tally in tallies.items():
+            file, summary = self.open[path], tally.summary
+            if file.open_units > tally.units or uncovered(summary.days, [*file.covered, *tally.covered]):
+                continue
+            gave, differing = file.gave + tally.gave, file.differing + tally.differing
+            status, reason = _status(summary, gave, differing, log)
+            records.append(
+                FileRecord(
+                    path=path,
+                    status=status,
+                    reason=reason,
+                    size=summary.size,
+                    mtime_ns=summary.mtime_ns,
+                    digest=summary.digest,
+                    first_epoch=summary.first,
+                    last_epoch=summary.last,
+                    epochs=summary.epochs,
+                    values=gave,
+                    station=summary.station,
+                    reader=summary.reader,
+                    notes=summary.notes,
+                    run=self.run,
+                )
+            )
+        return sorted(records, key=lambda record: (record.first_epoch, record.path))
+
+    def committed(self, tallies: Mapping[str, Tally], completed: Iterable[FileRecord]) -> None:
+        """Note what is stored now.
+
+        Parameters
+        ----------
+        tallies : mapping of str to Tally
+            What was committed of each file.
+        completed : iterable of FileRecord
+            Rows of the log book that were committed: these files end.
+        """
+        for path, tally in tallies.items():
+            file = self.open[path]
+            file.open_units -= tally.units
+            file.gave += tally.gave
+            file.differing += tally.differing
+            file.covered += tally.covered
+        for record in completed:
+            self.settle(_outcome(record))
+        for path, tally in tallies.items():
+            if path in self.open and not self.open[path].open_units:
+                self.late[path] = uncovered(tally.summary.days, self.open[path].covered)
+
+
+def _is_as_recorded(record: FileRecord) -> bool:
+    try:
+        stat = Path(record.path).stat()
+    except OSError:
+        return False  # the worker that reads it gives the reason
+    return (record.size, record.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+
+
+def _status(summary: FileSummary, gave: int, differing: Counter[str], log: LogBook) -> tuple[Status, str]:
+    if differing:
+        told = (
+            f"{count} {'value differs' if count == 1 else 'values differ'} from what "
+            f"{Path(other).name if other else 'the store'} has"
+            for other, count in differing.most_common()
+        )
+        return "partly", f"{', '.join(told)}, which counts"
+    if gave:
+        return "stored", ""
+    same = [
+        record.path for record in log.within(summary.first, summary.last) if record.digest == summary.digest
+    ]
+    if same:
+        return "known", f"stored already, with the same content, as {same[0]}"
+    return "known", "all its values are stored already, from other files"
+
+
+def _outcome(record: FileRecord) -> FileOutcome:
+    return FileOutcome(
+        record.path,
+        record.status,
+        record.reason,
+        record.epochs,
+        record.values,
+        record.notes,
+        record.station,
+        record.reader,
+    )

@@ -1,0 +1,83 @@
+"""A Dask client that takes bytes from workers, and unpickles nothing that they send.
+
+Dask unpickles results and exceptions of tasks where they arrive. A file that makes its reader run code has a
+worker's container; by a pickle it would have the launcher, too. What the scheduler itself says is unpickled.
+"""
+
+from __future__ import annotations
+
+from typing import Any, override
+
+from distributed import Client
+from distributed.core import rpc
+from distributed.protocol.compression import decompress
+from distributed.protocol.serialize import Serialized
+
+from canvod.launch.errors import ClusterError
+
+
+class PlainClient(Client):
+    """A client whose tasks give bytes.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A client of the same cluster.
+    """
+
+    def __init__(self, client: Client) -> None:
+        known: Any = client  # its attributes have no types
+        super().__init__(  # type: ignore[no-untyped-call]
+            known.scheduler.address, security=known.security, set_as_default=False, name="ingest"
+        )
+
+    @override
+    async def _ensure_connected(self, timeout: float | None = None) -> None:
+        await super()._ensure_connected(timeout)  # type: ignore[no-untyped-call]
+        stream: Any = self.scheduler_comm
+        stream.comm.deserialize = False
+
+    @override
+    def _handle_task_erred(self, key: Any = None, exception: Any = None, traceback: Any = None) -> None:
+        del exception, traceback
+        super()._handle_task_erred(key, "the task failed", None)  # type: ignore[no-untyped-call]
+
+    def fetch(self, key: Any) -> bytes:
+        """Fetch the result of a task that has ended.
+
+        Parameters
+        ----------
+        key : str
+            Key of the task.
+
+        Returns
+        -------
+        bytes
+            The result.
+
+        Raises
+        ------
+        ClusterError
+            If it is there no more, or is anything but bytes.
+        """
+        reply: Any = self.sync(self._gather_plain, key)  # type: ignore[no-untyped-call]
+        value = reply.get("data", {}).get(key)
+        if isinstance(value, bytes):
+            return value
+        if not isinstance(value, Serialized) or value.header.get("serializer") != "dask":
+            raise ClusterError(
+                "a worker answered with something else than bytes, which is not looked at",
+                hint="see that all workers run the code of this launcher, and which file they were reading",
+            )
+        frames: Any = value.frames
+        if "compression" in value.header:
+            frames = decompress(value.header, frames)
+        return b"".join(frames)
+
+    async def _gather_plain(self, key: Any) -> Any:
+        address: Any = self.scheduler
+        scheduler: Any = rpc(  # type: ignore[no-untyped-call]
+            address.address, deserialize=False, connection_args=self.connection_args
+        )
+        async with scheduler:
+            return await scheduler.gather(keys=[key])

@@ -1,0 +1,538 @@
+"""The stream of an ingest: units are made while earlier ones are written, in bounded memory, oldest first."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from canvod.launch.errors import ClusterError, DependencyError, InputError, StoreError
+from canvod.launch.ingest.answers import DIGESTS, SUMMARIES, UNIT_REPLY, decoded, real_epochs
+from canvod.launch.ingest.commit import TASK_ATTEMPTS, MadeUnit, NewGroup, UnitLostError, commit
+from canvod.launch.ingest.days import choose_chunk, usual_interval, usual_parts
+from canvod.launch.ingest.discover import describe
+from canvod.launch.ingest.group import GroupState, check_variables, item_sizes, read_state
+from canvod.launch.ingest.log_book import LogBook
+from canvod.launch.ingest.report import FileOutcome, format_epoch
+from canvod.launch.ingest.runner import Task, TaskDiedError
+from canvod.launch.ingest.stations import check_markers
+from canvod.launch.ingest.store import CommitConflictError, Owner, create_store, store_lock
+from canvod.launch.ingest.units import Interval, Unit, make_units
+from canvod.launch.runtime import tasks
+from canvod.launch.runtime.messages import FileSummary, RecordedFile, StoredRows, UnitRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from canvod.launch.config.sections import IngestSettings
+    from canvod.launch.ingest.file_states import FileStates
+    from canvod.launch.ingest.progress import IngestProgress
+    from canvod.launch.ingest.runner import TaskRunner
+
+COMMIT_ATTEMPTS = 5
+"""How often a commit is made again when something else has committed to the group meanwhile."""
+SCANNED_TOGETHER = 16
+"""Files in one task that only looks at them."""
+SAMPLED = 8
+"""Files whose interval decides the chunks of a new group."""
+HELD_SHARE = 0.25
+"""Share of the workers' memory that units may take until they are written."""
+HELD_BYTES = 2**30
+"""The same where workers have no limit."""
+USUAL_SIGNALS = 128
+"""Signals of a unit, as long as the group does not tell."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an ingest stores what it reads.
+
+    Attributes
+    ----------
+    store : str
+        Folder of the store.
+    group : str
+        Path of the group.
+    lock_timeout_s : float or None
+        Seconds to wait for another writer; None for as long as it takes.
+    owner : tuple of int or None
+        uid and gid of what is made, where the workers are another user than this process.
+    """
+
+    store: str
+    group: str
+    lock_timeout_s: float | None = None
+    owner: Owner | None = None
+
+
+class Stream:
+    """Makes and commits the units of the files of one run.
+
+    Parameters
+    ----------
+    files : FileStates
+        The files.
+    target : Target
+        Where the data go.
+    state : GroupState or None
+        The group as it is; None where there is none.
+    runner : TaskRunner
+        Who reads and writes.
+    settings : IngestSettings
+        Section ``ingest``.
+    progress : IngestProgress
+        Is told how far it is.
+
+    Attributes
+    ----------
+    state : GroupState or None
+        The group after the last commit; None where there is none yet.
+    seconds : dict of str to float
+        Time for all (``total``), to wait for another writer (``wait``), and to write and commit (``commit``).
+    peaks : dict of str to int
+        The most memory in bytes that was seen of each worker.
+    snapshots : list of str
+        The commits, the oldest first.
+    """
+
+    def __init__(
+        self,
+        files: FileStates,
+        target: Target,
+        state: GroupState | None,
+        *,
+        runner: TaskRunner,
+        settings: IngestSettings,
+        progress: IngestProgress,
+    ) -> None:
+        self._files, self._target, self.state = files, target, state
+        self._runner, self._settings, self._progress = runner, settings, progress
+        self._new = NewGroup((1, 1), 1)
+        self._queue: list[Unit] = []
+        self._window: dict[Task, tuple[Unit, int]] = {}
+        self._made: list[MadeUnit] = []
+        self._attempts: Counter[tuple[int, int]] = Counter()
+        self._last_commit = time.monotonic()
+        self.seconds = dict.fromkeys(("total", "wait", "commit"), 0.0)
+        self.peaks: dict[str, int] = {}
+        self.snapshots: list[str] = []
+
+    def run(self) -> None:
+        """Read and store all files.
+
+        Raises
+        ------
+        InputError
+            If a file has changed since it was stored, and ``on_change`` is ``fail``.
+        DependencyError
+            If the workers do not have the reader.
+        ClusterError, StoreError
+            If the cluster, or the store, fails; what was committed before is stored.
+        """
+        started = time.perf_counter()
+        self._choose_changed(self._files.choose(self._log, retry_failed=self._settings.retry_failed))
+        try:
+            if self._files.open:
+                self._run()
+        finally:
+            self.seconds["total"] += time.perf_counter() - started
+            self._release([*self._window, *(made.task for made in self._made)])
+
+    def _run(self) -> None:
+        files, reader = self._files, self._settings.reader
+        self._progress.watch(self._memory)
+        if problem := self._answers(tasks.reader_problem, [(reader,)])[0].decode():
+            raise DependencyError(
+                f"the workers cannot read with ingest.reader {reader!r}: {problem}",
+                hint="install it where the workers run, or write ingest.reader: rinex",
+            )
+        self._progress.begin("storing", len(files.open), "files")
+        claims = self._claims()
+        if self.state is None:
+            self._new = self._new_group(sorted(claims))
+        self._enqueue(claims)
+        while self._queue or self._window or self._made or files.late or self._unrecorded:
+            self._submit()
+            for task in self._runner.wait(self._window) if self._window else ():
+                if task in self._window:
+                    self._take(task, *self._window.pop(task))
+            if self._is_due():
+                self._commit()
+                with suppress(Exception):  # whatever the cluster answers now
+                    self._memory()
+            if files.late and not (self._queue or self._window or self._made):
+                late, files.late = files.late, {}
+                self._enqueue(late)
+
+    @property
+    def _log(self) -> LogBook:
+        return self.state.log if self.state is not None else LogBook(None)
+
+    def _answers(self, function: Callable[..., bytes], calls: Iterable[tuple[object, ...]]) -> list[bytes]:
+        """Answers of small tasks, as they come."""
+        waiting, answers = {self._runner.call(function, *arguments) for arguments in calls}, []
+        while waiting:
+            for task in self._runner.wait(waiting):
+                waiting.remove(task)
+                answers.append(self._runner.answer(task))
+        return answers
+
+    # What is read.
+
+    def _choose_changed(self, paths: Sequence[str]) -> None:
+        """Look into stored files whose size or time has changed."""
+        for answer in self._answers(tasks.digests, ((part,) for part in _portions(paths))):
+            for path, digest in decoded(DIGESTS, answer)[0].items():
+                file = self._files.open[path]
+                if file.record is not None and digest == file.record.digest:
+                    told = "stored already, with the same content"
+                    self._files.settle(FileOutcome(path, "known", told))
+                elif self._settings.on_change == "replace":
+                    file.replaces = True
+                elif self._settings.on_change == "skip":
+                    told = "has changed since it was stored, and what it gave stays (ingest.on_change: skip)"
+                    self._files.settle(FileOutcome(path, "failed", told))
+                else:
+                    raise InputError(
+                        f"{path} has changed since it was stored in group {self._target.group!r}",
+                        hint="--on-change replace takes the new content in place of what it gave, "
+                        "--on-change skip leaves what is stored",
+                    )
+
+    def _claims(self) -> dict[str, list[Interval]]:
+        """When each file has epochs, by its name; files whose names do not say are looked into."""
+        claims: dict[str, list[Interval]] = {}
+        undated = []
+        for path, file in self._files.open.items():
+            named = describe(path, 0)
+            if named.start is not None:
+                start = int(named.start.astype("datetime64[ns]").astype(np.int64))
+                claims[path] = [(start, start + (named.length_s or 1) * 10**9 - 1)]
+            else:
+                undated.append(path)
+            if file.replaces and file.record is not None:
+                claims.setdefault(path, []).append((file.record.first_epoch, file.record.last_epoch))
+        for summary in self._scanned(undated):
+            if summary.failure is not None:
+                self._files.fail(summary)
+            else:
+                claims.setdefault(summary.path, []).extend((first, last) for _, first, last in summary.days)
+        return claims
+
+    def _scanned(self, paths: Sequence[str], together: int = SCANNED_TOGETHER) -> Iterator[FileSummary]:
+        """Look into files, so many in a task."""
+        options = self._settings.reader, tuple(self._settings.variables)
+
+        def start(part: tuple[str, ...], *, alone: bool) -> None:
+            limit = self._runner.memory_limit_bytes
+            waiting[self._runner.call(tasks.scan_files, part, *options, alone, limit)] = part, alone
+
+        waiting: dict[Task, tuple[tuple[str, ...], bool]] = {}
+        for part in _portions(paths, together):
+            start(part, alone=False)
+        while waiting:
+            for task in self._runner.wait(waiting):
+                part, alone = waiting.pop(task)
+                try:
+                    summaries, _ = decoded(SUMMARIES, self._runner.answer(task))
+                except TaskDiedError as died:
+                    if alone:
+                        raise self._died_again(f"looked into {part[0]} and others", died) from died
+                    start(part, alone=True)
+                else:
+                    yield from summaries
+
+    def _new_group(self, paths: Sequence[str]) -> NewGroup:
+        """Chunks of a new group, by the usual interval of some of its files."""
+        chosen = np.linspace(0, len(paths) - 1, SAMPLED, dtype=int).tolist() if paths else []
+        sampled = self._scanned([paths[index] for index in dict.fromkeys(chosen)], together=1)
+        interval = usual_interval(summary.interval_ns for summary in sampled if summary.interval_ns)
+        itemsize = max(item_sizes(self._settings.variables).values())
+        chunk = self._settings.chunk or choose_chunk(interval, itemsize)
+        return NewGroup(chunk, usual_parts(interval, chunk[0]))
+
+    # What is made.
+
+    @property
+    def _rows(self) -> int:
+        return self.state.rows if self.state is not None else self._new.chunk[0]
+
+    def _parts(self, day: int) -> int:
+        if self.state is None:
+            return self._new.parts
+        return self.state.days.parts_of(day) or self.state.parts
+
+    def _enqueue(self, claims: Mapping[str, Iterable[Interval]]) -> None:
+        units = make_units(
+            {path: claim for path, claim in claims.items() if path in self._files.open}, self._parts
+        )
+        self._queue += units
+        for unit in units:
+            for path in unit.files:
+                self._files.open[path].open_units += 1
+
+    def _unit_bytes(self, units: Iterable[Unit]) -> int:
+        signals = len(self.state.sid) if self.state is not None and self.state.sid else USUAL_SIGNALS
+        width = sum(item_sizes(self._settings.variables).values())
+        return sum((unit.span.stop - unit.span.first) * self._rows * signals * width for unit in units)
+
+    def _budget(self) -> int:
+        """Bytes that units may take until they are written."""
+        limit = self._runner.memory_limit_bytes
+        return int(HELD_SHARE * limit * self._runner.n_workers) if limit is not None else HELD_BYTES
+
+    def _submit(self) -> None:
+        """Start units as long as there is room for what they will hold."""
+        budget, fewest = self._budget(), 2 * self._runner.n_workers
+        held = self._unit_bytes(
+            [*(unit for unit, _ in self._window.values()), *(made.unit for made in self._made)]
+        )
+        while self._queue and (
+            len(self._window) < fewest or (held < budget and len(self._window) < 4 * fewest)
+        ):
+            unit = self._queue.pop(0)
+            unit.files = [path for path in unit.files if path in self._files.open]
+            if not unit.files:  # another unit has told that they cannot be read
+                continue
+            held += self._unit_bytes([unit])
+            request = UnitRequest(
+                span=unit.span,
+                rows=self._rows,
+                files=tuple(unit.files),
+                stored=self._stored_rows(unit),
+                reader=self._settings.reader,
+                variables=tuple(self._settings.variables),
+                alone=unit.alone,
+                memory_limit_bytes=self._runner.memory_limit_bytes,
+            )
+            revision = self.state.revision if self.state is not None else 0
+            self._window[self._runner.make(request)] = unit, revision
+
+    def _stored_rows(self, unit: Unit) -> StoredRows | None:
+        state, span = self.state, unit.span
+        parts = state.days.parts_of(span.day) if state is not None else None
+        if state is None or parts is None:
+            return None
+        whole = replace(span, parts=parts, first=0, stop=parts) if parts != span.parts else span
+        start = state.days.first_row(whole, state.rows)
+        files = [(path, self._files.open[path]) for path in unit.files]
+        recorded = [
+            RecordedFile(record.path, record.digest)
+            for record in state.log.within(span.start_ns, span.stop_ns - 1)
+            if record.path not in unit.files
+        ]
+        cleared = [
+            (path, file.record.first_epoch, file.record.last_epoch)
+            for path, file in files
+            if file.replaces and file.record is not None
+        ]
+        return StoredRows(
+            self._target.store,
+            state.snapshot,
+            self._target.group,
+            start,
+            start + (whole.stop - whole.first) * state.rows,
+            parts,
+            tuple(recorded),
+            tuple(cleared),
+        )
+
+    def _memory(self) -> dict[str, int]:
+        used = self._runner.memory()
+        for name, value in used.items():
+            self.peaks[name] = max(self.peaks.get(name, 0), value)
+        return used
+
+    # What comes back.
+
+    def _take(self, task: Task, unit: Unit, revision: int) -> None:
+        """Take a unit that was made."""
+        try:
+            reply, rest = decoded(UNIT_REPLY, self._runner.answer(task))
+        except TaskDiedError as died:
+            self._release([task])
+            self._again_alone(unit, died)
+            return
+        self._note_peak(reply.worker, reply.peak_memory_bytes)
+        if tuple(file.path for file in reply.files) != tuple(unit.files):
+            raise ClusterError(f"worker {reply.worker} answered for other files than it was asked for")
+        if reply.parts_needed:
+            self._release([task])
+            self._widen(unit, reply.parts_needed)
+            return
+        if reply.not_replaced:
+            self._release([task])
+            for file in reply.files:
+                known = self._files.open.get(file.path)
+                if file.failure is not None:
+                    self._files.fail(file)
+                elif known is not None and known.replaces:
+                    reason = f"has changed, and what it gave cannot be taken out: {reply.not_replaced}"
+                    self._files.fail(FileSummary(file.path, failure="error", reason=reason))
+            self._again(unit)
+            return
+        self._made.append(MadeUnit(unit, task, reply, real_epochs(unit.span, reply, rest), revision))
+        self._files.take(reply.files)
+
+    def _note_peak(self, worker: str, peak: int) -> None:
+        self.peaks[worker] = max(self.peaks.get(worker, 0), peak)
+
+    def _release(self, units: Iterable[Task]) -> None:
+        """Release units; that a cluster is gone does not fail what is committed."""
+        for task in units:
+            with suppress(Exception):  # whatever the cluster answers now
+                self._runner.release(task)
+
+    def _again(self, unit: Unit, *, alone: bool = False) -> None:
+        """Make a unit again, of those of its files that have not failed."""
+        files = [path for path in unit.files if path in self._files.open]
+        if files:
+            self._queue.insert(0, Unit(unit.span, files, alone=alone or unit.alone))
+
+    def _again_alone(self, unit: Unit, died: TaskDiedError) -> None:
+        key = unit.span.day, unit.span.first
+        self._attempts[key] += 1
+        if self._attempts[key] > TASK_ATTEMPTS:
+            raise self._died_again(f"read the files of {format_epoch(unit.span.start_ns)}", died) from died
+        self._again(unit, alone=True)
+
+    @staticmethod
+    def _died_again(doing: str, died: TaskDiedError) -> ClusterError:
+        return ClusterError(
+            f"workers died repeatedly while they {doing}: {died}",
+            hint="raise processing.max_memory_gb or use fewer workers; the same command goes on",
+        )
+
+    def _widen(self, unit: Unit, parts: int) -> None:
+        """Make a whole day anew in more parts, with all that is on the way of it."""
+        day = unit.span.day
+        same = [unit, *(other for other in self._queue if other.span.day == day)]
+        self._queue = [other for other in self._queue if other.span.day != day]
+        for task, (other, _) in list(self._window.items()):
+            if other.span.day == day:
+                same.append(other)
+                self._release([task])
+                del self._window[task]
+        for made in [made for made in self._made if made.unit.span.day == day]:
+            same.append(made.unit)
+            self._release([made.task])
+            self._made.remove(made)
+        files = list(
+            dict.fromkeys(path for other in same for path in other.files if path in self._files.open)
+        )
+        for path in files:
+            self._files.open[path].open_units -= sum(path in other.files for other in same) - 1
+        span = replace(unit.span, parts=parts, first=0, stop=parts)
+        self._queue.insert(0, Unit(span, files, alone=any(other.alone for other in same)))
+
+    # What is committed.
+
+    @property
+    def _unrecorded(self) -> bool:
+        """Whether there are failures that the log book of a group is to have."""
+        return bool(self._files.failed) and self.state is not None
+
+    def _is_due(self) -> bool:
+        """Whether it is time to commit what was made."""
+        if not self._queue and not self._window:
+            return bool(self._made) or self._unrecorded
+        if not self._made:
+            return False
+        every, unit = self._settings.commit_every.split()
+        if unit.startswith("day"):
+            done = len({made.unit.span.day for made in self._made})
+        else:
+            done = int((time.monotonic() - self._last_commit) / 60)
+        return done >= int(every) or self._unit_bytes(made.unit for made in self._made) > self._budget() / 2
+
+    def _commit(self) -> None:
+        """Write and commit what was made, under the lock."""
+        waiting = time.perf_counter()
+        with store_lock(
+            self._target.store,
+            timeout_s=self._target.lock_timeout_s,
+            owner=self._target.owner,
+            on_wait=self._progress.say,
+        ):
+            started = time.perf_counter()
+            self.seconds["wait"] += started - waiting
+            for _ in range(COMMIT_ATTEMPTS):
+                try:
+                    self._attempt()
+                except UnitLostError as lost:
+                    self._drop(lost.unit)
+                except CommitConflictError:
+                    self._progress.say("another program has committed meanwhile; writing again on top of it")
+                else:
+                    break
+            else:
+                raise StoreError(
+                    f"{self._target.store}: in {COMMIT_ATTEMPTS} attempts either files changed or another "
+                    f"program committed to group {self._target.group!r} first",
+                    hint="run the same command again when nothing else writes to this store",
+                )
+            self.seconds["commit"] += time.perf_counter() - started
+        self._last_commit = time.monotonic()
+
+    def _attempt(self) -> None:
+        store = create_store(self._target.store, owner=self._target.owner)
+        session = store.writer()
+        state = read_state(session, self._target.group)
+        check_variables(state, self._target.group, self._settings.variables)
+        self._drop_stale(state)
+        self._drop_other_stations(state)
+        self.state = state
+        tallies = self._files.tallies((made.unit.span, made.reply) for made in self._made)
+        completed = self._files.completed(tallies, self._log)
+        records = [*self._files.failed, *completed]
+        # A group is made for values: files that give none are not recorded where there is no group yet.
+        if any(made.changes for made in self._made) or (records and state is not None):
+            snapshot = commit(
+                store,
+                session,
+                self._target.group,
+                self._new if state is None else state,
+                made=self._made,
+                records=records,
+                runner=self._runner,
+                settings=self._settings,
+            )
+            self.snapshots.append(snapshot)
+            self._files.failed = []
+            self.state = read_state(store.reader(), self._target.group)
+        self._files.committed(tallies, completed)
+        self._release(made.task for made in self._made)
+        self._made = []
+
+    def _drop_stale(self, state: GroupState | None) -> None:
+        """Make units again whose day another run has changed since."""
+        if state is None or (self.state is not None and state.revision == self.state.revision):
+            return
+        for made in list(self._made):
+            row = state.days.find(made.unit.span.day)
+            if row is not None and state.days.revision[row] > made.revision:
+                self._drop(made)
+
+    def _drop(self, made: MadeUnit) -> None:
+        self._made.remove(made)
+        self._release([made.task])
+        self._again(made.unit)
+
+    def _drop_other_stations(self, state: GroupState | None) -> None:
+        """Fail the files of other stations than the group's, and make their units again without them."""
+        if self._settings.mixed_stations:
+            return
+        good = {file.path: file for made in self._made for file in made.reply.files if file.failure is None}
+        others = check_markers(good, state.stations if state is not None else ())
+        for path, reason in others.items():
+            self._files.fail(replace(good[path], failure="error", reason=reason))
+        for made in [made for made in self._made if others.keys() & set(made.unit.files)]:
+            self._drop(made)
+
+
+def _portions(paths: Sequence[str], size: int = SCANNED_TOGETHER) -> list[tuple[str, ...]]:
+    return [tuple(paths[at : at + size]) for at in range(0, len(paths), size)]
