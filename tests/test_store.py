@@ -23,14 +23,9 @@ from canvod.launch.errors import ExitStatus, InputError, StoreError
 from canvod.launch.ingest.inspect import store_tree
 from canvod.launch.ingest.permissions import check_store_access
 from canvod.launch.ingest.read import open_group
-from canvod.launch.ingest.store import (
-    clean_store,
-    create_store,
-    lock_path,
-    open_repository,
-    store_exists,
-    store_lock,
-)
+from canvod.launch.ingest.store import create_store, open_repository, store_exists
+from canvod.launch.ingest.store_cleanup import clean_store
+from canvod.launch.ingest.store_lock import lock_path, store_lock
 from ingest_files import InlineRunner, assert_holds, run_inline, write_windows
 
 GROUP = "site/receiver"
@@ -90,7 +85,7 @@ def test_the_lock_is_one_for_all_names_of_a_store(tmp_path):
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     """A lock dies with the process that held it."""
     code = (
-        "import os, signal, sys; from canvod.launch.ingest.store import store_lock\n"
+        "import os, signal, sys; from canvod.launch.ingest.store_lock import store_lock\n"
         "with store_lock(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
     )
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "store")], check=False)

@@ -13,7 +13,8 @@ from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
 from canvod.launch.ingest.permissions import check_inputs_readable, check_store_access, check_store_writable
 from canvod.launch.ingest.run import ingest, nothing_new
-from canvod.launch.ingest.store import Owner, create_store, remove_empty_store, store_exists, store_path
+from canvod.launch.ingest.store import create_store, store_exists
+from canvod.launch.ingest.store_cleanup import remove_empty_store
 from canvod.launch.paths import absolute, is_folder
 from canvod.launch.readers import DEFAULT, reader_names
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from canvod.launch.ingest.progress import IngestProgress
     from canvod.launch.ingest.report import IngestReport
     from canvod.launch.ingest.runner import DaskRunner, TaskRunner
+    from canvod.launch.ingest.store_lock import Owner
     from canvod.launch.manager import BuildProgress, DaskClusterManager
     from canvod.launch.plan.model import ClusterPlan
 
@@ -137,7 +139,7 @@ class IngestJob:
         self._manager = None if isinstance(cluster, str) else cluster
         self.cluster = cluster if isinstance(cluster, str) else None
         self.group = check_group_name(group)
-        self.store = store_path(store)
+        self.store = absolute(store)
         self._new = not store_exists(self.store)
         self._folders = [absolute(given) for given in inputs if is_folder(given)]
         self.found: Discovery = discover(

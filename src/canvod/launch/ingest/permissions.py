@@ -7,8 +7,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import InputError
-from canvod.launch.ingest.store import lock_path, store_exists, store_path
-from canvod.launch.paths import exists, granted, is_folder
+from canvod.launch.ingest.store import store_exists
+from canvod.launch.ingest.store_lock import lock_path
+from canvod.launch.paths import absolute, exists, granted, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ def check_store_writable(path: str | os.PathLike[str]) -> None:
     InputError
         If it, or the place of its lock, or the folder to make it in may not be written.
     """
-    path = store_path(path)
+    path = absolute(path)
     for place in (path, lock_path(path)):
         nearest = next(entry for entry in (place, *place.parents) if exists(entry))
         if not os.access(nearest, os.W_OK | (os.X_OK if is_folder(nearest) else 0)):
@@ -60,7 +61,7 @@ def check_store_access(path: str | os.PathLike[str], uid: int, gid: int, groups:
     InputError
         If the workers could not write the store.
     """
-    path, all_groups = store_path(path), {gid, *groups}
+    path, all_groups = absolute(path), {gid, *groups}
     me = os.geteuid()
     there = store_exists(path)
     if me not in (0, uid) and not there:

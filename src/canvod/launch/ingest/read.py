@@ -10,7 +10,8 @@ import zarr
 
 from canvod.launch.errors import InputError
 from canvod.launch.ingest.group import read_state
-from canvod.launch.ingest.store import open_repository, store_path
+from canvod.launch.ingest.store import open_repository
+from canvod.launch.paths import absolute
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,11 +164,11 @@ def _chosen(path: str | os.PathLike[str], store: icechunk.IcechunkStore, group: 
     wanted = names[0] if group is None and len(names) == 1 else group
     if wanted is None and names:
         raise InputError(
-            f"{store_path(path)} holds {len(names)} groups: {', '.join(names)}",
+            f"{absolute(path)} holds {len(names)} groups: {', '.join(names)}",
             hint=f"choose one, such as --group {names[0]}",
         )
     if wanted is None or wanted.strip("/") not in names:
-        raise _no_group(store_path(path), wanted, names)
+        raise _no_group(absolute(path), wanted, names)
     return wanted.strip("/")
 
 

@@ -11,7 +11,7 @@ from canvod.launch.ingest.group import GroupState, check_group_name, check_varia
 from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.report import IngestReport, format_day
 from canvod.launch.ingest.stations import check_names
-from canvod.launch.ingest.store import Owner, open_repository, store_exists, store_path
+from canvod.launch.ingest.store import open_repository, store_exists
 from canvod.launch.ingest.stream import Stream, Target
 from canvod.launch.paths import absolute
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from canvod.launch.config.sections import IngestSettings
     from canvod.launch.ingest.runner import TaskRunner
+    from canvod.launch.ingest.store_lock import Owner
 
 
 def stored_state(path: str, group: str) -> GroupState | None:
@@ -111,7 +112,7 @@ def ingest(
         raise InputError(
             "there are no files to ingest", hint="name observation files, or folders that hold some"
         )
-    path = str(store_path(store))
+    path = str(absolute(store))
     state = check_group(paths, path, group, settings)
     workers = runner.n_workers
     states = FileStates(paths, progress, runner.explain)

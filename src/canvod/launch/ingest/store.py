@@ -1,30 +1,29 @@
-"""An Icechunk store on a local disk: open, create, lock, commit, clean up.
+"""An Icechunk store on a local disk: open, create, write, commit.
 
-The only module of the host that imports icechunk; its exceptions are translated here. Icechunk on a local
-disk can lose commits when two processes commit at once, so every writer of canvod-launch holds `store_lock`
-from the moment it opens a session until that session is committed.
+The only module of the host that imports icechunk; its exceptions are translated here. Whoever commits holds
+the lock of the store (`canvod.launch.ingest.store_lock`).
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canvod.launch.errors import InputError, LaunchError, StoreError
+from canvod.launch.errors import InputError, StoreError
+from canvod.launch.ingest.store_lock import make_folders
 from canvod.launch.paths import absolute, exists
-from canvod.launch.readers.observations import one_line
 from canvod.launch.runtime.tasks import quiet_icechunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from datetime import datetime, timedelta
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
 
     import icechunk
+
+    from canvod.launch.ingest.store_lock import Owner
 
 BRANCH = "main"
 
@@ -33,9 +32,6 @@ CANVODPY_LOCK = ".canvodpy-commit.lock"
 
 MANIFEST_ROWS = 256
 """Chunk rows whose references are in one manifest: two months of days of four parts."""
-
-Owner = tuple[int, int]
-"""uid and gid that files of a store shall belong to."""
 
 
 class CommitConflictError(Exception):
@@ -95,22 +91,6 @@ def _translated(path: Path, doing: str) -> Iterator[None]:
         ) from exc
 
 
-def store_path(path: str | os.PathLike[str]) -> Path:
-    """The absolute path of a store, under which host and workers see it.
-
-    Parameters
-    ----------
-    path : path
-        Folder of the store, which need not be there.
-
-    Returns
-    -------
-    Path
-        Absolute; links are not resolved.
-    """
-    return absolute(path)
-
-
 def store_exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is a store; a place where none can be made is refused.
 
@@ -133,7 +113,7 @@ def store_exists(path: str | os.PathLike[str]) -> bool:
     """
     import icechunk
 
-    path = store_path(path)
+    path = absolute(path)
     try:
         empty = next(path.iterdir(), None) is None
     except FileNotFoundError:
@@ -325,13 +305,15 @@ class Store:
                 found.append(Snapshot(info.id, info.written_at, info.message, metadata))
         return found
 
-    def collect_garbage(self, older_than: datetime) -> Garbage:
+    def collect_garbage(self, older_than: datetime, *, expire: bool = False) -> Garbage:
         """Remove objects that no snapshot needs; hold `store_lock` meanwhile.
 
         Parameters
         ----------
         older_than : datetime
             Leave what was written later than this; with its zone.
+        expire : bool
+            Forget older snapshots but the newest before.
 
         Returns
         -------
@@ -344,34 +326,13 @@ class Store:
             If Icechunk cannot remove it.
         """
         with _translated(self.path, "the clean-up"):
+            if expire:
+                self._repository.expire_snapshots(older_than)
             summary = self._repository.garbage_collect(older_than)
         self.give_to_owner()
         objects = summary.chunks_deleted + summary.manifests_deleted + summary.snapshots_deleted
         objects += summary.attributes_deleted + summary.transaction_logs_deleted
         return Garbage(objects, summary.bytes_deleted)
-
-    def expire(self, older_than: datetime) -> int:
-        """Forget older snapshots but the newest; hold `store_lock` meanwhile.
-
-        Parameters
-        ----------
-        older_than : datetime
-            With its zone; younger ones stay.
-
-        Returns
-        -------
-        int
-            How many were forgotten.
-
-        Raises
-        ------
-        StoreError
-            If Icechunk refuses.
-        """
-        with _translated(self.path, "forgetting old snapshots"):
-            expired = len(self._repository.expire_snapshots(older_than))
-        self.give_to_owner()
-        return expired
 
     def disk_bytes(self) -> int:
         """Size of all files of the store, as far as they are there when they are looked at.
@@ -431,7 +392,7 @@ def open_repository(path: str | os.PathLike[str], *, owner: Owner | None = None)
     """
     import icechunk
 
-    path = store_path(path)
+    path = absolute(path)
     if not store_exists(path):
         raise InputError(
             f"{path}: there is no store", hint="see the path; `canvod-launch ingest` makes a store"
@@ -464,11 +425,11 @@ def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) ->
     """
     import icechunk
 
-    path = store_path(path)
+    path = absolute(path)
     if store_exists(path):
         return open_repository(path, owner=owner)
     quiet_icechunk()
-    _make_folders(path, owner)
+    make_folders(path, owner)
     storage = icechunk.local_filesystem_storage(str(path))
     try:
         with _translated(path, "making the store"):
@@ -481,26 +442,6 @@ def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) ->
     return store
 
 
-def remove_empty_store(path: str | os.PathLike[str]) -> None:
-    """Remove a store that was made and never committed to, unless another program is writing to it.
-
-    Parameters
-    ----------
-    path : path
-        Folder of the store, which need not be there.
-
-    Raises
-    ------
-    InputError
-        If other things are in its place, or its lock cannot be written.
-    """
-    with suppress(LaunchError):  # why there is none, or who writes to it, is told by what has failed
-        if store_exists(path):
-            with store_lock(path, timeout_s=0):
-                if len(open_repository(path).snapshots(limit=2)) == 1:
-                    shutil.rmtree(store_path(path), ignore_errors=True)
-
-
 def _configuration() -> icechunk.RepositoryConfig:
     """References to chunks in several manifests, so that a commit writes those of the days at hand anew."""
     import icechunk
@@ -510,188 +451,3 @@ def _configuration() -> icechunk.RepositoryConfig:
         {icechunk.ManifestSplitCondition.AnyArray(): {rows: MANIFEST_ROWS}}
     )
     return icechunk.RepositoryConfig(manifest=icechunk.ManifestConfig(splitting=splitting))
-
-
-def _make_folders(path: Path, owner: Owner | None) -> None:
-    missing = [folder for folder in (path, *path.parents) if not exists(folder)]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if owner is not None:
-            for folder in missing:
-                os.chown(folder, *owner)
-    except OSError as exc:
-        raise InputError(
-            f"{path}: the folder of the store cannot be made: {exc.strerror}",
-            hint="name a folder below one that you may write",
-        ) from exc
-
-
-def lock_path(path: str | os.PathLike[str]) -> Path:
-    """The file ``STORE.lock`` beside a store, the same one by whichever link the store was named.
-
-    Parameters
-    ----------
-    path : path
-        Folder of the store, which need not be there.
-
-    Returns
-    -------
-    Path
-        Absolute, links resolved.
-    """
-    real = Path(os.path.realpath(store_path(path)))
-    return real.with_name(real.name + ".lock")
-
-
-@contextmanager
-def store_lock(
-    path: str | os.PathLike[str],
-    *,
-    timeout_s: float | None = None,
-    owner: Owner | None = None,
-    on_wait: Callable[[str], None] | None = None,
-) -> Iterator[None]:
-    """Hold the lock of a store, the file ``STORE.lock`` beside it.
-
-    Whoever may write the store may hold it. The file is closed to all others, since whoever may read a file
-    may lock it (flock(2)).
-
-    Parameters
-    ----------
-    path : path
-        Folder of the store.
-    timeout_s : float, optional
-        Seconds to wait for another writer; by default as long as it takes.
-    owner : tuple of int, optional
-        uid and gid of the lock file and of the folders made for it.
-    on_wait : callable, optional
-        Told once, in words, that another writer has the lock.
-
-    Yields
-    ------
-    None
-        While the lock is held.
-
-    Raises
-    ------
-    StoreError
-        If another writer still has the lock after ``timeout_s``.
-    InputError
-        If the lock file cannot be written, or belongs to a user who may not write the store.
-    """
-    from filelock import FileLock, Timeout
-
-    real, lock_file = Path(os.path.realpath(store_path(path))), lock_path(path)
-    _make_folders(real.parent, owner)
-    _require_own_lock(lock_file, real, owner)
-    lock = FileLock(lock_file, mode=_lock_mode(real))
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if on_wait is not None:
-                holder = _holder(lock_file)
-                on_wait(f"another process is writing to {real}{holder}; waiting for it (lock {lock_file})")
-            lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
-    except Timeout as exc:
-        raise StoreError(
-            f"{real}: another process has been writing to this store for {timeout_s:g} s{_holder(lock_file)}",
-            hint="run the same command again when it has ended, or allow more time",
-        ) from exc
-    except OSError as exc:
-        raise InputError(
-            f"{lock_file}: the lock of the store cannot be written: {exc.strerror}",
-            hint=f"see that you may write {lock_file.parent}",
-        ) from exc
-    try:
-        _restrict_lock(lock_file, real, owner)
-        yield
-    finally:
-        lock.release()
-
-
-def _lock_mode(store: Path) -> int:
-    """Permissions of a lock: whoever may write the store may hold it, and nobody else."""
-    writable = store.stat().st_mode & 0o022 if exists(store) else 0
-    return 0o600 | writable | writable << 1
-
-
-def _restrict_lock(lock_file: Path, store: Path, owner: Owner | None) -> None:
-    """Give the lock to the store's owner and group, as far as this user may.
-
-    In a folder such as /tmp, where everybody may make files and remove their own, it stays with who made it:
-    its owner could remove it while it is held.
-    """
-    found = store.stat() if exists(store) else None
-    if owner is None and found is not None:
-        owner = (found.st_uid if os.geteuid() == 0 else -1, found.st_gid)
-    with suppress(PermissionError):
-        lock_file.chmod(_lock_mode(store))
-        if owner is not None and not lock_file.parent.stat().st_mode & stat.S_ISVTX:
-            os.chown(lock_file, *owner)
-
-
-def _require_own_lock(lock_file: Path, store: Path, owner: Owner | None) -> None:
-    """Refuse a lock file of a user who may not write the store, and could hold it without end."""
-    if not os.path.lexists(lock_file) or _lock_mode(store) != 0o600:
-        return
-    uid = lock_file.lstat().st_uid
-    owners = [0, os.geteuid(), *(owner or ())[:1]]
-    if uid not in owners and not (exists(store) and store.stat().st_uid == uid):
-        raise InputError(
-            f"{lock_file}: the lock of the store belongs to uid {uid}, who may not write the store",
-            hint=f"remove it when no ingest into the store runs: rm {lock_file}",
-        )
-
-
-def _holder(lock_file: Path) -> str:
-    """Name the process that holds a lock, where the kernel tells this user: proc_locks(5)."""
-    import psutil
-
-    try:
-        found = lock_file.stat()
-        held = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        pid = next(int(lock[4]) for lock in locks if lock[1] != "->" and lock[5] == held)
-        process = psutil.Process(pid)
-        return f" (process {pid} of user {process.username()}: {one_line(' '.join(process.cmdline()), 80)})"
-    except (OSError, StopIteration, psutil.Error):
-        return ""
-
-
-def clean_store(
-    path: str | os.PathLike[str], *, older_than: timedelta, now: datetime, expire: bool = False
-) -> Garbage:
-    """Remove what interrupted runs have left behind, under the lock.
-
-    Parameters
-    ----------
-    path : path
-        Folder of the store.
-    older_than : timedelta
-        Leave younger objects alone: a writer that does not know the lock may be about to commit them.
-    now : datetime
-        The time, with its zone.
-    expire : bool
-        Forget older snapshots but the newest before, so that what only they need goes, too.
-
-    Returns
-    -------
-    Garbage
-        What was removed.
-
-    Raises
-    ------
-    InputError
-        If there is no store, or its lock cannot be written.
-    StoreError
-        If Icechunk cannot remove it.
-    """
-    store = open_repository(path)
-    found = store.path.stat()
-    if os.geteuid() == 0:
-        store.owner = (found.st_uid, found.st_gid)
-    with store_lock(path, owner=store.owner):
-        if expire:
-            store.expire(now - older_than)
-        return store.collect_garbage(now - older_than)

@@ -20,7 +20,8 @@ from canvod.launch.ingest.log_book import LogBook
 from canvod.launch.ingest.report import FileOutcome, format_epoch
 from canvod.launch.ingest.runner import Task, TaskDiedError
 from canvod.launch.ingest.stations import check_markers
-from canvod.launch.ingest.store import CommitConflictError, Owner, create_store, store_lock
+from canvod.launch.ingest.store import CommitConflictError, create_store
+from canvod.launch.ingest.store_lock import Owner, store_lock
 from canvod.launch.ingest.units import Interval, Unit, make_units
 from canvod.launch.runtime import tasks
 from canvod.launch.runtime.messages import FileSummary, RecordedFile, StoredRows, UnitRequest
