@@ -139,12 +139,16 @@ def test_killed_workers_cost_no_file(tmp_path, client, runner, kind, victims):
 
 @pytest.mark.slow
 def test_a_cluster_that_stays_without_workers_ends_the_run(tmp_path, monkeypatch):
-    """When the last worker is gone for good, the run ends with an error that says so, and commits nothing."""
+    """When the last worker is gone for good, the run ends with an error that says so, and commits nothing.
+
+    The limit of the workers stays known: files may be read alone by what comes back.
+    """
     files = write_windows(tmp_path / "in", range(0, 40, 10))
     with (
         distributed.LocalCluster(
             n_workers=1,
             threads_per_worker=1,
+            memory_limit="1GiB",
             dashboard_address="127.0.0.1:0",
             local_directory=str(tmp_path / "dask"),
         ) as cluster,
@@ -155,6 +159,7 @@ def test_a_cluster_that_stays_without_workers_ends_the_run(tmp_path, monkeypatch
             def make(self, request):
                 cluster.scale(0)
                 assert eventually(lambda: not client.scheduler_info(n_workers=-1)["workers"])
+                assert self.memory_limit_bytes == 2**30
                 return super().make(request)
 
         with (
@@ -208,7 +213,7 @@ def test_a_second_ingest_waits_and_both_are_kept(tmp_path, runner):
     class Slow(InlineRunner):
         def write(self, *arguments):
             writing.set()
-            waits.wait(60)
+            waits.wait(300)
             return super().write(*arguments)
 
     waits, writing = threading.Event(), threading.Event()
@@ -216,10 +221,10 @@ def test_a_second_ingest_waits_and_both_are_kept(tmp_path, runner):
     run_inline(one[:1], tmp_path / "store")
     thread = threading.Thread(target=run_inline, args=(one, tmp_path / "store"), kwargs={"runner": Slow()})
     thread.start()
-    assert writing.wait(30)
+    assert writing.wait(300)
     second = Patient()
     ingest(two, tmp_path / "store", GROUP, runner=runner, settings=Options(), progress=second)
-    thread.join(60)
+    thread.join(300)
     assert waits.is_set()
     assert any("another process is writing to" in line for line in second.said)
     assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), [*one, *two])

@@ -207,6 +207,7 @@ class DaskRunner:
         self._client: Any = PlainClient(client)  # most of its methods have no types
         self._explain_death = explain_death
         self._timeout_s = stalled_timeout_s
+        self._limit: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -225,9 +226,10 @@ class DaskRunner:
 
     @property
     def memory_limit_bytes(self) -> int | None:
-        """The least limit of the workers."""
-        limits = [worker["memory_limit"] or 0 for worker in self._workers()]
-        return min(limits, default=0) or None
+        """The least limit of the workers; while there are none, that of those before."""
+        if workers := self._workers():
+            self._limit = min(worker["memory_limit"] or 0 for worker in workers) or None
+        return self._limit
 
     def _workers(self) -> list[dict[str, Any]]:
         return list(self._client.scheduler_info(n_workers=-1)["workers"].values())

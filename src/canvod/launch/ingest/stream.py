@@ -179,7 +179,10 @@ class Stream:
         while waiting:
             for task in self._runner.wait(waiting):
                 waiting.remove(task)
-                answers.append(self._runner.answer(task))
+                try:
+                    answers.append(self._runner.answer(task))
+                except TaskDiedError as died:
+                    raise self._died_again("had not yet read a file", died) from died
         return answers
 
     # What is read.
