@@ -1,4 +1,4 @@
-"""Other people's readers, with which ours is compared: canvod-readers and georinex."""
+"""Other people's packages, with which ours is compared: canvod-readers, canvod-store and georinex."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def oracle(module: str) -> ModuleType:
     """Import one, or skip the test where it is not installed; with CANVOD_REQUIRE_ORACLES=1 fail it instead.
 
-    canvod-readers needs Python 3.14 and a C compiler, so that a fresh machine may well have none.
+    canVODpy needs Python 3.14 and its readers a C compiler, so that a fresh machine may well have none.
     """
     try:
         return importlib.import_module(module)

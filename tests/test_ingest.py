@@ -53,14 +53,17 @@ def test_what_is_stored_is_what_a_serial_read_gives(tmp_path):
 
 
 def test_a_group_opens_with_two_dims_and_their_coordinates_only(tmp_path):
-    """``xr.open_zarr`` on the group gives dims epoch and sid, CF times, and no warning."""
+    """``xr.open_zarr`` on the group gives dims epoch and sid, CF times and missing values, and no warning."""
     run_inline(
         write_windows(tmp_path / "in", [0, 10]), tmp_path / "store", settings=Options(("SNR", "Doppler"))
     )
     dataset = xr.open_zarr(open_store(tmp_path / "store"), group=GROUP)
     assert set(dataset.dims) == {"epoch", "sid"}
-    assert set(dataset.coords) == {"epoch", "sid", "sv", "system", "band", "code"}
+    frequencies = {"freq_center", "freq_min", "freq_max"}
+    assert set(dataset.coords) == {"epoch", "sid", "sv", "system", "band", "code"} | frequencies
     assert set(dataset.data_vars) == {"SNR", "Doppler"}
+    assert all(np.isnan(dataset[name].encoding["_FillValue"]) for name in dataset.data_vars)
+    assert {(dataset[name].dtype.name, dataset[name].units) for name in frequencies} == {("float32", "MHz")}
     assert dataset.epoch.dtype == np.dtype("datetime64[ns]")
     assert dataset.epoch.attrs["time_system"] == "GPS"
     assert dataset.SNR.attrs["units"] == "dB-Hz"

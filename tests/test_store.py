@@ -12,18 +12,20 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from canvod.launch.cli import main
 from canvod.launch.errors import ExitStatus, InputError, StoreError
 from canvod.launch.ingest.inspect import store_tree
 from canvod.launch.ingest.permissions import check_store_access
 from canvod.launch.ingest.read import open_group
-from canvod.launch.ingest.store import create_store, open_repository, store_exists
+from canvod.launch.ingest.store import CANVODPY_LOCK, create_store, open_repository, store_exists
 from canvod.launch.ingest.store_cleanup import clean_store
 from canvod.launch.ingest.store_lock import lock_path, store_lock
 from ingest_files import InlineRunner, assert_holds, run_inline, write_windows
@@ -208,12 +210,17 @@ def test_the_clean_up_removes_what_an_interrupted_run_left(tmp_path, store):
     assert_holds(open_group(store, GROUP), [*(tmp_path / "in").iterdir(), *files])
 
 
-def test_the_clean_up_waits_for_a_writer(store):
-    """The clean-up takes the lock, so that it never removes what a run is about to commit."""
-    with store_lock(store):
-        thread = threading.Thread(
-            target=clean_store, args=(store,), kwargs={"older_than": timedelta(0), "now": datetime.now(UTC)}
-        )
+@pytest.mark.parametrize("lock", ["ours", "canVODpy's"])
+@pytest.mark.parametrize("what", ["ingest", "clean-up"])
+def test_a_writer_is_waited_for(tmp_path, store, lock, what):
+    """Commits and the clean-up take both locks, so that nothing is lost of what another writer commits."""
+    held = store_lock(store) if lock == "ours" else FileLock(store / CANVODPY_LOCK)
+    with held:
+        if what == "ingest":
+            call = partial(run_inline, write_windows(tmp_path / "more", [20]), store)
+        else:
+            call = partial(clean_store, store, older_than=timedelta(0), now=datetime.now(UTC))
+        thread = threading.Thread(target=call)
         thread.start()
         thread.join(0.5)
         assert thread.is_alive()

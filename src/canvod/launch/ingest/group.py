@@ -1,7 +1,7 @@
 """The arrays of one group: what xarray opens, beside it its days and the log book of its files.
 
-A group such as ``rosalia/reference_01`` holds ``epoch``, ``sid``, ``sv``, ``system``, ``band``, ``code`` and
-the variables. Its subgroup ``days`` says in which rows each day lies (`canvod.launch.ingest.days`), and
+A group such as ``rosalia/reference_01`` holds ``epoch``, ``sid`` with the coordinates along it, and the
+variables. Its subgroup ``days`` says in which rows each day lies (`canvod.launch.ingest.days`), and
 ``files`` what became of every file (`canvod.launch.ingest.log_book`).
 """
 
@@ -16,6 +16,12 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from canvod.launch.errors import InputError
+from canvod.launch.ingest.attributes import (
+    EPOCH_ATTRIBUTES,
+    SIGNAL_ATTRIBUTES,
+    signal_coordinates,
+    variable_attributes,
+)
 from canvod.launch.ingest.days import DayTable, chunk_moves
 from canvod.launch.ingest.log_book import FileRecord, LogBook, append, make_log
 from canvod.launch.readers import VARIABLES
@@ -35,31 +41,6 @@ REVISION_KEY: Final = "canvod_launch_revision"
 """Attribute of a group: how often it was changed."""
 NAMES_KEY: Final = "canvod_launch_station_names"
 """Attribute of a group: stations by the names of its files."""
-
-VARIABLE_ATTRIBUTES: Final[dict[str, dict[str, str]]] = {
-    "SNR": {"long_name": "Signal-to-noise ratio (carrier-to-noise density)", "units": "dB-Hz"},
-    "Pseudorange": {"long_name": "Pseudorange", "units": "meters"},
-    "Phase": {"long_name": "Carrier phase", "units": "cycles"},
-    "Doppler": {"long_name": "Doppler shift", "units": "Hz"},
-}
-
-EPOCH_ATTRIBUTES: Final = {
-    "units": "nanoseconds since 1970-01-01",
-    "calendar": "proleptic_gregorian",
-    "standard_name": "time",
-    "axis": "T",
-    "long_name": "Epoch of the observation",
-    "time_system": "GPS",
-    "comment": "GPS time as in the files, without leap seconds: it is not UTC",
-}
-
-SIGNAL_ATTRIBUTES: Final = {
-    "sid": "Signal: satellite, band and tracking code, as sv|band|code",
-    "sv": "Satellite, as in RINEX (G01)",
-    "system": "System: G GPS, R GLONASS, E Galileo, C BeiDou, J QZSS, I NavIC, S SBAS",
-    "band": "Frequency band (L1)",
-    "code": "Tracking code of RINEX (C)",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,16 +283,16 @@ def make_group(
         compressors=zstd,
         attributes=dict(EPOCH_ATTRIBUTES),
     )
-    for name, long_name in SIGNAL_ATTRIBUTES.items():
+    for name, values in signal_coordinates(()).items():
         target.create_array(
             name,
             shape=(0,),
-            dtype=str,
+            dtype=str if values.dtype.kind == "T" else values.dtype,
             # Room for every signal that a system can have, so that it stays one chunk.
             chunks=(2**13,),
             dimension_names=["sid"],
             compressors=zstd,
-            attributes={"long_name": long_name},
+            attributes=dict(SIGNAL_ATTRIBUTES[name]),
         )
     for name in variables:
         target.create_array(
@@ -322,7 +303,7 @@ def make_group(
             dimension_names=["epoch", "sid"],
             fill_value=np.nan,
             compressors=zstd,
-            attributes={**VARIABLE_ATTRIBUTES[name], "coordinates": "sv system band code"},
+            attributes=dict(variable_attributes(name)),
         )
     days = target.create_group("days", attributes={"title": "The days that have data, and their rows"})
     days.create_array(
@@ -377,17 +358,9 @@ def place(
             back = {new: old for old, new in there.items()}
             session.reindex_array(f"/{group}/{name}", _moved(there), _moved(back))
     if len(signals) > len(state.sid):
-        added = [name.split("|") for name in signals[len(state.sid) :]]
-        columns = {
-            "sid": list(signals[len(state.sid) :]),
-            "sv": [signal[0] for signal in added],
-            "system": [signal[0][:1] for signal in added],
-            "band": [signal[1] for signal in added],
-            "code": [signal[2] for signal in added],
-        }
-        for name, values in columns.items():
+        for name, values in signal_coordinates(signals[len(state.sid) :]).items():
             target[name].resize((len(signals),))
-            target[name][len(state.sid) :] = np.array(values, dtype=np.dtypes.StringDType())
+            target[name][len(state.sid) :] = values
     return days, signals
 
 

@@ -7,7 +7,7 @@ the lock of the store (`canvod.launch.ingest.store_lock`).
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BRANCH = "main"
 
 CANVODPY_LOCK = ".canvodpy-commit.lock"
-"""Lock file of canvodpy 1.0.0 within a store, which it holds while it commits."""
+"""Lock file of canvodpy 1.0.0 within a store, which it holds while it commits or cleans up."""
 
 MANIFEST_ROWS = 256
 """Chunk rows whose references are in one manifest: two months of days of four parts."""
@@ -268,15 +268,19 @@ class Store:
             If Icechunk cannot commit it.
         """
         import icechunk
-        from filelock import FileLock
 
-        with _translated(self.path, "the commit"), FileLock(self.path / CANVODPY_LOCK):
+        with _translated(self.path, "the commit"), self._canvodpy_lock():
             try:
                 snapshot = session.commit(message, dict(metadata), rebase_with=icechunk.ConflictDetector())
             except (icechunk.ConflictError, icechunk.RebaseFailedError) as exc:
                 raise CommitConflictError(str(exc)) from exc
         self.give_to_owner()
         return snapshot
+
+    def _canvodpy_lock(self) -> AbstractContextManager[Any]:
+        from filelock import FileLock
+
+        return FileLock(self.path / CANVODPY_LOCK)
 
     def snapshots(self, limit: int | None = None) -> list[Snapshot]:
         """Commits of the store.
@@ -325,7 +329,7 @@ class Store:
         StoreError
             If Icechunk cannot remove it.
         """
-        with _translated(self.path, "the clean-up"):
+        with _translated(self.path, "the clean-up"), self._canvodpy_lock():
             if expire:
                 self._repository.expire_snapshots(older_than)
             summary = self._repository.garbage_collect(older_than)
