@@ -42,13 +42,14 @@ class Watch(IngestProgress):
         self.thread = threading.Thread(target=self.sample, daemon=True)
         self.thread.start()
 
-    def watch(self, memory: MemoryProbe) -> None:
+    def watch(self, memory: MemoryProbe, limit_bytes: int | None) -> None:
         """Take what gives the workers' memory."""
+        del limit_bytes
         self.probe = memory
 
-    def advance(self, steps: int = 1) -> None:
+    def advance(self) -> None:
         """Count files."""
-        self.done += steps
+        self.done += 1
 
     def sample(self) -> None:
         """Note a row each second."""

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from rich.console import Console
 from canvod.launch.cli.ingest import draw_report
 from canvod.launch.errors import DependencyError, ExitStatus, InputError
 from canvod.launch.ingest.progress import IngestProgress
-from canvod.launch.ingest.read import open_group, open_store
+from canvod.launch.ingest.read import open_group, open_store, read_log
 from canvod.launch.ingest.report import FileOutcome, IngestReport
 from canvod.launch.ingest.runner import Task
 from canvod.launch.ingest.store import open_repository
@@ -293,8 +294,27 @@ def test_files_that_could_not_be_read_are_known(tmp_path, invalid):
     )
     write_window(absent, 20)
     run_inline([good, bad, absent], tmp_path / "store", settings=Options(retry_failed=True), runner=runner)
-    assert runner.reads == 4
+    assert runner.reads == 3
     assert_holds(open_group(tmp_path / "store", GROUP), [good, absent])
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_files_without_a_date_in_their_names_are_read_once(tmp_path, last):
+    """Their headers say when they begin; what a header does not say, or says wrongly, is read again."""
+    files = [write_window(tmp_path / "in" / f"{name}.rnx", row) for name, row in [("a", 0), ("b", 40)]]
+    runner = InlineRunner()
+    run_inline(files, tmp_path / "store", runner=runner)
+    sampled = len(files)
+    assert runner.reads == sampled + len(files)
+    whole = write_window(tmp_path / "in" / "day.rnx", DAY, 9_000)
+    if last:
+        text = whole.read_text().split("TIME OF FIRST OBS", 1)
+        line = f"  2025     1     2    12    29   55.0000000     GPS{'TIME OF LAST OBS':>28}    "
+        whole.write_text(f"{text[0]}TIME OF FIRST OBS   \n{line}\n{text[1].lstrip(' ').lstrip()}")
+    runner.reads = 0
+    run_inline([whole], tmp_path / "store", runner=runner)
+    assert runner.reads == (1 if last else 2)
+    assert_holds(open_group(tmp_path / "store", GROUP), [*files, whole])
 
 
 def test_late_days_keep_the_epochs_increasing(tmp_path):
@@ -539,4 +559,36 @@ def test_a_cluster_that_is_lost_after_the_commit_fails_no_run(tmp_path):
     files = write_windows(tmp_path / "in", [0, 10])
     report = run_inline(files, tmp_path / "store", runner=Lost())
     assert (report.exit_status, len(report.stored)) == (ExitStatus.OK, 2)
+    assert_holds(open_group(tmp_path / "store", GROUP), files)
+
+
+def test_a_file_that_is_lost_in_the_middle_of_a_run_is_whole_after_the_next(tmp_path):
+    """What a commit has of it is told by the log book, so that it counts when the day is made again."""
+    files = [
+        write_window(tmp_path / "in" / "long.rnx", DAY - 5, 10),
+        write_window(tmp_path / "in" / "b.rnx", 0),
+    ]
+
+    class Losing(InlineRunner):
+        n_workers = 1
+
+        def make(self, request):
+            if request.span.day > 20_089:
+                files[0].rename(tmp_path / "gone")
+            return super().make(request)
+
+    options = {"settings": Options(commit_every="1 day", chunk=(4320, 64))}
+    report = run_inline(files, tmp_path / "store", runner=Losing(), **options)
+    (failed,) = report.failed
+    assert failed.reason == "cannot be opened: No such file or directory (a part of it was stored before)"
+    statuses = {Path(record.path).name: record.status for record in read_log(tmp_path / "store", GROUP)}
+    assert statuses == {"b.rnx": "stored", "long.rnx": "begun"}
+    assert open_group(tmp_path / "store", GROUP).dropna("epoch", how="all").sizes["epoch"] == 15
+    # It counts when its time is made again: the value of a file that begins earlier differs.
+    (tmp_path / "gone").rename(files[0])
+    files.append(write_window(tmp_path / "in" / "c.rnx", DAY - 8, 4, off=0.25))
+    run_inline([files[2]], tmp_path / "store", **options)
+    first_day = serial_model(files).sel(epoch="2025-01-01")
+    assert_dataset_equals(open_group(tmp_path / "store", GROUP), first_day)
+    run_inline(files, tmp_path / "store", **options)
     assert_holds(open_group(tmp_path / "store", GROUP), files)

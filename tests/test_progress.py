@@ -54,19 +54,20 @@ def said(capsys: pytest.CaptureFixture[str]):
     return lines
 
 
-def test_a_log_has_a_line_for_each_twentieth_of_a_phase(said) -> None:
+def test_a_log_has_a_line_for_each_twentieth_of_the_files(said) -> None:
     """The first after five seconds, then at most one in five seconds and at least one a minute."""
     clock = Clock()
     with closing(IngestDisplay(clock)) as progress:
 
         def at(second: float, done: float) -> list[str]:
             clock.now = second
-            progress.advance(int(done - sum(task.completed for task in progress._bar.tasks)))
+            for _ in range(int(done - sum(task.completed for task in progress._bar.tasks))):
+                progress.advance()
             progress._refresh()
             return said()
 
-        assert at(5, 0) == []  # no phase has begun
-        progress.begin("reading", 1000, "files")
+        assert at(5, 0) == []  # nothing has begun
+        progress.begin(1000)
         assert at(9.9, 40) == []
         assert at(10, 40) == ["reading: 40/1000 files, 8.0 files/s, 120 s left"]
         assert at(14.9, 900) == []
@@ -75,16 +76,13 @@ def test_a_log_has_a_line_for_each_twentieth_of_a_phase(said) -> None:
         assert len(at(75, 949)) == 1
         assert len(at(80, 999)) == 1
         assert at(200, 1000) == []
-        progress.begin("writing", 3, "chunks")
-        assert at(204, 0) == []
-        assert at(205, 0) == ["writing: 0/3 chunks"]
 
 
 def test_thousands_of_files_that_fail_do_not_fill_a_log(said) -> None:
     """One is named every five seconds, all are counted; the report has the others."""
     clock = Clock()
     with closing(IngestDisplay(clock)) as progress:
-        progress.begin("reading", 5000, "files")
+        progress.begin(5000)
         for number in range(1000):
             clock.now = number / 100
             progress.fail(f"/data/{number}.rnx", "no epochs")
@@ -92,6 +90,19 @@ def test_thousands_of_files_that_fail_do_not_fill_a_log(said) -> None:
         assert said() == ["failed: /data/0.rnx: no epochs", "failed: /data/500.rnx: no epochs"]
         progress._refresh()
         assert said() == ["reading: 1000/5000 files, 100.1 files/s, 40 s left, 1000 failed"]
+
+
+def test_days_that_are_stored_are_told(said) -> None:
+    """Of those that files are known to have."""
+    clock = Clock()
+    with closing(IngestDisplay(clock)) as progress:
+        progress.begin(96)
+        progress.days(0, 1)
+        clock.now = 5
+        progress._refresh()
+        assert said() == ["reading: 0/96 files, 0 of 1 day stored"]
+        progress.days(3, 12)
+        assert progress._extras() == "3 of 12 days stored"
 
 
 def test_memory_of_the_workers_is_shown_where_it_can_be_had(said, monkeypatch) -> None:
@@ -102,10 +113,13 @@ def test_memory_of_the_workers_is_shown_where_it_can_be_had(said, monkeypatch) -
         raise OSError
 
     with closing(IngestDisplay(Clock())) as progress:
-        for probe, used in ((lambda: {"a": 2**30, "b": 2**30}, 2**31), (refuse, 0)):
-            progress.watch(probe)
-            assert eventually(lambda used=used: progress._used_bytes == used)
-            assert progress._extras() == ("workers use 2 GiB" if used else "")
+        for probe, limit, told in (
+            (lambda: {"a": 2**30, "b": 2**31}, None, "workers use up to 2 GiB"),
+            (lambda: {"a": 2**30, "b": 2**29}, 2**32, "workers use up to 1 GiB of 4 GiB"),
+            (refuse, 2**32, ""),
+        ):
+            progress.watch(probe, limit)
+            assert eventually(lambda told=told: progress._extras() == told)
     assert said() == []
 
 
@@ -159,7 +173,7 @@ def test_log_lines_do_not_break_into_the_bar(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "stderr", terminal)
     configure_logging("json", "info")
     with closing(IngestDisplay()) as progress:
-        progress.begin("reading", 10, "files")
+        progress.begin(10)
         progress._bar.refresh()
         get_logger("canvod.launch").warning("from_structlog")
         logging.getLogger("distributed").warning("from a library")

@@ -125,9 +125,9 @@ def delayed_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 class IngestDisplay(IngestProgress):
     """Shows an ingest, until it is closed.
 
-    A terminal has a bar with steps done, their rate, the time that is left, files that failed, and the
-    workers' memory; log lines are written above it. Elsewhere the same is a line after 5 s of a phase, and
-    then for each 5 % of it: at most every 5 s, at least every minute.
+    A terminal has a bar with files that were read, their rate, the time that is left, days that are stored,
+    files that failed, and the memory of the fullest worker; log lines are written above it. Elsewhere the
+    same is a line after 5 s, and then for each 5 % of the files: at most every 5 s, at least every minute.
 
     Parameters
     ----------
@@ -138,9 +138,11 @@ class IngestDisplay(IngestProgress):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._bar = _bar(clock)
-        self._task = self._bar.add_task("", total=None, unit="", extras="", visible=False)
+        self._task = self._bar.add_task("reading", total=None, unit="", extras="", visible=False)
         self._memory: MemoryProbe | None = None
         self._used_bytes = 0
+        self._limit_bytes: int | None = None
+        self._days = ""
         self._failed = 0
         self._next_failure_s = 0.0
         self._line_s, self._line_done = 0.0, 0.0
@@ -151,18 +153,21 @@ class IngestDisplay(IngestProgress):
         self._bar.start()
 
     @override
-    def watch(self, memory: MemoryProbe) -> None:
-        self._memory = memory
+    def watch(self, memory: MemoryProbe, limit_bytes: int | None) -> None:
+        self._memory, self._limit_bytes = memory, limit_bytes
 
     @override
-    def begin(self, title: str, total: int, unit: str) -> None:
+    def begin(self, files: int) -> None:
         self._line_s, self._line_done = self._clock(), 0.0
-        extras = self._extras()
-        self._bar.reset(self._task, total=total, description=title, visible=True, unit=unit, extras=extras)
+        self._bar.reset(self._task, total=files, visible=True, unit="files", extras=self._extras())
 
     @override
-    def advance(self, steps: int = 1) -> None:
-        self._bar.advance(self._task, steps)
+    def advance(self) -> None:
+        self._bar.advance(self._task)
+
+    @override
+    def days(self, stored: int, found: int) -> None:
+        self._days = f"{stored} of {found} day{'s' if found != 1 else ''} stored"
 
     @override
     def say(self, text: str) -> None:
@@ -186,7 +191,7 @@ class IngestDisplay(IngestProgress):
         while not self._stopped.wait(SAMPLE_INTERVAL_S):
             if (probe := self._memory) is not None:
                 try:
-                    self._used_bytes = sum(probe().values())
+                    self._used_bytes = max(probe().values(), default=0)
                 except Exception:  # noqa: BLE001 - a figure for display; the run reports what is wrong
                     self._used_bytes = 0
             self._refresh()
@@ -198,10 +203,11 @@ class IngestDisplay(IngestProgress):
             self._write_line(task)
 
     def _extras(self) -> str:
-        """Files that failed, and memory, in words."""
+        """Days that are stored, files that failed, and memory, in words."""
         failed = f"{self._failed} failed" if self._failed else ""
-        memory = f"workers use {format_bytes(self._used_bytes)}" if self._used_bytes else ""
-        return ", ".join(filter(None, (failed, memory)))
+        limit = f" of {format_bytes(self._limit_bytes)}" if self._limit_bytes else ""
+        memory = f"workers use up to {format_bytes(self._used_bytes)}{limit}" if self._used_bytes else ""
+        return ", ".join(filter(None, (self._days, failed, memory)))
 
     def _write_line(self, task: Task) -> None:
         """Write how far a phase is, where that is due."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 UNIT_REPLY = TypeAdapter(UnitReply)
 WRITE_REPLY = TypeAdapter(WriteReply)
 SUMMARIES = TypeAdapter(tuple[FileSummary, ...])
+TIMES = TypeAdapter(dict[str, tuple[int, int]])
 DIGESTS = TypeAdapter(dict[str, str])
 
 

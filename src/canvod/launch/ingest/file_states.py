@@ -44,7 +44,9 @@ class OpenFile:
     differing : Counter of str
         Files whose values count, with the number of its own that differ; empty for what was stored.
     read : bool
-        Whether its size was counted.
+        Whether it was counted as read.
+    begun : bool
+        Whether the log book has a row of this run for a part of it.
     """
 
     record: FileRecord | None = None
@@ -54,6 +56,7 @@ class OpenFile:
     gave: int = 0
     differing: Counter[str] = field(default_factory=Counter)
     read: bool = False
+    begun: bool = False
 
 
 @dataclass
@@ -131,7 +134,7 @@ class FileStates:
     def choose(self, log: LogBook, *, retry_failed: bool) -> list[str]:
         """Divide the files into those that are known and those to read.
 
-        A file of the same path, size and time is known, as for make and rsync.
+        A file of the same path, size and time is known, as for make and rsync. One that was begun is read.
 
         Parameters
         ----------
@@ -153,6 +156,9 @@ class FileStates:
             if record is None or not unchanged:
                 if record is not None and record.has_values:
                     changed.append(path)
+            elif record.status == "begun":
+                self.open[path] = OpenFile(record, replaces=not record.digest)
+                continue
             elif record.has_values:
                 self.outcomes[path] = FileOutcome(path, "known", "stored already")
                 continue
@@ -171,9 +177,9 @@ class FileStates:
         outcome : FileOutcome
             What became of it; it has to be open.
         """
-        del self.open[outcome.path]
+        if not self.open.pop(outcome.path).read:
+            self._progress.advance()
         self.outcomes[outcome.path] = outcome
-        self._progress.advance()
 
     def fail(self, summary: FileSummary) -> None:
         """Record that a file gives no data; what it gave before stays.
@@ -188,6 +194,8 @@ class FileStates:
             return
         known = self._explain(summary.worker) if summary.failure == "killed" else None
         reason = f"{summary.reason}: {known}" if known else summary.reason
+        if file.covered:
+            reason += " (a part of it was stored before)"
         self._progress.fail(summary.path, reason)
         self.settle(FileOutcome(summary.path, "failed", reason))
         record = FileRecord(
@@ -199,7 +207,8 @@ class FileStates:
             mtime_ns=summary.mtime_ns,
         )
         known_already = file.record is not None and replace(file.record, run="") == record
-        if not known_already and (file.record is None or not file.record.has_values):
+        has_values = file.covered or (file.record is not None and file.record.has_values)
+        if not known_already and not has_values:
             self.failed.append(replace(record, run=self.run))
 
     def take(self, summaries: Iterable[FileSummary]) -> None:
@@ -216,6 +225,7 @@ class FileStates:
                 self.fail(summary)
             elif file is not None and not file.read:
                 file.read = True
+                self._progress.advance()
                 self.bytes_read += summary.size
                 self.bytes_data += summary.data_bytes
 
@@ -243,8 +253,8 @@ class FileStates:
                     tally.covered.append((span.start_ns, span.stop_ns))
         return tallies
 
-    def completed(self, tallies: Mapping[str, Tally], log: LogBook) -> list[FileRecord]:
-        """Rows of the log book for the files of which nothing is left to make after this commit.
+    def records(self, tallies: Mapping[str, Tally], log: LogBook) -> list[FileRecord]:
+        """Rows of the log book for files; ``begun`` where something is left to make after this commit.
 
         Parameters
         ----------
@@ -261,39 +271,47 @@ class FileStates:
         records = []
         for path, tally in tallies.items():
             file, summary = self.open[path], tally.summary
-            if file.open_units > tally.units or uncovered(summary.days, [*file.covered, *tally.covered]):
-                continue
             gave, differing = file.gave + tally.gave, file.differing + tally.differing
             status, reason = _status(summary, gave, differing, log)
-            records.append(
-                FileRecord(
-                    path=path,
-                    status=status,
-                    reason=reason,
-                    size=summary.size,
-                    mtime_ns=summary.mtime_ns,
-                    digest=summary.digest,
-                    first_epoch=summary.first,
-                    last_epoch=summary.last,
-                    epochs=summary.epochs,
-                    values=gave,
-                    station=summary.station,
-                    reader=summary.reader,
-                    notes=summary.notes,
-                    run=self.run,
-                )
+            record = FileRecord(
+                path=path,
+                status=status,
+                reason=reason,
+                size=summary.size,
+                mtime_ns=summary.mtime_ns,
+                digest=summary.digest,
+                first_epoch=summary.first,
+                last_epoch=summary.last,
+                epochs=summary.epochs,
+                values=gave,
+                station=summary.station,
+                reader=summary.reader,
+                notes=summary.notes,
+                run=self.run,
             )
+            if file.open_units > tally.units or uncovered(summary.days, [*file.covered, *tally.covered]):
+                if file.begun:
+                    continue
+                record = replace(record, status="begun", reason="a part of it is stored")
+                if file.replaces and file.record is not None:
+                    record = replace(
+                        record,
+                        digest="",
+                        first_epoch=min(record.first_epoch, file.record.first_epoch),
+                        last_epoch=max(record.last_epoch, file.record.last_epoch),
+                    )
+            records.append(record)
         return sorted(records, key=lambda record: (record.first_epoch, record.path))
 
-    def committed(self, tallies: Mapping[str, Tally], completed: Iterable[FileRecord]) -> None:
+    def committed(self, tallies: Mapping[str, Tally], records: Iterable[FileRecord]) -> None:
         """Note what is stored now.
 
         Parameters
         ----------
         tallies : mapping of str to Tally
             What was committed of each file.
-        completed : iterable of FileRecord
-            Rows of the log book that were committed: these files end.
+        records : iterable of FileRecord
+            Rows of the log book that were committed: these files end, but those that were begun.
         """
         for path, tally in tallies.items():
             file = self.open[path]
@@ -301,8 +319,11 @@ class FileStates:
             file.gave += tally.gave
             file.differing += tally.differing
             file.covered += tally.covered
-        for record in completed:
-            self.settle(_outcome(record))
+        for record in records:
+            if record.status == "begun":
+                self.open[record.path].begun = True
+            else:
+                self.settle(_outcome(record, record.status))
         for path, tally in tallies.items():
             if path in self.open and not self.open[path].open_units:
                 self.late[path] = uncovered(tally.summary.days, self.open[path].covered)
@@ -327,17 +348,19 @@ def _status(summary: FileSummary, gave: int, differing: Counter[str], log: LogBo
     if gave:
         return "stored", ""
     same = [
-        record.path for record in log.within(summary.first, summary.last) if record.digest == summary.digest
+        record.path
+        for record in log.within(summary.first, summary.last)
+        if record.digest == summary.digest and record.path != summary.path
     ]
     if same:
         return "known", f"stored already, with the same content, as {same[0]}"
     return "known", "all its values are stored already, from other files"
 
 
-def _outcome(record: FileRecord) -> FileOutcome:
+def _outcome(record: FileRecord, status: Status) -> FileOutcome:
     return FileOutcome(
         record.path,
-        record.status,
+        status,
         record.reason,
         record.epochs,
         record.values,

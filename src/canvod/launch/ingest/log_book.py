@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import zarr
 
-    from canvod.launch.ingest.report import Status
+    from canvod.launch.ingest.report import RecordStatus
     from canvod.launch.runtime.messages import FailureKind
 
 
@@ -44,7 +44,8 @@ class FileRecord:
     path : str
         Absolute path of the file.
     status : str
-        ``stored``, ``known``, ``partly`` or ``failed``.
+        ``stored``, ``known``, ``partly`` or ``failed``; ``begun`` where the commit has a part of the file
+        alone, and the next run goes on with it.
     failure : str or None
         Kind of what went wrong; None where it is not ``failed``.
     reason : str
@@ -54,7 +55,8 @@ class FileRecord:
     mtime_ns : int
         When it was modified: nanoseconds since 1970-01-01, UTC.
     digest : str
-        SHA-256 of its content in hexadecimal digits; empty where it failed.
+        SHA-256 of its content in hexadecimal digits; empty where it failed, or the group still has values
+        of an earlier content of it.
     first_epoch, last_epoch : int
         Nanoseconds since 1970-01-01, GPS time; 0 where it failed.
     epochs : int
@@ -72,7 +74,7 @@ class FileRecord:
     """
 
     path: str
-    status: Status
+    status: RecordStatus
     failure: FailureKind | None = None
     reason: str = ""
     size: int = 0
@@ -279,17 +281,21 @@ def runs(records: Iterable[FileRecord]) -> list[RunSummary]:
     Parameters
     ----------
     records : iterable of FileRecord
-        Records in any order.
+        Records, the oldest first; the last one of a path in a run counts.
 
     Returns
     -------
     list of RunSummary
         The oldest run first.
     """
-    of_run: dict[str, list[FileRecord]] = {}
+    of_run: dict[str, dict[str, FileRecord]] = {}
     for record in records:
-        of_run.setdefault(record.run, []).append(record)
+        of_run.setdefault(record.run, {})[record.path] = record
     return [
-        RunSummary(run, dict(Counter(r.status for r in found)), sum(r.values for r in found))
+        RunSummary(
+            run,
+            dict(Counter(record.status for record in found.values())),
+            sum(record.values for record in found.values()),
+        )
         for run, found in sorted(of_run.items())
     ]

@@ -11,35 +11,38 @@ MemoryProbe = Callable[[], Mapping[str, int]]
 class IngestProgress:
     """Is called as an ingest goes on, and ignores it all: derive from it to show something."""
 
-    def watch(self, memory: MemoryProbe) -> None:
+    def watch(self, memory: MemoryProbe, limit_bytes: int | None) -> None:
         """Take what gives the workers' memory from now on.
 
         Parameters
         ----------
         memory : callable
             Gives bytes by the name of a worker; may be called from any thread.
+        limit_bytes : int or None
+            Memory that each worker may use; None where there is no limit.
         """
 
-    def begin(self, title: str, total: int, unit: str) -> None:
-        """Begin a phase; the one before it has ended.
+    def begin(self, files: int) -> None:
+        """Begin to read.
 
         Parameters
         ----------
-        title : str
-            What is done, such as ``storing``.
-        total : int
-            Number of its steps.
-        unit : str
-            What is counted, such as ``files``.
+        files : int
+            How many are not known already.
         """
 
-    def advance(self, steps: int = 1) -> None:
-        """Count steps of the phase.
+    def advance(self) -> None:
+        """Count a file that was read, or that failed."""
+
+    def days(self, stored: int, found: int) -> None:
+        """Tell how many days are stored.
 
         Parameters
         ----------
-        steps : int
-            How many more are done.
+        stored : int
+            Days whose files are committed.
+        found : int
+            Days that files are known to have.
         """
 
     def say(self, text: str) -> None:

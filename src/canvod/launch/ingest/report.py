@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 Status = Literal["stored", "known", "partly", "failed"]
+RecordStatus = Status | Literal["begun"]
+"""Of a row of the log book; ``begun`` where a commit has a part of the file alone."""
 STATUSES: Final[tuple[Status, ...]] = ("stored", "known", "partly", "failed")
 
 

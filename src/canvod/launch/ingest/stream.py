@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from canvod.launch.errors import ClusterError, DependencyError, InputError, StoreError
-from canvod.launch.ingest.answers import DIGESTS, SUMMARIES, UNIT_REPLY, decoded, real_epochs
+from canvod.launch.ingest.answers import DIGESTS, SUMMARIES, TIMES, UNIT_REPLY, decoded, real_epochs
 from canvod.launch.ingest.commit import TASK_ATTEMPTS, MadeUnit, NewGroup, UnitLostError, commit
 from canvod.launch.ingest.days import choose_chunk, usual_interval, usual_parts
 from canvod.launch.ingest.discover import describe
@@ -23,6 +23,7 @@ from canvod.launch.ingest.stations import check_markers
 from canvod.launch.ingest.store import CommitConflictError, create_store
 from canvod.launch.ingest.store_lock import Owner, store_lock
 from canvod.launch.ingest.units import Interval, Unit, make_units
+from canvod.launch.readers import DEFAULT
 from canvod.launch.runtime import tasks
 from canvod.launch.runtime.messages import FileSummary, RecordedFile, StoredRows, UnitRequest
 
@@ -117,6 +118,7 @@ class Stream:
         self._window: dict[Task, tuple[Unit, int]] = {}
         self._made: list[MadeUnit] = []
         self._attempts: Counter[tuple[int, int]] = Counter()
+        self._days: set[int] = set()
         self._last_commit = time.monotonic()
         self.seconds = dict.fromkeys(("total", "wait", "commit"), 0.0)
         self.peaks: dict[str, int] = {}
@@ -145,13 +147,13 @@ class Stream:
 
     def _run(self) -> None:
         files, reader = self._files, self._settings.reader
-        self._progress.watch(self._memory)
+        self._progress.watch(self._memory, self._runner.memory_limit_bytes)
         if problem := self._answers(tasks.reader_problem, [(reader,)])[0].decode():
             raise DependencyError(
                 f"the workers cannot read with ingest.reader {reader!r}: {problem}",
                 hint="install it where the workers run, or write ingest.reader: rinex",
             )
-        self._progress.begin("storing", len(files.open), "files")
+        self._progress.begin(len(files.open))
         claims = self._claims()
         if self.state is None:
             self._new = self._new_group(sorted(claims))
@@ -191,8 +193,10 @@ class Stream:
         """Look into stored files whose size or time has changed."""
         for answer in self._answers(tasks.digests, ((part,) for part in _portions(paths))):
             for path, digest in decoded(DIGESTS, answer)[0].items():
-                file = self._files.open[path]
-                if file.record is not None and digest == file.record.digest:
+                file = self._files.open.get(path)
+                if file is None:
+                    raise ClusterError(f"a worker answered for {path}, which it was not asked for")
+                if digest and file.record is not None and digest == file.record.digest:
                     told = "stored already, with the same content"
                     self._files.settle(FileOutcome(path, "known", told))
                 elif self._settings.on_change == "replace":
@@ -208,7 +212,7 @@ class Stream:
                     )
 
     def _claims(self) -> dict[str, list[Interval]]:
-        """When each file has epochs, by its name; files whose names do not say are looked into."""
+        """When each file has epochs, by its name, else by its header; a file that says neither is read."""
         claims: dict[str, list[Interval]] = {}
         undated = []
         for path, file in self._files.open.items():
@@ -220,6 +224,12 @@ class Stream:
                 undated.append(path)
             if file.replaces and file.record is not None:
                 claims.setdefault(path, []).append((file.record.first_epoch, file.record.last_epoch))
+        if self._settings.reader == DEFAULT:
+            for answer in self._answers(tasks.header_times, ((part,) for part in _portions(undated))):
+                for path, ends in decoded(TIMES, answer)[0].items():
+                    if path in undated:
+                        claims.setdefault(path, []).append(ends)
+                        undated.remove(path)
         for summary in self._scanned(undated):
             if summary.failure is not None:
                 self._files.fail(summary)
@@ -275,9 +285,20 @@ class Stream:
             {path: claim for path, claim in claims.items() if path in self._files.open}, self._parts
         )
         self._queue += units
+        self._days.update(unit.span.day for unit in units)
+        self._tell_days()
         for unit in units:
             for path in unit.files:
                 self._files.open[path].open_units += 1
+
+    def _tell_days(self) -> None:
+        """Tell how many days are stored, as far as is known."""
+        open_units = (
+            *self._queue,
+            *(unit for unit, _ in self._window.values()),
+            *(m.unit for m in self._made),
+        )
+        self._progress.days(len(self._days - {unit.span.day for unit in open_units}), len(self._days))
 
     def _unit_bytes(self, units: Iterable[Unit]) -> int:
         signals = len(self.state.sid) if self.state is not None and self.state.sid else USUAL_SIGNALS
@@ -381,6 +402,11 @@ class Stream:
             return
         self._made.append(MadeUnit(unit, task, reply, real_epochs(unit.span, reply, rest), revision))
         self._files.take(reply.files)
+        # What a file gave to one unit does not count where it can no longer be read for another.
+        fails = any(file.failure is not None for file in reply.files)
+        for made in self._made[:] if fails else self._made[-1:]:
+            if any(file.failure is None and file.path not in self._files.open for file in made.reply.files):
+                self._drop(made)
 
     def _note_peak(self, worker: str, peak: int) -> None:
         self.peaks[worker] = max(self.peaks.get(worker, 0), peak)
@@ -481,6 +507,7 @@ class Stream:
                 )
             self.seconds["commit"] += time.perf_counter() - started
         self._last_commit = time.monotonic()
+        self._tell_days()
 
     def _attempt(self) -> None:
         store = create_store(self._target.store, owner=self._target.owner)
@@ -491,8 +518,8 @@ class Stream:
         self._drop_other_stations(state)
         self.state = state
         tallies = self._files.tallies((made.unit.span, made.reply) for made in self._made)
-        completed = self._files.completed(tallies, self._log)
-        records = [*self._files.failed, *completed]
+        of_made = self._files.records(tallies, self._log)
+        records = [*self._files.failed, *of_made]
         # A group is made for values: files that give none are not recorded where there is no group yet.
         if any(made.changes for made in self._made) or (records and state is not None):
             snapshot = commit(
@@ -508,7 +535,7 @@ class Stream:
             self.snapshots.append(snapshot)
             self._files.failed = []
             self.state = read_state(store.reader(), self._target.group)
-        self._files.committed(tallies, completed)
+        self._files.committed(tallies, of_made)
         self._release(made.task for made in self._made)
         self._made = []
 

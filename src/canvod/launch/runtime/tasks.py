@@ -182,6 +182,25 @@ def scan_files(
     return json.dumps([asdict(summary) for summary, _ in read]).encode()
 
 
+def header_times(paths: Sequence[str]) -> bytes:
+    """Times of RINEX files by their headers; see `canvod.launch.readers.rinex.read_times`.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Paths of the files.
+
+    Returns
+    -------
+    bytes
+        A JSON object: first and last epoch by path, of the files that tell.
+    """
+    from canvod.launch.readers.rinex import read_times
+
+    times = {path: read_times(path) for path in paths}
+    return json.dumps({path: ends for path, ends in times.items() if ends is not None}).encode()
+
+
 def read_file(path: str, reader: str, variables: Sequence[str]) -> ReadFile:  # noqa: PLR0911 - ways to fail
     """Read one file; whatever goes wrong with it is a value, not an exception.
 

@@ -81,6 +81,34 @@ def read(path: str, variables: Sequence[str], /) -> Observations:
     return _observations(parser, content.digest)
 
 
+def read_times(path: str) -> tuple[int, int] | None:
+    """First and last epoch of a RINEX observation file by its header, which may be wrong.
+
+    Parameters
+    ----------
+    path : str
+        The file, plain or packed.
+
+    Returns
+    -------
+    tuple of (int, int) or None
+        TIME OF FIRST OBS and TIME OF LAST OBS, or the first one twice: nanoseconds since 1970-01-01 in the
+        file's time system. None where the header does not tell, cannot be read, or is in a large file that
+        has to be unpacked as a whole.
+    """
+    text = b""
+    try:
+        for block, is_last in plain_blocks(Content(path, MAX_RECORD_BYTES).blocks()):
+            text += block
+            header, _ = _header(text[_START.match(text).end() :], 1, is_last=is_last)  # type: ignore[union-attr]
+            if header is not None:
+                first, last = header.first_ns, header.last_ns
+                return None if first is None else (first, first if last is None else max(first, last))
+    except (UnreadableFileError, OSError):
+        pass  # whoever reads the file tells why
+    return None
+
+
 def _parse(content: Content, variables: Sequence[str], *, trusts_first: bool) -> Parser:
     notes = FileNotes()
     parser: Parser | None = None

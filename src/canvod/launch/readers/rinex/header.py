@@ -29,6 +29,7 @@ _TYPES_3: Final = "SYS / # / OBS TYPES"
 _SCALE_2: Final = "OBS SCALE FACTOR"
 _SCALE_3: Final = "SYS / SCALE FACTOR"
 _FIRST: Final = "TIME OF FIRST OBS"
+_LAST: Final = "TIME OF LAST OBS"
 _MARKER: Final = "MARKER NAME"
 _UNIT: Final = "SIGNAL STRENGTH UNIT"
 
@@ -38,7 +39,7 @@ LABELS: Final = frozenset(
         "PGM / RUN BY / DATE", "MARKER NUMBER", "MARKER TYPE", "OBSERVER / AGENCY", "REC # / TYPE / VERS",
         "ANT # / TYPE", "APPROX POSITION XYZ", "ANTENNA: DELTA H/E/N", "ANTENNA: DELTA X/Y/Z",
         "ANTENNA: PHASECENTER", "ANTENNA: B.SIGHT XYZ", "ANTENNA: ZERODIR AZI", "ANTENNA: ZERODIR XYZ",
-        "CENTER OF MASS: XYZ", "WAVELENGTH FACT L1/2", "INTERVAL", "TIME OF LAST OBS", "RCV CLOCK OFFS APPL",
+        "CENTER OF MASS: XYZ", "WAVELENGTH FACT L1/2", "INTERVAL", _LAST, "RCV CLOCK OFFS APPL",
         "SYS / DCBS APPLIED", "SYS / PCVS APPLIED", "SYS / PHASE SHIFT", "SYS / PHASE SHIFTS",
         "GLONASS SLOT / FRQ #", "GLONASS COD/PHS/BIS", "LEAP SECONDS", "# OF SATELLITES", "PRN / # OF OBS",
         "DOI", "LICENSE OF USE", "STATION INFORMATION",
@@ -83,6 +84,8 @@ class Header:
         One of `TIME_SYSTEMS`, in which all epochs are given.
     first_ns : int or None
         TIME OF FIRST OBS as written, in ns since 1970-01-01; None where the file has none.
+    last_ns : int or None
+        The same of TIME OF LAST OBS.
     marker : str
         MARKER NAME.
     notes : tuple of (int, str)
@@ -95,6 +98,7 @@ class Header:
     factors: Mapping[tuple[str, str], int] = field(default_factory=dict)
     time_system: str = "GPS"
     first_ns: int | None = None
+    last_ns: int | None = None
     marker: str = ""
     notes: tuple[tuple[int, str], ...] = ()
 
@@ -220,7 +224,8 @@ def parse_header(records: list[Line]) -> Header:
     if unit and unit[-1][1][:20].strip().upper() not in ("", "DBHZ"):
         text = f"{_UNIT} is {one_line(unit[-1][1], 20)!r}: SNR is stored as it is, and may not be in dB-Hz"
         notes.append((unit[-1][0], text))
-    bare = Header(version, system, {}, {}, time_system, first_ns, "", tuple(notes))
+    last_ns = _moment(found[_LAST][0][1]) if _LAST in found else None
+    bare = Header(version, system, {}, {}, time_system, first_ns, last_ns, "", tuple(notes))
     return bare.updated(found)
 
 
@@ -366,7 +371,6 @@ def _first(records: list[Line], system: str) -> tuple[str, int | None, list[tupl
     """Return the time system, TIME OF FIRST OBS as written (blank or zero if not known, 6.6), and notes."""
     number, record = records[0] if records else (0, "")
     named = _time_system(record)
-    numbers = [part for part in record.split() if not part.isalpha()]
     # RINEX 3.04, 8.4: GPS is the default of SBAS, too.
     time_system = named or SYSTEM_OF[system]
     if time_system not in TIME_SYSTEMS:
@@ -379,15 +383,23 @@ def _first(records: list[Line], system: str) -> tuple[str, int | None, list[tupl
         which = f"{_FIRST!r} names no time system" if records else f"no {_FIRST!r} record in the header"
         whose = "SBAS alone (S)" if system == "S" else "mixed systems, which has to name it,"
         notes.append((number, f"{which}; a file of {whose} is taken to be in GPS time"))
-    if all(part.strip("0.") == "" for part in numbers):
-        return time_system, None, notes
+    first = _moment(record)
+    if first is None and any(part.strip("0.") for part in _numbers(record)):
+        notes.append((number, f"{_FIRST!r} is not a time, and was not used: {one_line(record)!r}"))
+    return time_system, first, notes
+
+
+def _numbers(record: str) -> list[str]:
+    return [part for part in record.split() if not part.isalpha()]
+
+
+def _moment(record: str) -> int | None:
+    """Return a time in ns since 1970-01-01, to the second; None where it is blank, zero or no time."""
+    numbers = _numbers(record)
     try:
         year, month, day, hour, minute = (int(part) for part in [*numbers[:5], *"00000"][:5])
         seconds = float(numbers[5]) if len(numbers) > 5 else 0.0
-        first = moment_ns(year, month, day, hour, minute) + int(seconds) * 1_000_000_000
+        moment = moment_ns(year, month, day, hour, minute) + int(seconds) * 1_000_000_000
     except ValueError:
-        year, first = 0, 0
-    if not _FIRST_YEAR <= year <= _LAST_YEAR:
-        notes.append((number, f"{_FIRST!r} is not a time, and was not used: {one_line(record)!r}"))
-        return time_system, None, notes
-    return time_system, first, notes
+        return None
+    return moment if _FIRST_YEAR <= year <= _LAST_YEAR else None
