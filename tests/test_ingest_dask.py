@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.read import open_group, open_store
 from canvod.launch.ingest.run import ingest
 from canvod.launch.ingest.runner import DaskRunner, TaskDiedError
+from canvod.launch.runtime import tasks
 from deadly_reader import make_deadly
 from eventually import eventually
 from ingest_files import (
@@ -98,6 +100,20 @@ def test_a_cluster_stores_what_a_serial_read_gives(tmp_path, runner):
     assert len(report.stored) == 8
     assert report.peak_memory_bytes
     assert all(50 * 2**20 < peak < 2**31 for peak in report.peak_memory_bytes.values())
+
+
+def test_a_runner_waits_by_its_own_client(client):
+    """No other client has to be the default one: its loop would not be woken when a task ends."""
+    with (
+        distributed.Client(client.scheduler.address, set_as_default=False) as apart,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(distributed.client, "_global_clients", {})
+        with DaskRunner(apart) as runner:
+            task = runner.call(tasks.digests, ())
+            # Without what `with Client(...)` notes for this thread.
+            assert contextvars.Context().run(runner.wait, [task]) == [task]
+            assert runner.answer(task) == b"{}"
 
 
 class Deadly(DaskRunner):

@@ -6,12 +6,14 @@ worker's container; by a pickle it would have the launcher, too. What the schedu
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, override
 
 from distributed import Client
 from distributed.core import rpc
 from distributed.protocol.compression import decompress
 from distributed.protocol.serialize import Serialized
+from distributed.versions import VersionMismatchWarning
 
 from canvod.launch.errors import ClusterError
 
@@ -27,9 +29,12 @@ class PlainClient(Client):
 
     def __init__(self, client: Client) -> None:
         known: Any = client  # its attributes have no types
-        super().__init__(  # type: ignore[no-untyped-call]
-            known.scheduler.address, security=known.security, set_as_default=False, name="ingest"
-        )
+        with warnings.catch_warnings():
+            # Versions were compared when the other client was opened.
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            super().__init__(  # type: ignore[no-untyped-call]
+                known.scheduler.address, security=known.security, set_as_default=False, name="ingest"
+            )
 
     @override
     async def _ensure_connected(self, timeout: float | None = None) -> None:

@@ -264,9 +264,11 @@ class DaskRunner:
         since = time.monotonic()
         while True:
             try:
-                done = wait(  # type: ignore[no-untyped-call]
-                    list(of), timeout=POLL_S, return_when="FIRST_COMPLETED"
-                ).done
+                # The loop of another client would not notice an end before the next second.
+                with self._client.as_current():
+                    done = wait(  # type: ignore[no-untyped-call]
+                        list(of), timeout=POLL_S, return_when="FIRST_COMPLETED"
+                    ).done
             except TimeoutError:
                 done = ()
             if done:
