@@ -16,7 +16,7 @@ import xarray as xr
 from rich.console import Console
 
 from canvod.launch.cli.ingest import draw_report
-from canvod.launch.errors import DependencyError, ExitStatus, InputError
+from canvod.launch.errors import ClusterError, DependencyError, ExitStatus, InputError
 from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.read import open_group, open_store, read_log
 from canvod.launch.ingest.report import FileOutcome, IngestReport
@@ -592,3 +592,32 @@ def test_a_file_that_is_lost_in_the_middle_of_a_run_is_whole_after_the_next(tmp_
     assert_dataset_equals(open_group(tmp_path / "store", GROUP), first_day)
     run_inline(files, tmp_path / "store", **options)
     assert_holds(open_group(tmp_path / "store", GROUP), files)
+
+
+def test_a_full_disk_of_a_worker_makes_a_commit_and_is_an_error_where_that_does_not_help(tmp_path):
+    """What was made before is stored, and the message says where there is no room."""
+    files = [write_window(tmp_path / "in" / f"{day}.rnx", day * DAY) for day in range(4)]
+
+    class Full(InlineRunner):
+        n_workers, units, full_at = 1, 0, (2,)
+
+        def make(self, request):
+            unit = tasks.make_unit(request)
+            self.units += 1
+            if self.units in self.full_at:
+                reply = json.loads(unit.reply.split(b"\n")[0]) | {
+                    "problem": "/spill: No space left on device"
+                }
+                return Task(json.dumps(reply).encode(), unit)
+            return Task(unit.reply, unit)
+
+    report = run_inline(files, tmp_path / "store", runner=Full())
+    assert (len(report.stored), len(report.snapshots)) == (4, 2)
+    assert_holds(open_group(tmp_path / "store", GROUP), files)
+
+    class Fuller(Full):
+        full_at = range(2, 99)
+
+    with pytest.raises(ClusterError, match="keep what it has read: /spill: No space left on device"):
+        run_inline(files, tmp_path / "other", runner=Fuller())
+    assert_holds(open_group(tmp_path / "other", GROUP), files[:1])

@@ -160,7 +160,7 @@ class PoolRunner:
         """Start to write a unit, in any process of the pool; see `TaskRunner.write`."""
         from canvod.launch.runtime import tasks
 
-        return Task(self._submit(tasks.write_spooled_unit, fork, unit.data, request))
+        return Task(self._submit(tasks.write_unit, fork, unit.data, request))
 
     def wait(self, started: Collection[Task]) -> list[Task]:
         """Wait until some of the tasks have ended, as long as it takes; see `TaskRunner.wait`."""

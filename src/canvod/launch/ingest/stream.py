@@ -25,7 +25,7 @@ from canvod.launch.ingest.store_lock import Owner, store_lock
 from canvod.launch.ingest.units import Interval, Unit, make_units
 from canvod.launch.readers import DEFAULT
 from canvod.launch.runtime import tasks
-from canvod.launch.runtime.messages import FileSummary, RecordedFile, StoredRows, UnitRequest
+from canvod.launch.runtime.messages import FileSummary, RecordedFile, StoredRows, UnitReply, UnitRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,10 +41,12 @@ SCANNED_TOGETHER = 16
 """Files in one task that only looks at them."""
 SAMPLED = 8
 """Files whose interval decides the chunks of a new group."""
-HELD_SHARE = 0.25
-"""Share of the workers' memory that units may take until they are written."""
-HELD_BYTES = 2**30
+MADE_SHARE = 0.25
+"""Share of the workers' memory that units may take while they are made."""
+MADE_BYTES = 2**30
 """The same where workers have no limit."""
+WAITING_BYTES = 2**31
+"""What units may take on the workers' disk until they are written."""
 USUAL_SIGNALS = 128
 """Signals of a unit, as long as the group does not tell."""
 
@@ -306,16 +308,14 @@ class Stream:
         return sum((unit.span.stop - unit.span.first) * self._rows * signals * width for unit in units)
 
     def _budget(self) -> int:
-        """Bytes that units may take until they are written."""
+        """Bytes that units may take while they are made."""
         limit = self._runner.memory_limit_bytes
-        return int(HELD_SHARE * limit * self._runner.n_workers) if limit is not None else HELD_BYTES
+        return int(MADE_SHARE * limit * self._runner.n_workers) if limit is not None else MADE_BYTES
 
     def _submit(self) -> None:
         """Start units as long as there is room for what they will hold."""
         budget, fewest = self._budget(), 2 * self._runner.n_workers
-        held = self._unit_bytes(
-            [*(unit for unit, _ in self._window.values()), *(made.unit for made in self._made)]
-        )
+        held = self._unit_bytes(unit for unit, _ in self._window.values())
         while self._queue and (
             len(self._window) < fewest or (held < budget and len(self._window) < 4 * fewest)
         ):
@@ -385,20 +385,9 @@ class Stream:
         self._note_peak(reply.worker, reply.peak_memory_bytes)
         if tuple(file.path for file in reply.files) != tuple(unit.files):
             raise ClusterError(f"worker {reply.worker} answered for other files than it was asked for")
-        if reply.parts_needed:
+        if reply.problem or reply.parts_needed or reply.not_replaced:
             self._release([task])
-            self._widen(unit, reply.parts_needed)
-            return
-        if reply.not_replaced:
-            self._release([task])
-            for file in reply.files:
-                known = self._files.open.get(file.path)
-                if file.failure is not None:
-                    self._files.fail(file)
-                elif known is not None and known.replaces:
-                    reason = f"has changed, and what it gave cannot be taken out: {reply.not_replaced}"
-                    self._files.fail(FileSummary(file.path, failure="error", reason=reason))
-            self._again(unit)
+            self._take_unmade(unit, reply)
             return
         self._made.append(MadeUnit(unit, task, reply, real_epochs(unit.span, reply, rest), revision))
         self._files.take(reply.files)
@@ -407,6 +396,27 @@ class Stream:
         for made in self._made[:] if fails else self._made[-1:]:
             if any(file.failure is None and file.path not in self._files.open for file in made.reply.files):
                 self._drop(made)
+
+    def _take_unmade(self, unit: Unit, reply: UnitReply) -> None:
+        """Have a unit made again, in another way."""
+        if reply.parts_needed:
+            self._widen(unit, reply.parts_needed)
+            return
+        for file in reply.files if reply.not_replaced else ():
+            known = self._files.open.get(file.path)
+            if file.failure is not None:
+                self._files.fail(file)
+            elif known is not None and known.replaces:
+                reason = f"has changed, and what it gave cannot be taken out: {reply.not_replaced}"
+                self._files.fail(FileSummary(file.path, failure="error", reason=reason))
+        self._again(unit)
+        if reply.problem and not self._made:
+            raise ClusterError(
+                f"worker {reply.worker} cannot keep what it has read: {reply.problem}",
+                hint="make room there, or name another folder as launch.spill_dir; the same command goes on",
+            )
+        if reply.problem:
+            self._commit()  # makes room
 
     def _note_peak(self, worker: str, peak: int) -> None:
         self.peaks[worker] = max(self.peaks.get(worker, 0), peak)
@@ -477,7 +487,7 @@ class Stream:
             done = len({made.unit.span.day for made in self._made})
         else:
             done = int((time.monotonic() - self._last_commit) / 60)
-        return done >= int(every) or self._unit_bytes(made.unit for made in self._made) > self._budget() / 2
+        return done >= int(every) or self._unit_bytes(made.unit for made in self._made) > WAITING_BYTES
 
     def _commit(self) -> None:
         """Write and commit what was made, under the lock."""

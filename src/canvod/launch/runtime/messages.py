@@ -201,6 +201,8 @@ class UnitReply:
         Signals of the span.
     parts_needed : int
         More parts than the span's day has, where one of them has more epochs than rows; else 0.
+    problem : str
+        Why its values could not be put into a file of the worker; empty where they were.
     not_replaced : str
         Why what a file had given could not be taken out; empty where there is nothing to say.
     signature : str
@@ -216,6 +218,7 @@ class UnitReply:
     replaced_epochs: int = 0
     sid: tuple[str, ...] = ()
     parts_needed: int = 0
+    problem: str = ""
     not_replaced: str = ""
     signature: str = ""
     worker: str = ""

@@ -1,7 +1,8 @@
 """What the workers do in an ingest: make a span of a day from its files, and write it into a fork.
 
 Every function here is importable and takes plain values, so that host and workers may run different Python
-versions. The arrays of a span stay on the worker that has made it; the launcher sees a `UnitReply`.
+versions. The arrays of a span stay on the worker that has made it, in a file, so that its memory does not
+depend on how many wait to be written; the launcher sees a `UnitReply`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import weakref
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +60,9 @@ ALONE_ATTEMPTS = 2
 CLOSEST_NS = 10**6
 """Epochs of a file are at least this far apart: a day has a bounded number of rows."""
 
+Blocks = dict[str, "dict[int, Values]"]
+"""For each variable and part that changes: shape (rows, n_sid)."""
+
 ReadFile = tuple[FileSummary, Source | None]
 """A file's summary, and its values where it could be read."""
 
@@ -68,20 +75,20 @@ class Unit:
     ----------
     reply : bytes
         The `UnitReply`, and behind it the real epochs of the parts that change, int64.
-    signature : str
-        As in the reply.
-    variables : dict of str to dict of int to numpy.ndarray
-        For each variable and part that changes: shape (rows, n_sid).
+    path : str
+        File of its values, which is removed with this object.
     """
 
     reply: bytes
-    signature: str
-    variables: dict[str, dict[int, Values]]
+    path: str
 
-    def __sizeof__(self) -> int:
-        """Size with the arrays, by which Dask decides what to spill."""
-        blocks = (block for parts in self.variables.values() for block in parts.values())
-        return object.__sizeof__(self) + len(self.reply) + sum(block.nbytes for block in blocks)
+    def __post_init__(self) -> None:
+        """Remove the file when nothing needs the unit any more."""
+        weakref.finalize(self, Path(self.path).unlink, missing_ok=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Take the values along where Dask moves it to another worker."""
+        return _unit_from, (self.reply, Path(self.path).read_bytes())
 
 
 class _NotRemadeError(Exception):
@@ -418,7 +425,7 @@ def read_files(request: UnitRequest, paths: Sequence[str]) -> list[ReadFile]:
 
 
 def make_unit(request: UnitRequest, *read: list[ReadFile]) -> Unit:
-    """Merge the files of a span with what is stored of it.
+    """Merge the files of a span with what is stored of it, and put the values into a file of this worker.
 
     Each epoch and signal takes its value from the first file that has one, in the order of their first
     epochs, then numbers of epochs (the larger first), then paths. What is stored has been made in this order
@@ -437,6 +444,60 @@ def make_unit(request: UnitRequest, *read: list[ReadFile]) -> Unit:
     Unit
         Files that cannot be read are failures in its reply.
     """
+    path = _new_file()
+    return Unit(_save(_merge_files(request, read), path), path)
+
+
+def spool_unit(request: UnitRequest, path: str) -> bytes:
+    """Make a unit as `make_unit` does, with a file that the launcher names and removes.
+
+    Parameters
+    ----------
+    request : UnitRequest
+        What to make.
+    path : str
+        Path of the file to write.
+
+    Returns
+    -------
+    bytes
+        As of `reply_of`.
+    """
+    return _save(_merge_files(request, ()), path)
+
+
+def _new_file() -> str:
+    """Make an empty file in the folder of this worker."""
+    distributed = sys.modules.get("distributed")
+    folder = None
+    if distributed is not None:
+        with suppress(ValueError):
+            folder = distributed.get_worker().local_directory
+    number, path = tempfile.mkstemp(prefix="unit-", dir=folder)
+    os.close(number)
+    return path
+
+
+def _unit_from(reply: bytes, values: bytes) -> Unit:
+    path = _new_file()
+    Path(path).write_bytes(values)
+    return Unit(reply, path)
+
+
+def _save(made: tuple[UnitReply, bytes, Blocks], path: str) -> bytes:
+    """Write signature and values of a unit to a file; return the reply, and the real epochs behind it."""
+    reply, epochs, variables = made
+    try:
+        with Path(path).open("wb") as stream:
+            pickle.dump((reply.signature, variables), stream, protocol=pickle.HIGHEST_PROTOCOL)
+    except OSError as exc:
+        problem = f"{Path(path).parent}: {exc.strerror}"
+        return encode(UnitReply(reply.files, problem=problem, worker=reply.worker))
+    return encode(reply, epochs)
+
+
+def _merge_files(request: UnitRequest, read: Sequence[list[ReadFile]]) -> tuple[UnitReply, bytes, Blocks]:
+    """Merge files and what is stored; give the reply, its real epochs, and the blocks of each variable."""
     files = [file for part in read or [read_files(request, request.files)] for file in part]
     summaries = [summary for summary, _ in files]
     new = _in_order([(summary, source) for summary, source in files if source is not None])
@@ -531,7 +592,7 @@ def _unit(
     merged: Merged,
     held: Source | None,
     not_replaced: str,
-) -> Unit:
+) -> tuple[UnitReply, bytes, Blocks]:
     span, rows = request.span, request.rows
     files = _told(summaries, sources, merged)
     whole = merged.source.with_values()
@@ -542,7 +603,7 @@ def _unit(
         needed = span.parts
         while np.bincount(parts_of(whole.epoch, needed)).max() > rows:
             needed *= 2
-        return Unit(encode(UnitReply(files, parts_needed=needed, **where)), "", {})
+        return UnitReply(files, parts_needed=needed, **where), b"", {}
     replaced = 0
     if held is None or request.stored is None:
         held = whole.without(span.start_ns, span.stop_ns)  # a new day is all fillers
@@ -550,7 +611,7 @@ def _unit(
         replaced, held = len(held.epoch), None  # every row of the day moves
     held_parts = parts_of(held.epoch, span.parts) if held is not None else None
     changed: list[Epochs] = []
-    variables: dict[str, dict[int, Values]] = {name: {} for name in request.variables}
+    variables: Blocks = {name: {} for name in request.variables}
     for part in range(span.first, span.stop):
         chosen = parts == part
         if held is not None and held_parts is not None:
@@ -576,7 +637,7 @@ def _unit(
         signature=signature,
         **where,
     )
-    return Unit(encode(reply, epochs), signature, variables)
+    return reply, epochs, variables
 
 
 def _told(
@@ -632,50 +693,7 @@ def reply_of(unit: Unit) -> bytes:
     return unit.reply
 
 
-def spool_unit(request: UnitRequest, target: str) -> bytes:
-    """Make a unit, and put it into a file: for workers that keep nothing.
-
-    Parameters
-    ----------
-    request : UnitRequest
-        What to make.
-    target : str
-        Path of the file to write.
-
-    Returns
-    -------
-    bytes
-        As of `reply_of`.
-    """
-    unit = make_unit(request)
-    with Path(target).open("wb") as stream:
-        pickle.dump(unit, stream, protocol=pickle.HIGHEST_PROTOCOL)
-    return unit.reply
-
-
-def write_spooled_unit(fork: bytes, target: str, request: WriteRequest) -> bytes:
-    """Write a unit that `spool_unit` has put into a file, as `write_unit` does.
-
-    Parameters
-    ----------
-    fork : bytes
-        ``icechunk.ForkSession`` in its own encoding.
-    target : str
-        Path of the file.
-    request : WriteRequest
-        Where to write it.
-
-    Returns
-    -------
-    bytes
-        `WriteReply`, and the changed fork.
-    """
-    with Path(target).open("rb") as stream:
-        unit: Unit = pickle.load(stream)  # noqa: S301 - from our own process
-    return write_unit(fork, unit, request)
-
-
-def write_unit(fork: bytes, unit: Unit, request: WriteRequest) -> bytes:
+def write_unit(fork: bytes, unit: Unit | str, request: WriteRequest) -> bytes:
     """Write the parts of a span that change into a fork of a session.
 
     Parameters
@@ -683,8 +701,8 @@ def write_unit(fork: bytes, unit: Unit, request: WriteRequest) -> bytes:
     fork : bytes
         ``icechunk.ForkSession`` in its own encoding; bytes, so that a task that is repeated starts from the
         same state.
-    unit : Unit
-        What to write.
+    unit : Unit or str
+        What to write, or the path of its file.
     request : WriteRequest
         Where to write it.
 
@@ -693,10 +711,12 @@ def write_unit(fork: bytes, unit: Unit, request: WriteRequest) -> bytes:
     bytes
         `WriteReply`, and the changed fork; the reply alone, where nothing was written.
     """
-    if unit.signature != request.signature:
-        return encode(WriteReply(lost=True))
     try:
-        changed = _write(fork, unit, request)
+        with Path(unit if isinstance(unit, str) else unit.path).open("rb") as stream:
+            signature, variables = pickle.load(stream)  # noqa: S301 - from our own process
+        if signature != request.signature:
+            return encode(WriteReply(lost=True))
+        changed = _write(fork, variables, request)
     except KeyboardInterrupt:
         raise
     except Exception as exc:  # noqa: BLE001 - whatever the store says
@@ -704,7 +724,7 @@ def write_unit(fork: bytes, unit: Unit, request: WriteRequest) -> bytes:
     return encode(WriteReply(), changed)
 
 
-def _write(fork: bytes, unit: Unit, request: WriteRequest) -> bytes:
+def _write(fork: bytes, variables: Blocks, request: WriteRequest) -> bytes:
     import zarr
     from icechunk import ForkSession
 
@@ -712,7 +732,7 @@ def _write(fork: bytes, unit: Unit, request: WriteRequest) -> bytes:
     session = ForkSession.__new__(ForkSession)
     session.__setstate__({"_session": fork})
     target: Any = zarr.open_group(session.store, path=request.group, mode="r+")
-    for name, parts in unit.variables.items():
+    for name, parts in variables.items():
         array = target[name]
         for part, values in parts.items():
             block = np.full((len(values), array.shape[1]), np.nan, dtype=array.dtype)
