@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from canvod.launch.errors import ClusterError
+from canvod.launch.ingest.stalls import is_busy, stalled, stuck_keys
 from canvod.launch.runtime import tasks
 
 if TYPE_CHECKING:
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
     from canvod.launch.runtime.messages import UnitRequest, WriteRequest
 
-STALLED_TIMEOUT_S = 60.0
-"""How long a cluster may be without a worker that takes tasks: nannies restart workers within seconds."""
+STALLED_TIMEOUT_S = 45.0
+"""How long a cluster may run nothing at all: nannies restart workers within seconds."""
+MOVED_AFTER_S = 5.0
+"""How long tasks wait for a worker that has paused, until they are started again elsewhere."""
 POLL_S = 1.0
 READ_TOGETHER = 4
 """Files that one task reads; a unit may have many, for several workers to read."""
@@ -27,7 +30,7 @@ class TaskDiedError(Exception):
     """Workers died whenever they ran a task, or it failed there, which our tasks do not."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Task:
     """A task that was started.
 
@@ -37,10 +40,16 @@ class Task:
         Of the small part, for the launcher.
     data : object
         What the workers keep; None where they keep nothing.
+    keys : frozenset of object
+        What Dask calls its steps.
+    again : callable, optional
+        Starts the same task anew.
     """
 
     answer: Any
     data: Any = None
+    keys: frozenset[object] = frozenset()
+    again: Callable[[], Task] | None = None
 
 
 class TaskRunner(Protocol):
@@ -228,11 +237,11 @@ class DaskRunner:
     def memory_limit_bytes(self) -> int | None:
         """The least limit of the workers; while there are none, that of those before."""
         if workers := self._workers():
-            self._limit = min(worker["memory_limit"] or 0 for worker in workers) or None
+            self._limit = min(worker["memory_limit"] or 0 for worker in workers.values()) or None
         return self._limit
 
-    def _workers(self) -> list[dict[str, Any]]:
-        return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
+    def _workers(self) -> dict[str, dict[str, Any]]:
+        return dict(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def _submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
         future: Future[Any] = self._client.submit(function, *arguments, pure=False, **options)
@@ -240,7 +249,8 @@ class DaskRunner:
 
     def call(self, function: Callable[..., bytes], *arguments: Any) -> Task:
         """Start a function on any worker; see `TaskRunner.call`."""
-        return Task(self._submit(function, *arguments))
+        future = self._submit(function, *arguments)
+        return Task(future, None, frozenset([future.key]), lambda: self.call(function, *arguments))
 
     def make(self, request: UnitRequest) -> Task:
         """Start to make a unit, which stays on its worker; see `TaskRunner.make`."""
@@ -250,19 +260,25 @@ class DaskRunner:
         ]
         unit = self._submit(tasks.make_unit, request, *read)
         # The launcher waits for replies, so they come before the next unit.
-        return Task(self._submit(tasks.reply_of, unit, priority=10), unit)
+        reply = self._submit(tasks.reply_of, unit, priority=10)
+        keys = frozenset(future.key for future in (*read, unit, reply))
+        return Task(reply, unit, keys, lambda: self.make(request))
 
     def write(self, fork: bytes, unit: Task, request: WriteRequest) -> Task:
         """Start to write a unit, where it is; see `TaskRunner.write`."""
-        return Task(self._submit(tasks.write_unit, fork, unit.data, request, priority=20))
+        future = self._submit(tasks.write_unit, fork, unit.data, request, priority=20)
+        return Task(future, None, unit.keys | {future.key}, lambda: self.write(fork, unit, request))
 
     def wait(self, started: Collection[Task]) -> list[Task]:
-        """Wait until some of the tasks have ended; see `TaskRunner.wait`."""
+        """Wait until some of the tasks have ended; see `TaskRunner.wait`.
+
+        Dask leaves a task to a worker that has paused since it got it; such tasks are started again.
+        """
         from distributed import wait
 
-        of = {task.answer: task for task in started}
-        since = time.monotonic()
+        since = moved = time.monotonic()
         while True:
+            of = {task.answer: task for task in started}
             try:
                 # The loop of another client would not notice an end before the next second.
                 with self._client.as_current():
@@ -273,29 +289,34 @@ class DaskRunner:
                 done = ()
             if done:
                 return [of[future] for future in done]
-            since = self._not_stalled(since)
+            if self._client.status not in {"running", "connecting"}:
+                raise ClusterError(
+                    "the cluster has gone",
+                    hint="the logs of scheduler and workers may show the cause; the same command goes on",
+                )
+            workers, on_workers = self._workers(), self._on_workers()
+            ours = frozenset[object]().union(*(task.keys for task in started))
+            if any(
+                is_busy(worker, ours.intersection(on_workers.get(at, ()))) for at, worker in workers.items()
+            ):
+                since = time.monotonic()
+            elif time.monotonic() - since > self._timeout_s:
+                raise stalled(list(workers.values()), self._timeout_s)
+            if time.monotonic() - moved > MOVED_AFTER_S:
+                stuck = stuck_keys(workers, on_workers)
+                for task in started:
+                    if task.again is not None and task.keys & stuck:
+                        new = task.again()
+                        self.release(task)
+                        task.answer, task.data, task.keys = new.answer, new.data, new.keys
+                moved = time.monotonic()
 
-    def _not_stalled(self, since: float) -> float:
-        """Raise if no worker has taken tasks for too long; else the time since when none does."""
-        if self._client.status not in {"running", "connecting"}:
-            raise ClusterError(
-                "the cluster has gone",
-                hint="the logs of scheduler and workers may show the cause; the same command goes on",
-            )
-        workers = self._workers()
-        if any(worker.get("status", "running") == "running" for worker in workers):
-            return time.monotonic()
-        if time.monotonic() - since < self._timeout_s:
-            return since
-        if workers:
-            raise ClusterError(
-                f"all {len(workers)} workers have paused for {self._timeout_s:g} s: their memory is full",
-                hint="raise processing.max_memory_gb, or use fewer workers; the same command goes on",
-            )
-        raise ClusterError(
-            f"the cluster has had no workers for {self._timeout_s:g} s: they died and did not come back",
-            hint="see the logs of the workers; the same command goes on",
-        )
+    def _on_workers(self) -> dict[str, list[str]]:
+        """Tasks that each worker has got, by its address; none where the scheduler does not answer."""
+        try:
+            return dict(self._client.processing())
+        except (OSError, TimeoutError):
+            return {}
 
     def answer(self, task: Task) -> bytes:
         """The answer of a task that has ended; see `TaskRunner.answer`."""
@@ -328,5 +349,6 @@ class DaskRunner:
     def memory(self) -> dict[str, int]:
         """Memory that each worker uses now, as Dask samples it; see `TaskRunner.memory`."""
         return {
-            str(worker["name"]): int(worker.get("metrics", {}).get("memory", 0)) for worker in self._workers()
+            str(worker["name"]): int(worker.get("metrics", {}).get("memory", 0))
+            for worker in self._workers().values()
         }
