@@ -502,6 +502,75 @@ def test_what_another_run_has_committed_meanwhile_is_kept(tmp_path):
     assert_holds(open_group(tmp_path / "store", GROUP), files)
 
 
+def test_what_another_run_has_committed_of_a_day_that_is_on_its_way_is_kept(tmp_path):
+    """Also where the run commits another day before that one is written."""
+
+    class Overtaken(InlineRunner):
+        made = 0
+
+        def make(self, request):
+            task = super().make(request)
+            self.made += 1
+            if self.made == 2:
+                run_inline([theirs], tmp_path / "store")
+            return task
+
+    options = Options(commit_every="1 day")
+    files = [
+        write_window(tmp_path / "in" / f"TEST00XXX_R_2025{day:03}0000_15M_05S_MO.rnx", (day - 1) * DAY)
+        for day in (1, 2)
+    ]
+    theirs = write_window(tmp_path / "in" / "theirs.rnx", DAY + 20)
+    run_inline(files, tmp_path / "store", settings=options, runner=Overtaken())
+    assert_holds(open_group(tmp_path / "store", GROUP), [*files, theirs])
+
+
+@pytest.mark.parametrize("day", [0, 3])
+@pytest.mark.parametrize("theirs", [(50, 8), (400, 8), (100, 3)])
+def test_a_group_that_another_run_has_made_meanwhile_keeps_its_chunks(tmp_path, theirs, day):
+    """Of two runs that make one group the first decides, and what the other has read is made for that."""
+
+    class Overtaken(InlineRunner):
+        overtaken = False
+
+        def make(self, request):
+            task = super().make(request)
+            if not self.overtaken:
+                self.overtaken = True
+                run_inline(files[2:], tmp_path / "store", settings=Options(chunk=theirs))
+            return task
+
+    files = write_windows(tmp_path / "in", [0, 2_000, day * DAY + 40, day * DAY + 9_000])
+    run_inline(files[:2], tmp_path / "store", settings=Options(chunk=(100, 8)), runner=Overtaken())
+    data = open_group(tmp_path / "store", GROUP)
+    assert_holds(data, files)
+    assert data.SNR.chunks[0][0] == theirs[0]
+
+
+def test_a_day_that_another_run_has_made_longer_meanwhile_is_made_anew(tmp_path):
+    """Its rows are others now: nothing is lost of what the other run has stored of that day."""
+
+    class Overtaken(InlineRunner):
+        overtaken = False
+
+        def make(self, request):
+            task = super().make(request)
+            if not self.overtaken:
+                self.overtaken = True
+                run_inline([fine], tmp_path / "store")
+            return task
+
+    options = Options(chunk=(100, 8), commit_every="1 day")
+    stored = write_window(tmp_path / "in" / "stored.rnx", 0, 20, every=2)
+    files = [
+        write_window(tmp_path / "in" / f"{row}.rnx", row, 20, every=2) for row in (1_000, 4_000, DAY + 80)
+    ]
+    fine = write_window(tmp_path / "in" / "fine.rnx", 12_000, 400)
+    run_inline([stored], tmp_path / "store", settings=options)
+    run_inline(files, tmp_path / "store", settings=options, runner=Overtaken())
+    assert_holds(open_group(tmp_path / "store", GROUP), [stored, *files, fine])
+
+
 def test_the_report_is_json_and_a_table(tmp_path, invalid):
     """JSON holds every figure, and the table names counts, span, rate and failures."""
     files = write_windows(tmp_path / "in", [0, 10])

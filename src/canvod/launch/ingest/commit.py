@@ -48,15 +48,12 @@ class MadeUnit:
         What came back.
     epochs : numpy.ndarray
         Shape (n,), int64 nanoseconds: the real epochs of the parts that change.
-    revision : int
-        Revision of the group that it was made of.
     """
 
     unit: Unit
     task: Task
     reply: UnitReply
     epochs: Epochs
-    revision: int
 
     @property
     def changes(self) -> bool:

@@ -117,7 +117,7 @@ class Stream:
         self._runner, self._settings, self._progress = runner, settings, progress
         self._new = NewGroup((1, 1), 1)
         self._queue: list[Unit] = []
-        self._window: dict[Task, tuple[Unit, int]] = {}
+        self._window: dict[Task, Unit] = {}
         self._made: list[MadeUnit] = []
         self._attempts: Counter[tuple[int, int]] = Counter()
         self._days: set[int] = set()
@@ -164,7 +164,7 @@ class Stream:
             self._submit()
             for task in self._runner.wait(self._window) if self._window else ():
                 if task in self._window:
-                    self._take(task, *self._window.pop(task))
+                    self._take(task, self._window.pop(task))
             if self._is_due():
                 self._commit()
                 with suppress(Exception):  # whatever the cluster answers now
@@ -297,7 +297,7 @@ class Stream:
         """Tell how many days are stored, as far as is known."""
         open_units = (
             *self._queue,
-            *(unit for unit, _ in self._window.values()),
+            *self._window.values(),
             *(m.unit for m in self._made),
         )
         self._progress.days(len(self._days - {unit.span.day for unit in open_units}), len(self._days))
@@ -315,7 +315,7 @@ class Stream:
     def _submit(self) -> None:
         """Start units as long as there is room for what they will hold."""
         budget, fewest = self._budget(), 2 * self._runner.n_workers
-        held = self._unit_bytes(unit for unit, _ in self._window.values())
+        held = self._unit_bytes(self._window.values())
         while self._queue and (
             len(self._window) < fewest or (held < budget and len(self._window) < 4 * fewest)
         ):
@@ -334,8 +334,7 @@ class Stream:
                 alone=unit.alone,
                 memory_limit_bytes=self._runner.memory_limit_bytes,
             )
-            revision = self.state.revision if self.state is not None else 0
-            self._window[self._runner.make(request)] = unit, revision
+            self._window[self._runner.make(request)] = unit
 
     def _stored_rows(self, unit: Unit) -> StoredRows | None:
         state, span = self.state, unit.span
@@ -374,7 +373,7 @@ class Stream:
 
     # What comes back.
 
-    def _take(self, task: Task, unit: Unit, revision: int) -> None:
+    def _take(self, task: Task, unit: Unit) -> None:
         """Take a unit that was made."""
         try:
             reply, rest = decoded(UNIT_REPLY, self._runner.answer(task))
@@ -389,7 +388,7 @@ class Stream:
             self._release([task])
             self._take_unmade(unit, reply)
             return
-        self._made.append(MadeUnit(unit, task, reply, real_epochs(unit.span, reply, rest), revision))
+        self._made.append(MadeUnit(unit, task, reply, real_epochs(unit.span, reply, rest)))
         self._files.take(reply.files)
         # What a file gave to one unit does not count where it can no longer be read for another.
         fails = any(file.failure is not None for file in reply.files)
@@ -449,18 +448,7 @@ class Stream:
 
     def _widen(self, unit: Unit, parts: int) -> None:
         """Make a whole day anew in more parts, with all that is on the way of it."""
-        day = unit.span.day
-        same = [unit, *(other for other in self._queue if other.span.day == day)]
-        self._queue = [other for other in self._queue if other.span.day != day]
-        for task, (other, _) in list(self._window.items()):
-            if other.span.day == day:
-                same.append(other)
-                self._release([task])
-                del self._window[task]
-        for made in [made for made in self._made if made.unit.span.day == day]:
-            same.append(made.unit)
-            self._release([made.task])
-            self._made.remove(made)
+        same = [unit, *self._taken_out(lambda other: other.span.day == unit.span.day)]
         files = list(
             dict.fromkeys(path for other in same for path in other.files if path in self._files.open)
         )
@@ -468,6 +456,19 @@ class Stream:
             self._files.open[path].open_units -= sum(path in other.files for other in same) - 1
         span = replace(unit.span, parts=parts, first=0, stop=parts)
         self._queue.insert(0, Unit(span, files, alone=any(other.alone for other in same)))
+
+    def _taken_out(self, chosen: Callable[[Unit], bool]) -> list[Unit]:
+        """Take units out of what waits, what is being made, and what was made."""
+        units = [unit for unit in self._queue if chosen(unit)]
+        self._queue = [unit for unit in self._queue if not chosen(unit)]
+        for task in [task for task, unit in self._window.items() if chosen(unit)]:
+            units.append(self._window.pop(task))
+            self._release([task])
+        for made in [made for made in self._made if chosen(made.unit)]:
+            units.append(made.unit)
+            self._release([made.task])
+            self._made.remove(made)
+        return units
 
     # What is committed.
 
@@ -524,9 +525,8 @@ class Stream:
         session = store.writer()
         state = read_state(session, self._target.group)
         check_variables(state, self._target.group, self._settings.variables)
-        self._drop_stale(state)
+        self._follow(state)
         self._drop_other_stations(state)
-        self.state = state
         tallies = self._files.tallies((made.unit.span, made.reply) for made in self._made)
         of_made = self._files.records(tallies, self._log)
         records = [*self._files.failed, *of_made]
@@ -549,14 +549,25 @@ class Stream:
         self._release(made.task for made in self._made)
         self._made = []
 
-    def _drop_stale(self, state: GroupState | None) -> None:
-        """Make units again whose day another run has changed since."""
-        if state is None or (self.state is not None and state.revision == self.state.revision):
+    def _follow(self, state: GroupState | None) -> None:
+        """Take the group as it is now; of days that another run has changed, units are made anew."""
+        seen, rows = self.state.revision if self.state is not None else 0, self._rows
+        self.state = state
+        if state is None or state.revision == seen:
             return
-        for made in list(self._made):
-            row = state.days.find(made.unit.span.day)
-            if row is not None and state.days.revision[row] > made.revision:
-                self._drop(made)
+        changed = set(state.days.day[state.days.revision > seen].tolist())
+        # Another run may also have made the group, or given it other chunks: no unit fits then.
+        stale = self._taken_out(lambda unit: rows != state.rows or unit.span.day in changed)
+        claims: dict[str, list[Interval]] = {}
+        for unit in stale:
+            for path in unit.files:
+                if path in self._files.open:
+                    self._files.open[path].open_units -= 1
+                    claims.setdefault(path, []).append((unit.span.start_ns, unit.span.stop_ns - 1))
+        self._enqueue(claims)
+        alone = {path for unit in stale if unit.alone for path in unit.files}
+        for unit in self._queue:
+            unit.alone = unit.alone or not alone.isdisjoint(unit.files)
 
     def _drop(self, made: MadeUnit) -> None:
         self._made.remove(made)
