@@ -87,11 +87,14 @@ def test_a_cluster_whose_spill_is_full_ends_the_run(tmp_path, client):
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
     held = []
 
-    def pause():
-        held.extend(client.submit(ballast.give, 40 * MIB, workers=[worker], pure=False) for worker in workers)
+    def paused():
+        # One after the other: at 95 % of its limit a worker is killed.
+        for worker in workers:
+            held.append(client.submit(ballast.give, 20 * MIB, workers=[worker], pure=False))
+            assert eventually(lambda: held[-1].done() or statuses(client).count("paused"))
         return statuses(client) == ["paused", "paused"]
 
-    assert eventually(pause)
+    assert eventually(paused)
     with (
         DaskRunner(client, stalled_timeout_s=3) as runner,
         pytest.raises(ClusterError, match="run nothing for 3 s: all 2 workers have paused") as caught,
