@@ -32,6 +32,7 @@ from canvod.launch.ingest.pool import PoolRunner
 from canvod.launch.ingest.run import ingest
 from canvod.launch.ingest.store import create_store, open_repository
 from canvod.launch.runtime.blocks import DAY_NS, Span
+from canvod.launch.runtime.tasks import peak_memory_bytes
 from canvod.launch.simulate import simulate
 
 GROUP = "site/receiver"
@@ -88,7 +89,7 @@ def add(store: str, file: str) -> None:
     with PoolRunner(1) as runner:
         ingest([file], store, GROUP, runner=runner, settings=load_settings({}).ingest)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(sum(each.ru_utime + each.ru_stime for each in used), used[0].ru_maxrss / 1024)
+    print(sum(each.ru_utime + each.ru_stime for each in used), peak_memory_bytes() / 2**20)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from canvod.launch.errors import ClusterError, StoreError
+from canvod.launch.errors import StoreError
 from canvod.launch.ingest.answers import WRITE_REPLY, decoded
 from canvod.launch.ingest.discover import station_of
 from canvod.launch.ingest.group import finish, make_group, place, write_axis
@@ -208,10 +208,7 @@ def _write(
             except TaskDiedError as died:
                 attempts[unit] += 1
                 if attempts[unit] == TASK_ATTEMPTS:
-                    raise ClusterError(
-                        f"workers died repeatedly while they wrote to the store: {died}",
-                        hint="raise processing.max_memory_gb or use fewer workers; the same command goes on",
-                    ) from died
+                    raise died.repeatedly("wrote to the store") from died
                 waiting[runner.write(fork, unit.task, jobs[unit])] = unit
                 continue
             if reply.lost:

@@ -11,10 +11,12 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from zarr.codecs import BloscCodec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
 
 COLUMNS: Final = {
-    "path_key": ("int64", 2**12),
-    "first_epoch": ("int64", 2**12),
-    "last_epoch": ("int64", 2**12),
+    "path_key": ("int64", 2**11),
+    "first_epoch": ("int64", 2**11),
+    "last_epoch": ("int64", 2**11),
 }
 """The columns that are read whole: dtype, and rows in a chunk."""
 RECORD: Final = ("str", 2**9)
@@ -129,6 +131,8 @@ def make_log(group: zarr.Group) -> None:
             chunks=(rows,),
             dimension_names=["file"],
             attributes={"units": "nanoseconds since 1970-01-01"} if is_time else {},
+            # Every commit writes the last chunk anew: times that increase take a byte each so.
+            compressors=[BloscCodec(cname="zstd", shuffle="shuffle")],
         )
 
 
@@ -190,13 +194,16 @@ class LogBook:
         list of FileRecord
             In the order of their rows.
         """
-        begins, ends, keys = (self._column(name) for name in ("first_epoch", "last_epoch", "path_key"))
-        candidates = np.flatnonzero((begins <= last) & (ends >= first))
-        # A row counts if no later row has its path.
+        begins, ends = self._column("first_epoch"), self._column("last_epoch")
+        rows = self._counting[(begins[self._counting] <= last) & (ends[self._counting] >= first)]
+        return [record for record in self.read(rows) if record.has_values]
+
+    @cached_property
+    def _counting(self) -> npt.NDArray[np.int64]:
+        """The rows after which no other one has their path."""
+        keys = self._column("path_key")
         _, from_end = np.unique(keys[::-1], return_index=True)
-        counting = np.zeros(len(keys), bool)
-        counting[len(keys) - 1 - from_end] = True
-        return [record for record in self.read(candidates[counting[candidates]]) if record.has_values]
+        return np.sort(len(keys) - 1 - from_end)
 
     def read(self, rows: Iterable[int]) -> list[FileRecord]:
         """Records by their rows.

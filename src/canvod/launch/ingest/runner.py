@@ -29,6 +29,24 @@ READ_TOGETHER = 4
 class TaskDiedError(Exception):
     """Workers died whenever they ran a task, or it failed there, which our tasks do not."""
 
+    def repeatedly(self, doing: str) -> ClusterError:
+        """The error of a run that ends because of it.
+
+        Parameters
+        ----------
+        doing : str
+            What the workers did when they died.
+
+        Returns
+        -------
+        ClusterError
+            With what to do.
+        """
+        return ClusterError(
+            f"workers died repeatedly while they {doing}: {self}",
+            hint="raise processing.max_memory_gb or use fewer workers; the same command goes on",
+        )
+
 
 @dataclass(eq=False)
 class Task:

@@ -8,39 +8,31 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from canvod.launch.errors import ClusterError, DependencyError, InputError, StoreError
-from canvod.launch.ingest.answers import DIGESTS, SUMMARIES, TIMES, UNIT_REPLY, decoded, real_epochs
+from canvod.launch.errors import ClusterError, StoreError
+from canvod.launch.ingest.answers import UNIT_REPLY, decoded, real_epochs
+from canvod.launch.ingest.claims import check_reader, choose_new_group, claimed_times, settle_changed
 from canvod.launch.ingest.commit import TASK_ATTEMPTS, MadeUnit, NewGroup, UnitLostError, commit
-from canvod.launch.ingest.days import choose_chunk, usual_interval, usual_parts
-from canvod.launch.ingest.discover import describe
 from canvod.launch.ingest.group import GroupState, check_variables, item_sizes, read_state
 from canvod.launch.ingest.log_book import LogBook
-from canvod.launch.ingest.report import FileOutcome, format_epoch
+from canvod.launch.ingest.report import format_epoch
 from canvod.launch.ingest.runner import Task, TaskDiedError
 from canvod.launch.ingest.stations import check_markers
 from canvod.launch.ingest.store import CommitConflictError, create_store
 from canvod.launch.ingest.store_lock import Owner, store_lock
-from canvod.launch.ingest.units import Interval, Unit, make_units
-from canvod.launch.readers import DEFAULT
-from canvod.launch.runtime import tasks
+from canvod.launch.ingest.units import Unit, make_units
 from canvod.launch.runtime.messages import FileSummary, RecordedFile, StoredRows, UnitReply, UnitRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from canvod.launch.config.sections import IngestSettings
     from canvod.launch.ingest.file_states import FileStates
     from canvod.launch.ingest.progress import IngestProgress
     from canvod.launch.ingest.runner import TaskRunner
+    from canvod.launch.ingest.units import Interval
 
 COMMIT_ATTEMPTS = 5
 """How often a commit is made again when something else has committed to the group meanwhile."""
-SCANNED_TOGETHER = 16
-"""Files in one task that only looks at them."""
-SAMPLED = 8
-"""Files whose interval decides the chunks of a new group."""
 MADE_SHARE = 0.25
 """Share of the workers' memory that units may take while they are made."""
 MADE_BYTES = 2**30
@@ -139,7 +131,8 @@ class Stream:
             If the cluster, or the store, fails; what was committed before is stored.
         """
         started = time.perf_counter()
-        self._choose_changed(self._files.choose(self._log, retry_failed=self._settings.retry_failed))
+        changed = self._files.choose(self._log, retry_failed=self._settings.retry_failed)
+        settle_changed(changed, self._files, self._runner, self._settings, self._target.group)
         try:
             if self._files.open:
                 self._run()
@@ -148,17 +141,13 @@ class Stream:
             self._release([*self._window, *(made.task for made in self._made)])
 
     def _run(self) -> None:
-        files, reader = self._files, self._settings.reader
+        files = self._files
         self._progress.watch(self._memory, self._runner.memory_limit_bytes)
-        if problem := self._answers(tasks.reader_problem, [(reader,)])[0].decode():
-            raise DependencyError(
-                f"the workers cannot read with ingest.reader {reader!r}: {problem}",
-                hint="install it where the workers run, or write ingest.reader: rinex",
-            )
+        check_reader(self._runner, self._settings.reader)
         self._progress.begin(len(files.open))
-        claims = self._claims()
+        claims = claimed_times(files, self._runner, self._settings)
         if self.state is None:
-            self._new = self._new_group(sorted(claims))
+            self._new = choose_new_group(sorted(claims), self._runner, self._settings)
         self._enqueue(claims)
         while self._queue or self._window or self._made or files.late or self._unrecorded:
             self._submit()
@@ -176,100 +165,6 @@ class Stream:
     @property
     def _log(self) -> LogBook:
         return self.state.log if self.state is not None else LogBook(None)
-
-    def _answers(self, function: Callable[..., bytes], calls: Iterable[tuple[object, ...]]) -> list[bytes]:
-        """Answers of small tasks, as they come."""
-        waiting, answers = {self._runner.call(function, *arguments) for arguments in calls}, []
-        while waiting:
-            for task in self._runner.wait(waiting):
-                waiting.remove(task)
-                try:
-                    answers.append(self._runner.answer(task))
-                except TaskDiedError as died:
-                    raise self._died_again("had not yet read a file", died) from died
-        return answers
-
-    # What is read.
-
-    def _choose_changed(self, paths: Sequence[str]) -> None:
-        """Look into stored files whose size or time has changed."""
-        for answer in self._answers(tasks.digests, ((part,) for part in _portions(paths))):
-            for path, digest in decoded(DIGESTS, answer)[0].items():
-                file = self._files.open.get(path)
-                if file is None:
-                    raise ClusterError(f"a worker answered for {path}, which it was not asked for")
-                if digest and file.record is not None and digest == file.record.digest:
-                    told = "stored already, with the same content"
-                    self._files.settle(FileOutcome(path, "known", told))
-                elif self._settings.on_change == "replace":
-                    file.replaces = True
-                elif self._settings.on_change == "skip":
-                    told = "has changed since it was stored, and what it gave stays (ingest.on_change: skip)"
-                    self._files.settle(FileOutcome(path, "failed", told))
-                else:
-                    raise InputError(
-                        f"{path} has changed since it was stored in group {self._target.group!r}",
-                        hint="--on-change replace takes the new content in place of what it gave, "
-                        "--on-change skip leaves what is stored",
-                    )
-
-    def _claims(self) -> dict[str, list[Interval]]:
-        """When each file has epochs, by its name, else by its header; a file that says neither is read."""
-        claims: dict[str, list[Interval]] = {}
-        undated = []
-        for path, file in self._files.open.items():
-            named = describe(path, 0)
-            if named.start is not None:
-                start = int(named.start.astype("datetime64[ns]").astype(np.int64))
-                claims[path] = [(start, start + (named.length_s or 1) * 10**9 - 1)]
-            else:
-                undated.append(path)
-            if file.replaces and file.record is not None:
-                claims.setdefault(path, []).append((file.record.first_epoch, file.record.last_epoch))
-        if self._settings.reader == DEFAULT:
-            for answer in self._answers(tasks.header_times, ((part,) for part in _portions(undated))):
-                for path, ends in decoded(TIMES, answer)[0].items():
-                    if path in undated:
-                        claims.setdefault(path, []).append(ends)
-                        undated.remove(path)
-        for summary in self._scanned(undated):
-            if summary.failure is not None:
-                self._files.fail(summary)
-            else:
-                claims.setdefault(summary.path, []).extend((first, last) for _, first, last in summary.days)
-        return claims
-
-    def _scanned(self, paths: Sequence[str], together: int = SCANNED_TOGETHER) -> Iterator[FileSummary]:
-        """Look into files, so many in a task."""
-        options = self._settings.reader, tuple(self._settings.variables)
-
-        def start(part: tuple[str, ...], *, alone: bool) -> None:
-            limit = self._runner.memory_limit_bytes
-            waiting[self._runner.call(tasks.scan_files, part, *options, alone, limit)] = part, alone
-
-        waiting: dict[Task, tuple[tuple[str, ...], bool]] = {}
-        for part in _portions(paths, together):
-            start(part, alone=False)
-        while waiting:
-            for task in self._runner.wait(waiting):
-                part, alone = waiting.pop(task)
-                try:
-                    summaries, _ = decoded(SUMMARIES, self._runner.answer(task))
-                except TaskDiedError as died:
-                    if alone:
-                        raise self._died_again(f"looked into {part[0]} and others", died) from died
-                    start(part, alone=True)
-                else:
-                    yield from summaries
-
-    def _new_group(self, paths: Sequence[str]) -> NewGroup:
-        """Chunks of a new group, by the usual interval of some of its files."""
-        chosen = np.linspace(0, len(paths) - 1, SAMPLED, dtype=int).tolist() if paths else []
-        sampled = self._scanned([paths[index] for index in dict.fromkeys(chosen)], together=1)
-        interval = usual_interval(summary.interval_ns for summary in sampled if summary.interval_ns)
-        itemsize = max(item_sizes(self._settings.variables).values())
-        chunk = self._settings.chunk or choose_chunk(interval, itemsize)
-        return NewGroup(chunk, usual_parts(interval, chunk[0]))
 
     # What is made.
 
@@ -436,15 +331,8 @@ class Stream:
         key = unit.span.day, unit.span.first
         self._attempts[key] += 1
         if self._attempts[key] > TASK_ATTEMPTS:
-            raise self._died_again(f"read the files of {format_epoch(unit.span.start_ns)}", died) from died
+            raise died.repeatedly(f"read the files of {format_epoch(unit.span.start_ns)}") from died
         self._again(unit, alone=True)
-
-    @staticmethod
-    def _died_again(doing: str, died: TaskDiedError) -> ClusterError:
-        return ClusterError(
-            f"workers died repeatedly while they {doing}: {died}",
-            hint="raise processing.max_memory_gb or use fewer workers; the same command goes on",
-        )
 
     def _widen(self, unit: Unit, parts: int) -> None:
         """Make a whole day anew in more parts, with all that is on the way of it."""
@@ -584,7 +472,3 @@ class Stream:
             self._files.fail(replace(good[path], failure="error", reason=reason))
         for made in [made for made in self._made if others.keys() & set(made.unit.files)]:
             self._drop(made)
-
-
-def _portions(paths: Sequence[str], size: int = SCANNED_TOGETHER) -> list[tuple[str, ...]]:
-    return [tuple(paths[at : at + size]) for at in range(0, len(paths), size)]
