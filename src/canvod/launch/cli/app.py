@@ -43,6 +43,7 @@ COMMANDS = (
     "store plot",
     "store gc",
     "store compact",
+    "store rechunk",
     "simulate",
     "config check",
     "config schema",
@@ -51,7 +52,7 @@ COMMANDS = (
 """All commands, in the order of the help."""
 
 GROUPS = {
-    "store": "Show what a store holds and how it came there, draw it, remove what no snapshot needs.",
+    "store": "Show what a store holds and how it came there, draw it, clean it up, change its chunks.",
     "config": "Check settings, and print their schema.",
 }
 """Groups of commands, with their help."""

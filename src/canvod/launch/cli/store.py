@@ -1,4 +1,4 @@
-"""``canvod-launch store``: show what a store holds, draw it, remove what no snapshot needs."""
+"""``canvod-launch store``: show what a store holds, draw it, clean it up, change its chunks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from canvod.launch.cli.console import make_table, print_result, results
-from canvod.launch.cli.options import JsonOption
+from canvod.launch.cli.console import make_table, print_result, results, say
+from canvod.launch.cli.options import ConfigOption, JsonOption, read_settings
 from canvod.launch.ingest.report import STATUSES
 from canvod.launch.units import format_bytes
 
@@ -172,6 +172,44 @@ def compact(
     $ canvod-launch store compact /data/store --older-than 720
     """
     _clean(path, older_than, expire=True, json_output=json_output)
+
+
+def rechunk(
+    path: StoreArgument,
+    group: GroupOption = None,
+    chunk: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            metavar="EPOCHS SIGNALS",
+            help="Chunks to write; else ingest.chunk of the settings, else what fits the group's interval.",
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Write a group anew in other chunks; what it holds stays.
+
+    Until all is written, the group is as it was. Older snapshots keep the old chunks until `store compact`.
+
+    Examples
+    --------
+    $ canvod-launch store rechunk /data/store --group rosalia/reference_01
+    $ canvod-launch store rechunk /data/store --chunk 2880 64
+    """
+    from canvod.launch.cli.progress_bars import delayed_bar
+    from canvod.launch.ingest.rechunk import rechunk_group
+
+    wanted = chunk or read_settings(config).ingest.chunk
+    with delayed_bar("writing", "days") as progress:
+        done = rechunk_group(path, group, wanted, progress=progress, on_wait=say)
+    size = f"{done.chunk[0]} epochs by {done.chunk[1]} signals"
+    text = (
+        f"{done.group} has chunks of {size} already: nothing was written"
+        if done.snapshot is None
+        else f"Wrote {done.days} days of {done.group} anew, in chunks of {size} "
+        f"(before: {done.before[0]} by {done.before[1]})"
+    )
+    print_result(asdict(done), text, as_json=json_output)
 
 
 def _clean(path: Path, older_than: float, *, expire: bool, json_output: bool) -> None:

@@ -269,20 +269,11 @@ def make_group(
     GroupState
         The group, without days and signals.
     """
-    zstd = [ZstdCodec(level=compression_level)]
     snapshot = session.snapshot_id
     target = zarr.create_group(
         session.store, path=group, attributes={**attributes, FORMAT_KEY: FORMAT, REVISION_KEY: 0}
     )
-    target.create_array(
-        "epoch",
-        shape=(0,),
-        dtype="int64",
-        chunks=(chunk[0] * parts,),
-        dimension_names=["epoch"],
-        compressors=zstd,
-        attributes=dict(EPOCH_ATTRIBUTES),
-    )
+    make_arrays(target, variables, chunk, parts, compression_level)
     for name, values in signal_coordinates(()).items():
         target.create_array(
             name,
@@ -291,19 +282,8 @@ def make_group(
             # Room for every signal that a system can have, so that it stays one chunk.
             chunks=(2**13,),
             dimension_names=["sid"],
-            compressors=zstd,
+            compressors=[ZstdCodec(level=compression_level)],
             attributes=dict(SIGNAL_ATTRIBUTES[name]),
-        )
-    for name in variables:
-        target.create_array(
-            name,
-            shape=(0, 0),
-            dtype=np.dtype(VARIABLES[name]),
-            chunks=chunk,
-            dimension_names=["epoch", "sid"],
-            fill_value=np.nan,
-            compressors=zstd,
-            attributes=dict(variable_attributes(name)),
         )
     days = target.create_group("days", attributes={"title": "The days that have data, and their rows"})
     days.create_array(
@@ -317,6 +297,47 @@ def make_group(
     make_log(target)
     sizes = item_sizes(variables)
     return GroupState(snapshot, sizes, chunk[0], parts, DayTable.empty(), (), (), (), (), 0, LogBook(None))
+
+
+def make_arrays(
+    group: Any, variables: Iterable[str], chunk: tuple[int, int], parts: int, compression_level: int
+) -> None:
+    """Make ``epoch`` and the variables of a group, without rows and columns.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        The group, in a writable session, which does not have them.
+    variables : iterable of str
+        Names of the variables.
+    chunk : tuple of int
+        Rows and signals of a chunk.
+    parts : int
+        Parts that a day has at least, whose epochs are one chunk.
+    compression_level : int
+        Of zstd.
+    """
+    zstd = [ZstdCodec(level=compression_level)]
+    group.create_array(
+        "epoch",
+        shape=(0,),
+        dtype="int64",
+        chunks=(chunk[0] * parts,),
+        dimension_names=["epoch"],
+        compressors=zstd,
+        attributes=dict(EPOCH_ATTRIBUTES),
+    )
+    for name in variables:
+        group.create_array(
+            name,
+            shape=(0, 0),
+            dtype=np.dtype(VARIABLES[name]),
+            chunks=chunk,
+            dimension_names=["epoch", "sid"],
+            fill_value=np.nan,
+            compressors=zstd,
+            attributes=dict(variable_attributes(name)),
+        )
 
 
 def place(

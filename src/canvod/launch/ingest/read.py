@@ -129,7 +129,7 @@ def open_arrays(path: str | os.PathLike[str], group: str | None = None) -> zarr.
         If Icechunk cannot open the store.
     """
     store = open_store(path)
-    return zarr.open_group(store, path=_chosen(path, store, group), mode="r")
+    return zarr.open_group(store, path=choose_group(path, store, group), mode="r")
 
 
 def read_log(path: str | os.PathLike[str], group: str | None = None) -> list[FileRecord]:
@@ -155,11 +155,32 @@ def read_log(path: str | os.PathLike[str], group: str | None = None) -> list[Fil
         If Icechunk cannot open the store.
     """
     session = open_repository(path).reader()
-    state = read_state(session, _chosen(path, session.store, group))
+    state = read_state(session, choose_group(path, session.store, group))
     return state.log.all() if state is not None else []
 
 
-def _chosen(path: str | os.PathLike[str], store: icechunk.IcechunkStore, group: str | None) -> str:
+def choose_group(path: str | os.PathLike[str], store: icechunk.IcechunkStore, group: str | None) -> str:
+    """Find the group that is meant.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store, for messages.
+    store : icechunk.IcechunkStore
+        The store, open.
+    group : str or None
+        Path of the group; None for the only one of the store.
+
+    Returns
+    -------
+    str
+        Path of the group.
+
+    Raises
+    ------
+    InputError
+        If there is no such group, or several of which none is named.
+    """
     names = group_names(store)
     wanted = names[0] if group is None and len(names) == 1 else group
     if wanted is None and names:

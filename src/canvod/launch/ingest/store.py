@@ -77,7 +77,26 @@ class Garbage:
 
 
 @contextmanager
-def _translated(path: Path, doing: str) -> Iterator[None]:
+def translated(path: Path, doing: str) -> Iterator[None]:
+    """Raise errors of Icechunk as ours.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store.
+    doing : str
+        What is done, for the message.
+
+    Yields
+    ------
+    None
+        While it is done.
+
+    Raises
+    ------
+    StoreError
+        If Icechunk fails.
+    """
     import icechunk
 
     try:
@@ -130,7 +149,7 @@ def store_exists(path: str | os.PathLike[str]) -> bool:
     if empty:
         return False
     quiet_icechunk()
-    with _translated(path, "looking for a store"):
+    with translated(path, "looking for a store"):
         found = icechunk.Repository.exists(icechunk.local_filesystem_storage(str(path)))
     if not found:
         raise InputError(
@@ -178,7 +197,7 @@ class Store:
         StoreError
             If Icechunk cannot open it.
         """
-        with _translated(self.path, "opening a session"):
+        with translated(self.path, "opening a session"):
             return self._repository.readonly_session(BRANCH)
 
     def writer(self) -> icechunk.Session:
@@ -194,7 +213,7 @@ class Store:
         StoreError
             If Icechunk cannot open it.
         """
-        with _translated(self.path, "opening a session"):
+        with translated(self.path, "opening a session"):
             return self._repository.writable_session(BRANCH)
 
     def fork(self, session: icechunk.Session) -> bytes:
@@ -215,7 +234,7 @@ class Store:
         StoreError
             If Icechunk cannot fork it.
         """
-        with _translated(self.path, "forking a session"):
+        with translated(self.path, "forking a session"):
             state: Any = session.fork().__getstate__()
         self.give_to_owner()
         fork: bytes = state["_session"]
@@ -238,7 +257,7 @@ class Store:
         """
         import icechunk
 
-        with _translated(self.path, "merging what was written"):
+        with translated(self.path, "merging what was written"):
             changed = icechunk.ForkSession.__new__(icechunk.ForkSession)
             changed.__setstate__({"_session": fork})
             session.merge(changed)
@@ -269,7 +288,7 @@ class Store:
         """
         import icechunk
 
-        with _translated(self.path, "the commit"), self._canvodpy_lock():
+        with translated(self.path, "the commit"), self._canvodpy_lock():
             try:
                 snapshot = session.commit(message, dict(metadata), rebase_with=icechunk.ConflictDetector())
             except (icechunk.ConflictError, icechunk.RebaseFailedError) as exc:
@@ -301,7 +320,7 @@ class Store:
             If Icechunk cannot read them.
         """
         found: list[Snapshot] = []
-        with _translated(self.path, "reading the history"):
+        with translated(self.path, "reading the history"):
             for info in self._repository.ancestry(branch=BRANCH):
                 if limit is not None and len(found) == limit:
                     break
@@ -329,7 +348,7 @@ class Store:
         StoreError
             If Icechunk cannot remove it.
         """
-        with _translated(self.path, "the clean-up"), self._canvodpy_lock():
+        with translated(self.path, "the clean-up"), self._canvodpy_lock():
             if expire:
                 self._repository.expire_snapshots(older_than)
             summary = self._repository.garbage_collect(older_than)
@@ -401,7 +420,7 @@ def open_repository(path: str | os.PathLike[str], *, owner: Owner | None = None)
         raise InputError(
             f"{path}: there is no store", hint="see the path; `canvod-launch ingest` makes a store"
         )
-    with _translated(path, "opening the store"):
+    with translated(path, "opening the store"):
         return Store(icechunk.Repository.open(icechunk.local_filesystem_storage(str(path))), path, owner)
 
 
@@ -436,7 +455,7 @@ def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) ->
     make_folders(path, owner)
     storage = icechunk.local_filesystem_storage(str(path))
     try:
-        with _translated(path, "making the store"):
+        with translated(path, "making the store"):
             store = Store(icechunk.Repository.create(storage, _configuration()), path, owner)
     except StoreError:
         if not store_exists(path):

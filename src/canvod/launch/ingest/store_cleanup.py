@@ -1,10 +1,10 @@
-"""What is removed from a store, or with it: under its lock, so that no writer loses what it has written."""
+"""Changes of a store that is there, under its lock: what no snapshot needs, or nothing was put into, goes."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import LaunchError
@@ -13,9 +13,10 @@ from canvod.launch.ingest.store_lock import store_lock
 from canvod.launch.paths import absolute
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from datetime import datetime, timedelta
 
-    from canvod.launch.ingest.store import Garbage
+    from canvod.launch.ingest.store import Garbage, Store
 
 
 def remove_empty_store(path: str | os.PathLike[str]) -> None:
@@ -36,6 +37,39 @@ def remove_empty_store(path: str | os.PathLike[str]) -> None:
             with store_lock(path, timeout_s=0):
                 if len(open_repository(path).snapshots(limit=2)) == 1:
                     shutil.rmtree(absolute(path), ignore_errors=True)
+
+
+@contextmanager
+def changed_store(
+    path: str | os.PathLike[str], *, on_wait: Callable[[str], None] | None = None
+) -> Iterator[Store]:
+    """Open a store that exists, under its lock; what root writes belongs to the store's owner.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+    on_wait : callable, optional
+        Told once, in words, that another writer has the lock.
+
+    Yields
+    ------
+    Store
+        The store.
+
+    Raises
+    ------
+    InputError
+        If there is no store, or its lock cannot be written.
+    StoreError
+        If Icechunk cannot open it.
+    """
+    store = open_repository(path)
+    if os.geteuid() == 0:
+        found = store.path.stat()
+        store.owner = (found.st_uid, found.st_gid)
+    with store_lock(path, owner=store.owner, on_wait=on_wait):
+        yield store
 
 
 def clean_store(
@@ -66,9 +100,5 @@ def clean_store(
     StoreError
         If Icechunk cannot remove it.
     """
-    store = open_repository(path)
-    found = store.path.stat()
-    if os.geteuid() == 0:
-        store.owner = (found.st_uid, found.st_gid)
-    with store_lock(path, owner=store.owner):
+    with changed_store(path) as store:
         return store.collect_garbage(now - older_than, expire=expire)

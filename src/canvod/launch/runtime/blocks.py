@@ -76,6 +76,28 @@ def parts_of(epoch: Epochs, parts: int) -> npt.NDArray[np.int64]:
     return np.minimum(epoch % DAY_NS // (DAY_NS // parts), parts - 1)
 
 
+def parts_needed(epoch: Epochs, parts: int, rows: int) -> int:
+    """Parts of a day that have room for its epochs.
+
+    Parameters
+    ----------
+    epoch : numpy.ndarray
+        Shape (n,), int64: nanoseconds since 1970-01-01, GPS time, of one day.
+    parts : int
+        Parts that it has at least.
+    rows : int
+        Rows of a part.
+
+    Returns
+    -------
+    int
+        ``parts``, doubled until no part has more epochs than rows.
+    """
+    while np.bincount(parts_of(epoch, parts)).max(initial=0) > rows:
+        parts *= 2
+    return parts
+
+
 def fill_part(real: Epochs, span: Span, part: int, rows: int) -> Epochs:
     """Epochs of the rows of one part: the real ones, and fillers up to its length.
 

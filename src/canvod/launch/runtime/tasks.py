@@ -34,7 +34,7 @@ from canvod.launch.readers import (
     read_observations,
     reader_version,
 )
-from canvod.launch.runtime.blocks import DAY_NS, Merged, Source, fill_part, merge, parts_of
+from canvod.launch.runtime.blocks import DAY_NS, Merged, Source, fill_part, merge, parts_needed, parts_of
 from canvod.launch.runtime.messages import (
     FailureKind,
     FileSummary,
@@ -600,9 +600,7 @@ def _unit(
     parts = parts_of(whole.epoch, span.parts)
     counts = np.bincount(parts, minlength=span.parts)[span.first : span.stop]
     if counts.max(initial=0) > rows:
-        needed = span.parts
-        while np.bincount(parts_of(whole.epoch, needed)).max() > rows:
-            needed *= 2
+        needed = parts_needed(whole.epoch, span.parts, rows)
         return UnitReply(files, parts_needed=needed, **where), b"", {}
     replaced = 0
     if held is None or request.stored is None:
