@@ -210,7 +210,7 @@ def test_only_files_that_kill_their_reader_fail(tmp_path, client):
     assert "was ended by SIGKILL" in reasons["killer.rnx"]
     assert reasons["killer.rnx"].endswith("killed by the kernel at its cap of 1 GiB")
     assert asked
-    assert reasons["hungry.rnx"] == "needs more memory than this worker may use"
+    assert "needs more memory than there is, and a worker may use 1 GiB: raise" in reasons["hungry.rnx"]
     assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), [*good, once])
 
 

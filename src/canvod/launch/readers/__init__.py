@@ -6,6 +6,7 @@ project, and no package but numpy, and hatanaka for files that are packed with i
 `canvod.launch.runtime`, whose tasks read files, and `ingest`.
 """
 
+from canvod.launch.readers.content import plain_size
 from canvod.launch.readers.observations import (
     VARIABLES,
     NoReaderError,
@@ -31,6 +32,7 @@ __all__ = [
     "Reader",
     "UnreadableFileError",
     "find_reader",
+    "plain_size",
     "read_observations",
     "reader_names",
     "reader_version",

@@ -50,6 +50,35 @@ _NOT_COMPACT: Final = re.compile(rb"[^-0-9 &>.+GRESJCIT\r\n]")
 _CODES: Final = re.compile(rb"^[A-Z ] *(\d+).{54}(?:SYS / # / OBS TYPES|# / TYPES OF OBSERV)", re.MULTILINE)
 
 
+def plain_size(path: str) -> int:
+    """How many bytes a file has at least when it is unpacked, as far as that is written in it.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Returns
+    -------
+    int
+        What gzip and zip note of what they have packed; else the size of the file, and 0 where it cannot be
+        read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(4)
+            size = file.seek(0, io.SEEK_END)
+            if start.startswith(_GZIP) and size >= 8:
+                file.seek(-4, io.SEEK_END)
+                size = max(size, int.from_bytes(file.read(4), "little"))
+            elif start.startswith(_ZIP):
+                with zipfile.ZipFile(file) as archive:
+                    size = max(size, *(member.file_size for member in archive.infolist()))
+    except _DAMAGED:
+        return 0
+    return size
+
+
 class Content:
     """A file that is read once, in blocks.
 

@@ -146,6 +146,15 @@ class Source:
     sid: tuple[str, ...]
     variables: dict[str, Values]
 
+    @property
+    def nbytes(self) -> int:
+        """Size of its values."""
+        return sum(values.nbytes for values in self.variables.values())
+
+    def __sizeof__(self) -> int:
+        """Size with its values, by which Dask decides what to spill."""
+        return object.__sizeof__(self) + self.epoch.nbytes + self.nbytes
+
     def cut(self, span: Span) -> Source:
         """The part of it that lies in a span.
 

@@ -26,15 +26,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from canvod.launch.readers import (
+    DEFAULT,
     VARIABLES,
     NoReaderError,
     Observations,
     UnreadableFileError,
     find_reader,
+    plain_size,
     read_observations,
     reader_version,
 )
 from canvod.launch.runtime.blocks import DAY_NS, Merged, Source, fill_part, merge, parts_needed, parts_of
+from canvod.launch.runtime.memory_need import least_data_bytes, no_memory, too_large
 from canvod.launch.runtime.messages import (
     FailureKind,
     FileSummary,
@@ -44,6 +47,7 @@ from canvod.launch.runtime.messages import (
     WriteRequest,
     encode,
 )
+from canvod.launch.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,10 +186,7 @@ def scan_files(
 ) -> bytes:
     """Summaries of files, as a JSON list; see `read_file` and `read_file_alone`."""
     options = reader, tuple(variables)
-    read = (
-        read_file_alone(path, *options, memory_limit_bytes) if alone else read_file(path, *options)
-        for path in paths
-    )
+    read = ((read_file_alone if alone else read_file)(path, *options, memory_limit_bytes) for path in paths)
     return json.dumps([asdict(summary) for summary, _ in read]).encode()
 
 
@@ -208,7 +209,9 @@ def header_times(paths: Sequence[str]) -> bytes:
     return json.dumps({path: ends for path, ends in times.items() if ends is not None}).encode()
 
 
-def read_file(path: str, reader: str, variables: Sequence[str]) -> ReadFile:  # noqa: PLR0911 - ways to fail
+def read_file(  # noqa: PLR0911 - ways to fail
+    path: str, reader: str, variables: Sequence[str], memory_limit_bytes: int | None = None
+) -> ReadFile:
     """Read one file; whatever goes wrong with it is a value, not an exception.
 
     Parameters
@@ -219,6 +222,8 @@ def read_file(path: str, reader: str, variables: Sequence[str]) -> ReadFile:  # 
         Name of a reader that is installed here.
     variables : sequence of str
         Variables to read.
+    memory_limit_bytes : int, optional
+        Memory that this worker may use: a file that needs more by its length is not read.
 
     Returns
     -------
@@ -231,6 +236,10 @@ def read_file(path: str, reader: str, variables: Sequence[str]) -> ReadFile:  # 
     except OSError as exc:
         return _failed(path, "missing", f"cannot be opened: {exc.strerror or exc}")
     known: dict[str, Any] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    what = f"a file of {format_bytes(stat.st_size)}"
+    least = least_data_bytes(plain_size(path), variables) if reader == DEFAULT else 0
+    if problem := too_large(least, memory_limit_bytes, what=what):
+        return _failed(path, "memory", problem, **known)
     try:
         observations = read_observations(path, tuple(variables), reader)
     except UnreadableFileError as exc:
@@ -238,17 +247,17 @@ def read_file(path: str, reader: str, variables: Sequence[str]) -> ReadFile:  # 
     except NoReaderError as exc:
         return _failed(path, "no-reader", _one_line(exc), **known)
     except MemoryError:
-        return _failed(path, "memory", "needs more memory than this worker may use", **known)
+        return _failed(path, "memory", no_memory(memory_limit_bytes, what=what), **known)
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # noqa: BLE001 - a panic in a compiled reader is no Exception
         return _failed(path, "error", f"the reader failed: {type(exc).__name__}: {_one_line(exc)}", **known)
     try:
-        problem = _problem(observations, variables)
+        unfit = _problem(observations, variables)
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        problem = "error", f"the reader gave no observations: {type(exc).__name__}: {_one_line(exc)}"
-    if problem is not None:
-        return _failed(path, *problem, **known)
+        unfit = "error", f"the reader gave no observations: {type(exc).__name__}: {_one_line(exc)}"
+    if unfit is not None:
+        return _failed(path, *unfit, **known)
     data = {name: np.asarray(observations.variables[name], dtype=VARIABLES[name]) for name in variables}
     epoch = np.asarray(observations.epoch, dtype=np.int64)
     summary = FileSummary(
@@ -387,7 +396,7 @@ def read_for_parent() -> None:
         # RLIMIT_DATA and not RLIMIT_AS: libraries reserve address space that they never use.
         resource.setrlimit(resource.RLIMIT_DATA, (memory_limit_bytes, memory_limit_bytes))
     with answer:
-        answer.write(pickle.dumps(read_file(path, reader, variables)))
+        answer.write(pickle.dumps(read_file(path, reader, variables, memory_limit_bytes)))
 
 
 _quiet = threading.Lock()
@@ -498,10 +507,14 @@ def _save(made: tuple[UnitReply, bytes, Blocks], path: str) -> bytes:
 
 def _merge_files(request: UnitRequest, read: Sequence[list[ReadFile]]) -> tuple[UnitReply, bytes, Blocks]:
     """Merge files and what is stored; give the reply, its real epochs, and the blocks of each variable."""
-    files = [file for part in read or [read_files(request, request.files)] for file in part]
+    held = stored = _stored(request) if request.stored is not None else None
+    files = _that_fit(
+        [file for part in read or [read_files(request, request.files)] for file in part],
+        held.nbytes if held is not None else 0,
+        request.memory_limit_bytes,
+    )
     summaries = [summary for summary, _ in files]
     new = _in_order([(summary, source) for summary, source in files if source is not None])
-    held = stored = _stored(request) if request.stored is not None else None
     readable = {summary.path for summary, source in files if source is not None}
     cleared = [
         (first, last)
@@ -533,7 +546,22 @@ def _merge_files(request: UnitRequest, read: Sequence[list[ReadFile]]) -> tuple[
 def _read(path: str, request: UnitRequest) -> ReadFile:
     if request.alone:
         return read_file_alone(path, request.reader, request.variables, request.memory_limit_bytes)
-    return read_file(path, request.reader, request.variables)
+    return read_file(path, request.reader, request.variables, request.memory_limit_bytes)
+
+
+def _that_fit(files: Sequence[ReadFile], stored_bytes: int, limit_bytes: int | None) -> list[ReadFile]:
+    """Files of a span, without the values of those for which there is no memory beside the others."""
+    fit: list[ReadFile] = []
+    total = stored_bytes
+    for summary, source in files:
+        size = source.nbytes if source is not None else 0
+        what = f"a file of {format_bytes(summary.size)} with what else there is of its day"
+        if source is not None and (problem := too_large(total + size, limit_bytes, what=what)):
+            fit.append((replace(summary, failure="memory", reason=problem), None))
+        else:
+            total += size
+            fit.append((summary, source))
+    return fit
 
 
 def _in_order(read: Sequence[tuple[FileSummary, Source]]) -> list[Source]:
