@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,9 @@ INTERVAL_NS = 5 * 10**9
 FIRST_DAY = 18_262  # 2020-01-01
 
 
-def make_store(folder: Path, days: int) -> None:
-    """Make a group of so many days, and a row of the log book for each 15 minutes of them."""
+def make_store(folder: Path, numbers: Sequence[int]) -> None:
+    """Make a group of days, by their numbers since the first; its log book has a row for each 15 minutes."""
+    days = [FIRST_DAY + number for number in numbers]
     chunk = choose_chunk(INTERVAL_NS, 4)
     parts = usual_parts(INTERVAL_NS, chunk[0])
     store = create_store(folder)
@@ -50,17 +52,14 @@ def make_store(folder: Path, days: int) -> None:
         session, GROUP, variables=("SNR",), chunk=chunk, parts=parts, compression_level=3, attributes={}
     )
     sid = [f"G{number:02}|L1|C" for number in range(1, 33)]
-    table, _ = place(session, GROUP, state, dict.fromkeys(range(FIRST_DAY, FIRST_DAY + days), parts), sid)
+    table, _ = place(session, GROUP, state, dict.fromkeys(days, parts), sid)
     real = np.arange(0, DAY_NS, INTERVAL_NS)
     counts = [chunk[0]] * parts
-    made = [
-        (Span(FIRST_DAY + day, parts, 0, parts), counts, real + (FIRST_DAY + day) * DAY_NS)
-        for day in range(days)
-    ]
+    made = [(Span(day, parts, 0, parts), counts, real + day * DAY_NS) for day in days]
     write_axis(session, GROUP, state, table, made)
     array = zarr.open_group(session.store, path=GROUP, mode="r+")["SNR"]
     values = np.random.default_rng(0).integers(120, 200, (chunk[0], len(sid))).astype("f4") / 4
-    for row in range(days * parts):
+    for row in range(len(days) * parts):
         array[row * chunk[0] : (row + 1) * chunk[0], : len(sid)] = values
     records = [
         FileRecord(
@@ -70,13 +69,13 @@ def make_store(folder: Path, days: int) -> None:
             first_epoch=start,
             last_epoch=start + 895 * 10**9,
         )
-        for day in range(FIRST_DAY, FIRST_DAY + days)
+        for day in days
         for quarter in range(96)
         for start in [day * DAY_NS + quarter * 900 * 10**9]
     ]
-    table = table.changed(dict.fromkeys(range(FIRST_DAY, FIRST_DAY + days), len(real)), 1)
+    table = table.changed(dict.fromkeys(days, len(real)), 1)
     finish(session, GROUP, table, 1, records, [])
-    store.commit(session, f"{days} days", {})
+    store.commit(session, f"{len(days)} days", {})
 
 
 def size_of(folder: Path) -> int:
@@ -110,7 +109,7 @@ def main() -> None:
         figures: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in kinds}
         for kind, days in kinds.items():
             began = time.perf_counter()
-            make_store(folder / kind, days)
+            make_store(folder / kind, range(days))
             size_mib, took_s = size_of(folder / kind) / 2**20, time.perf_counter() - began
             print(f"made {kind}: {size_mib:.0f} MiB in {took_s:.0f} s")
         for _ in range(given.rounds):

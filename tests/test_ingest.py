@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import xarray as xr
+from flat_cost import FIRST_DAY, make_store
 from rich.console import Console
 
 from canvod.launch.cli.ingest import draw_report
@@ -25,6 +26,7 @@ from canvod.launch.ingest.store import open_repository
 from canvod.launch.runtime import tasks
 from canvod.launch.testing import assert_dataset_equals, serial_model
 from ingest_files import (
+    START,
     InlineRunner,
     Options,
     assert_holds,
@@ -315,6 +317,40 @@ def test_files_without_a_date_in_their_names_are_read_once(tmp_path, last):
     run_inline([whole], tmp_path / "store", runner=runner)
     assert runner.reads == (1 if last else 2)
     assert_holds(open_group(tmp_path / "store", GROUP), [*files, whole])
+
+
+@pytest.fixture(scope="module")
+def many_days(tmp_path_factory):
+    """A store of 400 days and a gap."""
+    folder = tmp_path_factory.mktemp("many") / "store"
+    make_store(folder, [day for day in range(1, 402) if day != 200])
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 200, 402])
+def test_a_late_day_among_many_writes_its_own_chunks_alone(tmp_path, many_days, number):
+    """No object of the 400 days is written anew or removed: days are moved by reference.
+
+    Written are a part of the day and its epochs, the list of days, and the end of the log book.
+    """
+    store = shutil.copytree(many_days, tmp_path / "store", copy_function=os.link)
+    chunks = {path: path.stat().st_mtime_ns for path in (store / "chunks").iterdir()}
+    size = open_repository(store).disk_bytes()
+    before = open_group(store, GROUP).SNR
+    row = (FIRST_DAY + number - START.astype("datetime64[D]").astype(int)) * DAY + 100
+    file = write_window(tmp_path / "in" / "late.rnx", row, 180, satellites=("G01", "G02"))
+    run_inline([file], store)
+    assert {path: path.stat().st_mtime_ns for path in chunks} == chunks
+    written = [path.stat().st_size for path in (store / "chunks").iterdir() if path not in chunks]
+    assert len(written) <= 7
+    assert open_repository(store).disk_bytes() - size < 2**18
+    after = open_group(store, GROUP).SNR
+    day = np.datetime64(FIRST_DAY + number, "D")
+    assert_holds(after.sel(epoch=str(day)).to_dataset(), [file])
+    others = after.isel(epoch=after.epoch.values.astype("datetime64[D]") != day)
+    for part in (slice(2 * DAY), slice(-2 * DAY, None), slice(198 * DAY, 202 * DAY)):
+        xr.testing.assert_equal(others.isel(epoch=part).compute(scheduler="sync"), before.isel(epoch=part))
 
 
 def test_late_days_keep_the_epochs_increasing(tmp_path):

@@ -147,7 +147,7 @@ def test_memory_does_not_grow_with_the_days(tmp_path):
     """Days are written one after the other: four times as many take no more than a quarter more."""
     peaks = []
     for days in (10, 40):
-        make_store(tmp_path / str(days), days)
+        make_store(tmp_path / str(days), range(days))
         tracemalloc.start()
         rechunk_group(tmp_path / str(days), GROUP, (2_160, 16))
         peaks.append(tracemalloc.get_traced_memory()[1])

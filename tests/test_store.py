@@ -199,15 +199,32 @@ def test_the_clean_up_removes_what_an_interrupted_run_left(tmp_path, store):
             super().write(*arguments)
             raise KeyboardInterrupt
 
-    files = write_windows(tmp_path / "more", [20, 40], count=20)
+    files = write_windows(tmp_path / "more", [2_000, 5_000], count=2_000)
+    size, chunks = open_repository(store).disk_bytes(), set((store / "chunks").iterdir())
     with pytest.raises(KeyboardInterrupt):
         run_inline(files, store, runner=Interrupted())
+    assert open_repository(store).disk_bytes() > size
+    assert set((store / "chunks").iterdir()) > chunks
     now = datetime.now(UTC)
     assert clean_store(store, older_than=timedelta(hours=1), now=now).objects == 0
-    assert clean_store(store, older_than=timedelta(0), now=now).objects > 0
+    removed = clean_store(store, older_than=timedelta(0), now=now)
+    assert removed.objects > 0
+    assert open_repository(store).disk_bytes() <= size
+    assert set((store / "chunks").iterdir()) == chunks
     assert_holds(open_group(store, GROUP), sorted((tmp_path / "in").iterdir()))
     run_inline(files, store)
     assert_holds(open_group(store, GROUP), [*(tmp_path / "in").iterdir(), *files])
+
+
+def test_commits_leave_no_copies_of_the_history(store, tmp_path):
+    """Icechunk keeps a list of all snapshots for each commit, and never removes it: those of an hour stay."""
+    old = time.time() - 3_700
+    for copy in (store / "overwritten").iterdir():
+        os.utime(copy, (old, old))
+    run_inline(write_windows(tmp_path / "more", [2_000]), store)
+    (kept,) = (store / "overwritten").iterdir()
+    assert kept.stat().st_mtime > old
+    assert len(open_repository(store).snapshots()) == 3
 
 
 @pytest.mark.parametrize("lock", ["ours", "canVODpy's"])
@@ -325,9 +342,10 @@ def test_the_log_says_what_became_of_every_file(store, tmp_path, capsys):
     assert [run["counts"] for run in json.loads(capsys.readouterr().out)] == [{"stored": 2}, {"failed": 1}]
 
 
-def test_compact_leaves_what_one_run_would_have_written(tmp_path, capsys):
+@pytest.mark.parametrize("number", [24, pytest.param(96, marks=pytest.mark.slow)])
+def test_compact_leaves_what_one_run_would_have_written(tmp_path, capsys, number):
     """Many runs of single files, made compact, are hardly larger than one run, and hold the same."""
-    files = write_windows(tmp_path / "in", range(0, 120, 10))
+    files = write_windows(tmp_path / "in", range(0, 180 * number, 180), 180)
     for file in files:
         run_inline([file], tmp_path / "store")
     run_inline(files, tmp_path / "one")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from canvod.launch.errors import InputError, StoreError
@@ -18,7 +19,6 @@ from canvod.launch.runtime.tasks import quiet_icechunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
     from pathlib import Path
 
     import icechunk
@@ -29,6 +29,9 @@ BRANCH = "main"
 
 CANVODPY_LOCK = ".canvodpy-commit.lock"
 """Lock file of canvodpy 1.0.0 within a store, which it holds while it commits or cleans up."""
+
+BACKUPS_KEPT = timedelta(hours=1)
+"""How long former versions of the list of snapshots are kept."""
 
 MANIFEST_ROWS = 256
 """Chunk rows whose references are in one manifest: two months of days of four parts."""
@@ -293,6 +296,7 @@ class Store:
                 snapshot = session.commit(message, dict(metadata), rebase_with=icechunk.ConflictDetector())
             except (icechunk.ConflictError, icechunk.RebaseFailedError) as exc:
                 raise CommitConflictError(str(exc)) from exc
+            self._remove_backups(datetime.now(UTC) - BACKUPS_KEPT)
         self.give_to_owner()
         return snapshot
 
@@ -352,10 +356,25 @@ class Store:
             if expire:
                 self._repository.expire_snapshots(older_than)
             summary = self._repository.garbage_collect(older_than)
+            backups = self._remove_backups(older_than)
         self.give_to_owner()
         objects = summary.chunks_deleted + summary.manifests_deleted + summary.snapshots_deleted
-        objects += summary.attributes_deleted + summary.transaction_logs_deleted
-        return Garbage(objects, summary.bytes_deleted)
+        objects += summary.attributes_deleted + summary.transaction_logs_deleted + backups.objects
+        return Garbage(objects, backups.bytes + summary.bytes_deleted)
+
+    def _remove_backups(self, older_than: datetime) -> Garbage:
+        """Remove former versions of the list of snapshots, of which Icechunk keeps one for each commit.
+
+        Each of them is as long as the history. Nothing but the log of operations needs them, which is shorter
+        without (icechunk#1852).
+        """
+        sizes = []
+        for entry in (self.path / "overwritten").glob("repo.*"):
+            found = entry.stat()
+            if found.st_mtime < older_than.timestamp():
+                entry.unlink()
+                sizes.append(found.st_size)
+        return Garbage(len(sizes), sum(sizes))
 
     def disk_bytes(self) -> int:
         """Size of all files of the store, as far as they are there when they are looked at.
