@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +27,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
 DASHBOARD_DELAY_S = 5.0
-"""When the dashboard is added at the latest, in seconds after the start."""
-
-CLIENT_POLL_S = 0.05
-"""How often to look whether the first client is there."""
+"""When the dashboard is added, in seconds after the start, unless a page is asked for before."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -160,28 +158,23 @@ def _confirm_within_s(keys: Path) -> float | None:
 
 
 async def _attach_dashboard(scheduler: Scheduler) -> None:
-    """Add the dashboard once the first client is there.
+    """Add the dashboard a while after the start, or when a page of it is asked for.
 
-    Its import takes as long as all the rest of a scheduler's start, on the cores that the workers start on. A
-    page that is asked for meanwhile is answered when the dashboard is there.
+    Its import takes as long as all the rest of a scheduler's start, on the cores that the workers start on.
     """
-    ready = asyncio.Event()
+    wanted = asyncio.Event()
 
     class Waiting(RequestHandler):
         async def get(self) -> None:
-            ready.set()
+            wanted.set()
             await attached.wait()
             self.redirect(self.request.uri or "/")
 
     attached = asyncio.Event()
     placeholder = Application([(r"/", Waiting), (r"/status", Waiting)])
     scheduler.http_application.add_application(placeholder)
-    deadline = asyncio.get_running_loop().time() + DASHBOARD_DELAY_S
-    while not ready.is_set() and asyncio.get_running_loop().time() < deadline:
-        # One client is Dask's own, for tasks that nobody waits for.
-        if len(scheduler.clients) > 1:
-            break
-        await asyncio.sleep(CLIENT_POLL_S)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(wanted.wait(), DASHBOARD_DELAY_S)
     dashboard = await asyncio.to_thread(import_module, "distributed.dashboard.scheduler")
     dashboard.connect(scheduler.http_application, scheduler.http_server, scheduler)
     scheduler.http_application.applications.remove(placeholder)
