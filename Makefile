@@ -34,6 +34,11 @@ test-quick: venv-dev ## Run the tests that need no engine and no patience
 bench: venv-dev ## Measure the reader against canvod-readers (ARGS=--daily: a day at 1 Hz)
 	@$(BIN)/python benchmarks/reader.py $(ARGS)
 
+.PHONY: bench-ingest
+bench-ingest: venv-dev ## Measure the ingest of a receiver-day against canvod-readers (ARGS=--data DIR: of these files)
+	@scripts/prepare-images
+	@$(BIN)/python benchmarks/ingest.py $(ARGS)
+
 .PHONY: check
 check: lint types imports lock-check ## Run lint, types, imports and lock-check
 

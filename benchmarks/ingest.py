@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--oracle", type=Path, default=ORACLE, help="a Python that has canvod-readers")
     parser.add_argument("--json", action="store_true", help="figures as JSON on standard output")
     options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each command would compile all that it imports
     theirs = "canvod-readers"
     times: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="ingest-") as scratch:

@@ -29,6 +29,7 @@ class PlainClient(Client):
 
     def __init__(self, client: Client) -> None:
         known: Any = client  # its attributes have no types
+        self._results: Any = None  # a connection for results, from when there are some
         with warnings.catch_warnings():
             # Versions were compared when the other client was opened.
             warnings.simplefilter("ignore", VersionMismatchWarning)
@@ -80,9 +81,15 @@ class PlainClient(Client):
         return b"".join(frames)
 
     async def _gather_plain(self, key: Any) -> Any:
-        address: Any = self.scheduler
-        scheduler: Any = rpc(  # type: ignore[no-untyped-call]
-            address.address, deserialize=False, connection_args=self.connection_args
-        )
-        async with scheduler:
-            return await scheduler.gather(keys=[key])
+        if self._results is None:
+            address: Any = self.scheduler
+            self._results = rpc(  # type: ignore[no-untyped-call]
+                address.address, deserialize=False, connection_args=self.connection_args
+            )
+        return await self._results.gather(keys=[key])
+
+    @override
+    async def _close(self, fast: bool = False) -> None:
+        if self._results is not None:
+            await self._results.close_rpc()
+        await super()._close(fast)
