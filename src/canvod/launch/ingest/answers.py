@@ -8,10 +8,13 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from canvod.launch.errors import ClusterError
-from canvod.launch.runtime.blocks import parts_of
+from canvod.launch.runtime.blocks import DAY_NS, parts_of
 from canvod.launch.runtime.messages import FileSummary, UnitReply, WriteReply
+from canvod.launch.runtime.tasks import CLOSEST_NS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from canvod.launch.runtime.blocks import Epochs, Span
 
 UNIT_REPLY = TypeAdapter(UnitReply)
@@ -19,6 +22,10 @@ WRITE_REPLY = TypeAdapter(WriteReply)
 SUMMARIES = TypeAdapter(tuple[FileSummary, ...])
 TIMES = TypeAdapter(dict[str, tuple[int, int]])
 DIGESTS = TypeAdapter(dict[str, str])
+MOST_ROWS = 4 * DAY_NS // CLOSEST_NS
+"""Rows that a day may get: parts are halved until none has more epochs than rows."""
+MOST_SIGNALS = 2**13
+"""Signals that a group has room for in one chunk of its axis."""
 
 
 def decoded[T](kind: TypeAdapter[T], answer: object) -> tuple[T, bytes]:
@@ -52,6 +59,43 @@ def decoded[T](kind: TypeAdapter[T], answer: object) -> tuple[T, bytes]:
             f"a worker's answer is not what was asked for: {problem['msg']} at {problem['loc']}",
             hint="see that all workers run the code of this launcher",
         ) from exc
+
+
+def check_reply(reply: UnitReply, span: Span, rows: int, files: Sequence[str]) -> None:
+    """Refuse a reply that cannot be, whatever a worker has read.
+
+    Parameters
+    ----------
+    reply : UnitReply
+        What a worker says of a span.
+    span : Span
+        The span that was asked for.
+    rows : int
+        Rows of a part.
+    files : sequence of str
+        The files that were asked for.
+
+    Raises
+    ------
+    ClusterError
+        If it is of other files, or has more epochs, rows or signals than there can be.
+    """
+    more, rest = divmod(reply.parts_needed, span.parts)
+    has_room = reply.parts_needed * rows <= MOST_ROWS and more.bit_count() == 1 and more > 1 and not rest
+    possible = {
+        "files": tuple(file.path for file in reply.files) == tuple(files),
+        "parts": not reply.parts_needed or has_room,
+        "signals": len(set(reply.sid)) == len(reply.sid) <= MOST_SIGNALS
+        and all(name.isprintable() and name.count("|") == 2 and len(name) < 64 for name in reply.sid),
+        "numbers of epochs": all(-1 <= count <= rows for count in reply.epochs)
+        and 0 <= reply.replaced_epochs <= rows * span.parts,
+    }
+    for what, is_possible in possible.items():
+        if not is_possible:
+            raise ClusterError(
+                f"worker {reply.worker} answered with {what} that cannot be those of {span}",
+                hint="see that all workers run the code of this launcher, and which files they were reading",
+            )
 
 
 def real_epochs(span: Span, reply: UnitReply, rest: bytes) -> Epochs:

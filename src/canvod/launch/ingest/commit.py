@@ -163,7 +163,7 @@ def commit(
         rows = {part: first + part * state.rows for part in range(span.first, span.stop)}
         columns = [position[name] for name in unit.reply.sid]
         jobs[unit] = WriteRequest(group, rows, columns, unit.reply.signature)
-    _write(store, session, jobs, runner)
+    _write(store, session, jobs, runner, state)
     write_axis(
         session, group, state, days, [(unit.unit.span, unit.reply.epochs, unit.epochs) for unit in changing]
     )
@@ -195,6 +195,7 @@ def _write(
     session: icechunk.Session,
     jobs: Mapping[MadeUnit, WriteRequest],
     runner: TaskRunner,
+    state: GroupState,
 ) -> None:
     """Have the workers write units, each in a fork of its own, and take these into the session."""
     fork = store.fork(session) if jobs else b""
@@ -219,7 +220,10 @@ def _write(
                     hint="see that the workers may write the folder of the store, and that its disk is not "
                     "full; the same command goes on",
                 )
-            store.merge(session, changed)
+            counts, rows = unit.reply.epochs, jobs[unit].rows.values()
+            chunk_rows = {row // state.rows for row, count in zip(rows, counts, strict=True) if count >= 0}
+            arrays = {f"/{jobs[unit].group}/{name}": chunk_rows for name in state.variables}
+            store.merge(session, changed, sent=fork, chunk_rows=arrays)
 
 
 def _software() -> dict[str, str]:

@@ -18,7 +18,7 @@ from canvod.launch.paths import absolute, exists
 from canvod.launch.runtime.tasks import quiet_icechunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     import icechunk
@@ -243,7 +243,14 @@ class Store:
         fork: bytes = state["_session"]
         return fork
 
-    def merge(self, session: icechunk.Session, fork: bytes) -> None:
+    def merge(
+        self,
+        session: icechunk.Session,
+        fork: bytes,
+        *,
+        sent: bytes,
+        chunk_rows: Mapping[str, Collection[int]],
+    ) -> None:
         """Take what a worker wrote into a session; the fork is decoded by Icechunk, and never unpickled.
 
         Parameters
@@ -252,17 +259,35 @@ class Store:
             The session that was forked; changed in place.
         fork : bytes
             The changed fork in Icechunk's own encoding.
+        sent : bytes
+            The fork as the worker got it.
+        chunk_rows : mapping of str to collection of int
+            Rows of chunks that the worker may have written, by the path of their array.
 
         Raises
         ------
         StoreError
-            If Icechunk cannot take it.
+            If Icechunk cannot take it, or it has changed anything else; the session is as it was then.
         """
         import icechunk
 
+        if not fork.startswith(_head(sent)):
+            raise _changed_otherwise(self.path, "which store or snapshot it is of")
         with translated(self.path, "merging what was written"):
             changed = icechunk.ForkSession.__new__(icechunk.ForkSession)
             changed.__setstate__({"_session": fork})
+            diff = changed.status()
+        nodes = (
+            *(diff.new_groups | diff.updated_groups | diff.deleted_groups),
+            *(diff.new_arrays | diff.updated_arrays | diff.deleted_arrays),
+            *map(str, diff.moved_nodes),
+        )
+        if nodes:
+            raise _changed_otherwise(self.path, ", ".join(sorted(nodes)[:3]))
+        for path, places in diff.updated_chunks.items():
+            if not {place[0] for place in places} <= set(chunk_rows.get(path, ())):
+                raise _changed_otherwise(self.path, f"other chunks of {path}")
+        with translated(self.path, "merging what was written"):
             session.merge(changed)
 
     def commit(self, session: icechunk.Session, message: str, metadata: Mapping[str, Any]) -> str:
@@ -493,3 +518,18 @@ def _configuration() -> icechunk.RepositoryConfig:
         {icechunk.ManifestSplitCondition.AnyArray(): {rows: MANIFEST_ROWS}}
     )
     return icechunk.RepositoryConfig(manifest=icechunk.ManifestConfig(splitting=splitting))
+
+
+def _head(sent: bytes) -> bytes:
+    """What an encoded fork has before its changes: settings, storage and snapshot, which no worker changes.
+
+    An encoded fork is a list of MessagePack that ends with its changes, a map of the one key ``Edit``.
+    """
+    return sent[: sent.rfind(b"\x81\xa4Edit") + 1]
+
+
+def _changed_otherwise(path: Path, what: str) -> StoreError:
+    return StoreError(
+        f"{path}: a worker has changed what it was not asked to ({what}); nothing is committed",
+        hint="see that all workers run the code of this launcher, and which files they were reading",
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import ClusterError, StoreError
-from canvod.launch.ingest.answers import UNIT_REPLY, decoded, real_epochs
+from canvod.launch.ingest.answers import UNIT_REPLY, check_reply, decoded, real_epochs
 from canvod.launch.ingest.claims import check_reader, choose_new_group, claimed_times, settle_changed
 from canvod.launch.ingest.commit import TASK_ATTEMPTS, MadeUnit, NewGroup, UnitLostError, commit
 from canvod.launch.ingest.group import GroupState, check_variables, item_sizes, read_state
@@ -277,8 +277,7 @@ class Stream:
             self._again_alone(unit, died)
             return
         self._note_peak(reply.worker, reply.peak_memory_bytes)
-        if tuple(file.path for file in reply.files) != tuple(unit.files):
-            raise ClusterError(f"worker {reply.worker} answered for other files than it was asked for")
+        check_reply(reply, unit.span, self._rows, unit.files)
         if reply.problem or reply.parts_needed or reply.not_replaced:
             self._release([task])
             self._take_unmade(unit, reply)
