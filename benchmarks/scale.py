@@ -3,15 +3,16 @@
     .venv/bin/python benchmarks/scale.py [--files 20000] [--workers 2] [--memory 2] [--backend docker]
 
 One day of simulated files (30 s) is made, and written again for so many days. The ingest runs on a cluster of
-its own; once a second the memory of this process (the launcher) and of the workers is taken, with the number
-of files that are done. The table has a row for each tenth of the files. Flat are figures whose last row is
-about that of the 500th file.
+its own; once a second the resident memory of this process (the launcher), of the scheduler and of the largest
+worker is taken, with the number of files that were read. The table has a row for the 500th file and for each
+tenth of the files: the rate, and the median of memory, since the row before; then the most memory of all.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import threading
@@ -23,11 +24,12 @@ import psutil
 
 from canvod.launch.config import load_settings
 from canvod.launch.ingest.job import IngestJob
-from canvod.launch.ingest.progress import IngestProgress, MemoryProbe
+from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.simulate import simulate
 
 FIRST = date(2025, 1, 1)
 MIB = 2**20
+ROLES = "scheduler", "worker"
 
 
 class Watch(IngestProgress):
@@ -35,17 +37,16 @@ class Watch(IngestProgress):
 
     def __init__(self) -> None:
         self.done = 0
-        self.probe: MemoryProbe | None = None
-        self.rows: list[tuple[float, int, int, int]] = []
-        self.began = time.monotonic()
+        self.rows: list[tuple[float, int, list[int]]] = []
+        self.began = 0.0
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.sample, daemon=True)
-        self.thread.start()
 
-    def watch(self, memory: MemoryProbe, limit_bytes: int | None) -> None:
-        """Take what gives the workers' memory."""
-        del limit_bytes
-        self.probe = memory
+    def begin(self, files: int) -> None:
+        """Start."""
+        del files
+        self.began = time.monotonic()
+        self.thread.start()
 
     def advance(self) -> None:
         """Count files."""
@@ -53,17 +54,36 @@ class Watch(IngestProgress):
 
     def sample(self) -> None:
         """Note a row each second."""
-        launcher = psutil.Process()
+        processes = {
+            role: [process for process in psutil.process_iter() if runs(process, role)] for role in ROLES
+        }
+        processes["launcher"] = [psutil.Process()]
         while not self.ended.wait(1):
-            probe = self.probe
-            workers = max(probe().values(), default=0) if probe is not None else 0
-            used = launcher.memory_info().rss
-            self.rows.append((time.monotonic() - self.began, self.done, used, workers))
+            used = [max((rss(process) for process in found), default=0) for found in processes.values()]
+            self.rows.append((time.monotonic() - self.began, self.done, used))
 
     def close(self) -> None:
         """Stop."""
         self.ended.set()
         self.thread.join()
+
+
+def runs(process: psutil.Process, role: str) -> bool:
+    """Whether a process of this host is a scheduler, or a worker but not its nanny, of canvod-launch."""
+    try:
+        command, parent = " ".join(process.cmdline()), process.parent()
+        above = " ".join(parent.cmdline()) if parent is not None else ""
+    except psutil.Error:
+        return False
+    return f"canvod.launch.runtime.{role}" in command or (role == "worker" and "runtime.worker" in above)
+
+
+def rss(process: psutil.Process) -> int:
+    """Resident memory; 0 of a process that has ended."""
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
 
 
 def write_files(folder: Path, count: int) -> None:
@@ -109,16 +129,20 @@ def main() -> None:
         again = IngestJob([folder / "data"], folder / "store", "site/receiver", settings).nothing_new
         known_s = time.monotonic() - began
     stored, commits, took_s = len(report.stored), len(report.snapshots), report.seconds["total"]
-    print(f"{stored} of {given.files} files stored in {took_s:.0f} s, {commits} commits")
+    print(f"{stored} of {given.files} files stored in {took_s:.0f} s")
+    print(f"{commits} commits took {report.seconds['commit']:.1f} s of it")
     print(f"again: all of them known ({again is not None}) in {known_s:.1f} s, without a cluster")
-    print(f"{'files':>8}{'files/s':>10}{'launcher MiB':>14}{'worker MiB':>12}")
+    print(f"{'files':>8}{'files/s':>10}" + "".join(f"{name + ' MiB':>16}" for name in (*ROLES, "launcher")))
     marks = sorted({500, *(given.files * tenth // 10 for tenth in range(1, 11))})
-    before = (0.0, 0, 0, 0)
+    since = (0.0, 0)
     for mark in marks:
-        row = next((row for row in watch.rows if row[1] >= mark), watch.rows[-1])
-        rate = (row[1] - before[1]) / max(row[0] - before[0], 1)
-        print(f"{row[1]:8}{rate:10.1f}{row[2] / MIB:14.0f}{row[3] / MIB:12.0f}")
-        before = row
+        rows = [row for row in watch.rows if since[1] < row[1] <= mark] or [watch.rows[-1]]
+        rate = (rows[-1][1] - since[1]) / max(rows[-1][0] - since[0], 1)
+        usual = [statistics.median(row[2][index] for row in rows) / MIB for index in range(3)]
+        print(f"{rows[-1][1]:8}{rate:10.1f}" + "".join(f"{used:16.0f}" for used in usual))
+        since = rows[-1][:2]
+    most = [max(row[2][index] for row in watch.rows) / MIB for index in range(3)]
+    print(f"{'most':>18}" + "".join(f"{used:16.0f}" for used in most))
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {given.backend}")
 
 

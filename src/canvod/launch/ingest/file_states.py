@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ RETRIED: Final = frozenset({"missing", "no-reader", "memory", "killed", "error"}
 """Failures that need not be the file's own: the next run tries these files again."""
 
 
-@dataclass
+@dataclass(slots=True)
 class OpenFile:
     """A file of which something is left to make.
 
@@ -365,6 +366,6 @@ def _outcome(record: FileRecord, status: Status) -> FileOutcome:
         record.epochs,
         record.values,
         record.notes,
-        record.station,
-        record.reader,
+        sys.intern(record.station),
+        sys.intern(record.reader),
     )

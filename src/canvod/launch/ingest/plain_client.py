@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, override
 
+import dask
 from distributed import Client
 from distributed.core import rpc
 from distributed.protocol.compression import decompress
@@ -16,6 +17,7 @@ from distributed.protocol.serialize import Serialized
 from distributed.versions import VersionMismatchWarning
 
 from canvod.launch.errors import ClusterError
+from canvod.launch.runtime.scheduler import SHORT_LOGS
 
 
 class PlainClient(Client):
@@ -30,7 +32,7 @@ class PlainClient(Client):
     def __init__(self, client: Client) -> None:
         known: Any = client  # its attributes have no types
         self._results: Any = None  # a connection for results, from when there are some
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), dask.config.set(SHORT_LOGS):
             # Versions were compared when the other client was opened.
             warnings.simplefilter("ignore", VersionMismatchWarning)
             super().__init__(  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ RecordStatus = Status | Literal["begun"]
 STATUSES: Final[tuple[Status, ...]] = ("stored", "known", "partly", "failed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileOutcome:
     """What became of one file.
 

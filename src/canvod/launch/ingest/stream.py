@@ -39,6 +39,10 @@ MADE_BYTES = 2**30
 """The same where workers have no limit."""
 WAITING_BYTES = 2**31
 """What units may take on the workers' disk until they are written."""
+WAITING_FILES = 2000
+"""Files of such units, which the launcher and the workers have to remember until then."""
+FIRST_FILES = 250
+"""The same of the first commit: a store that cannot be written is to show early."""
 USUAL_SIGNALS = 128
 """Signals of a unit, as long as the group does not tell."""
 
@@ -375,7 +379,11 @@ class Stream:
             done = len({made.unit.span.day for made in self._made})
         else:
             done = int((time.monotonic() - self._last_commit) / 60)
-        return done >= int(every) or self._unit_bytes(made.unit for made in self._made) > WAITING_BYTES
+        units = [made.unit for made in self._made]
+        too_many = sum(len(unit.files) for unit in units) >= (
+            WAITING_FILES if self.snapshots else FIRST_FILES
+        )
+        return done >= int(every) or too_many or self._unit_bytes(units) > WAITING_BYTES
 
     def _commit(self) -> None:
         """Write and commit what was made, under the lock."""

@@ -38,9 +38,14 @@ THREAD_VARIABLES: Final = (
 )
 """Libraries that start threads of their own, as many as the host has cores unless told otherwise."""
 
-PROCESS_VARIABLES: Final = {"MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONHASHSEED": "6640"}
+PROCESS_VARIABLES: Final = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "PYTHONHASHSEED": "6640",
+}
 """What Dask's nanny sets in a worker process that it spawns (distributed.yaml; distributed#8400).
 
+The arenas are ours: each thread of Icechunk would have one, which keeps memory that is free (mallopt(3)).
 In a container worker processes are forked, so the first process has to have it."""
 
 LONGEST_TAG: Final = 128

@@ -12,7 +12,7 @@ import warnings
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tornado.web import Application, RequestHandler
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 DASHBOARD_DELAY_S = 5.0
 """When the dashboard is added, in seconds after the start, unless a page is asked for before."""
+
+SHORT_LOGS: Final = {"distributed.admin.low-level-log-length": 100}
+"""Setting of Dask, which else keeps the last 1,000 messages of each connection, with arguments of tasks."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -110,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: argparse.Namespace) -> None:
+    import dask
     from distributed import Scheduler
 
     from canvod.launch.runtime.lease import LeasePlugin
@@ -118,6 +122,7 @@ async def _run(options: argparse.Namespace) -> None:
     if options.launcher is not None:
         be_quiet()
         warnings.filterwarnings("ignore", message="Port .* is already in use")
+    dask.config.set(SHORT_LOGS)
     lease = LeasePlugin(options.lease_grace, options.connect_timeout) if options.lease_grace else None
     keys = security(options.keys)
     scheduler = Scheduler(

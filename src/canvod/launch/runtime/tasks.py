@@ -453,6 +453,8 @@ def make_unit(request: UnitRequest, *read: list[ReadFile]) -> Unit:
     Unit
         Files that cannot be read are failures in its reply.
     """
+    import zarr  # noqa: F401 - it takes memory, which is not to grow with the first commit
+
     path = _new_file()
     return Unit(_save(_merge_files(request, read), path), path)
 

@@ -167,6 +167,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
     from distributed.core import Status
 
     from canvod.launch.runtime.plugin import QuietEndPlugin, ResourceInitPlugin
+    from canvod.launch.runtime.scheduler import SHORT_LOGS
 
     dask.config.set(
         {
@@ -175,6 +176,7 @@ async def _run(options: argparse.Namespace, affinity: list[int]) -> int:
             "distributed.worker.multiprocessing-method": "forkserver",
             "distributed.worker.memory.max-spill": options.max_spill or False,
             "temporary-directory": options.spill_path,
+            **SHORT_LOGS,
         }
     )
     keys = security(options.keys)
