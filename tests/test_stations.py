@@ -14,7 +14,7 @@ from canvod.launch.ingest.job import IngestJob
 from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.stations import check_names, is_same
 from canvod.launch.ingest.store import store_exists
-from ingest_files import Options, assert_holds, run_inline, write_window
+from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_window
 
 GROUP = "site/receiver"
 LONG = "{}_R_20250010000_15M_05S_MO.rnx"
@@ -86,6 +86,11 @@ def test_a_file_with_another_marker_is_not_stored(tmp_path):
     assert_holds(group, files)
     again = run_inline([other], tmp_path / "store")
     assert (again.failed[0].reason, again.snapshots) == (reason, ())
+    runner = InlineRunner()
+    again = run_inline([other, *files], tmp_path / "store", runner=runner)
+    assert (len(again.failed), len(again.known), runner.reads) == (1, 2, 0)
+    mixed = run_inline([other, *files], tmp_path / "store", settings=Options(mixed_stations=True))
+    assert (len(mixed.stored), len(mixed.known)) == (1, 2)
 
 
 def test_several_markers_are_stored_where_they_are_wanted(tmp_path):

@@ -298,7 +298,7 @@ def test_show_prints_a_tree_or_json(store, capsys):
     """``store show`` prints the tree; with --json the same figures."""
     assert main(["store", "show", str(store)]) == ExitStatus.OK
     shown = capsys.readouterr().out
-    assert "20 epochs of 1 days, 2025-01-01 to 2025-01-01, GPS time" in shown
+    assert "20 epochs of 1 day, 2025-01-01 to 2025-01-01, GPS time" in shown
     assert "5 signals: C 1, E 1, G 2, R 1" in shown
     assert re.search(
         r"^[0-9A-Z]{20}  20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ  Ingest into site/receiver: 2 files stored$",

@@ -125,6 +125,8 @@ def ingest(  # noqa: PLR0917 - typer takes all but the first by name
     say(f"found {count} observation file{'s' if count != 1 else ''} ({size})")
     for reason, count in job.found.ignored.items():
         say(f"  ignored: {count}: {reason}")
+    if job.nothing_new is not None:
+        say("nothing new: the group has a record of each of these files; no cluster is started")
     with ExitStack() as build_display:
         build_progress = build_display.enter_context(show_build())
 

@@ -241,7 +241,8 @@ def _draw(store: StoreTree) -> RenderableType:
 
 def _lines(group: GroupInfo) -> Iterator[str]:
     if group.epochs is not None:
-        yield f"{group.epochs:,} epochs of {group.days} days, {group.first_day} to {group.last_day}, GPS time"
+        days = f"{group.days} day{'s' if group.days != 1 else ''}"
+        yield f"{group.epochs:,} epochs of {days}, {group.first_day} to {group.last_day}, GPS time"
         counts = ", ".join(f"{system} {count}" for system, count in group.signals.items())
         yield f"{sum(group.signals.values())} signals: {counts}"
         files = f"{group.files} files" + (f" of {', '.join(group.stations)}" if group.stations else "")

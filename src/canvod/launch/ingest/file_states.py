@@ -16,6 +16,7 @@ from canvod.launch.ingest.units import Interval, uncovered
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from canvod.launch.config.sections import IngestSettings
     from canvod.launch.ingest.log_book import LogBook
     from canvod.launch.ingest.progress import IngestProgress
     from canvod.launch.ingest.report import Status
@@ -132,7 +133,7 @@ class FileStates:
         self.late: dict[str, list[Interval]] = {}
         self.bytes_read = self.bytes_data = 0
 
-    def choose(self, log: LogBook, *, retry_failed: bool) -> list[str]:
+    def choose(self, log: LogBook, settings: IngestSettings) -> list[str]:
         """Divide the files into those that are known and those to read.
 
         A file of the same path, size and time is known, as for make and rsync. One that was begun is read.
@@ -141,8 +142,8 @@ class FileStates:
         ----------
         log : LogBook
             The log book of the group.
-        retry_failed : bool
-            Whether files that are damaged by the log book are read again.
+        settings : IngestSettings
+            Whether files that are damaged by the log book are read again, and those of other stations.
 
         Returns
         -------
@@ -150,6 +151,7 @@ class FileStates:
             Stored files whose size or time is another one now: their content decides.
         """
         recorded = log.last_of(self.paths)
+        retried = RETRIED | ({"station"} if settings.mixed_stations else frozenset())
         changed = []
         for path in self.paths:
             record = recorded.get(path)
@@ -163,7 +165,7 @@ class FileStates:
             elif record.has_values:
                 self.outcomes[path] = FileOutcome(path, "known", "stored already")
                 continue
-            elif not retry_failed and record.failure not in RETRIED:
+            elif not settings.retry_failed and record.failure not in retried:
                 told = "found earlier; it is as it was, and --retry-failed reads it again"
                 self.outcomes[path] = FileOutcome(path, "failed", f"{record.reason} ({told})")
                 continue

@@ -160,7 +160,7 @@ def nothing_new(
     if state is None:
         return None
     states = FileStates(paths, IngestProgress())
-    states.choose(state.log, retry_failed=settings.retry_failed)
+    states.choose(state.log, settings)
     return None if states.open else _report(states, str(store), group, state)
 
 

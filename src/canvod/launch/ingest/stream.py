@@ -135,7 +135,7 @@ class Stream:
             If the cluster, or the store, fails; what was committed before is stored.
         """
         started = time.perf_counter()
-        changed = self._files.choose(self._log, retry_failed=self._settings.retry_failed)
+        changed = self._files.choose(self._log, self._settings)
         settle_changed(changed, self._files, self._runner, self._settings, self._target.group)
         try:
             if self._files.open:
@@ -476,6 +476,6 @@ class Stream:
         good = {file.path: file for made in self._made for file in made.reply.files if file.failure is None}
         others = check_markers(good, state.stations if state is not None else ())
         for path, reason in others.items():
-            self._files.fail(replace(good[path], failure="error", reason=reason))
+            self._files.fail(replace(good[path], failure="station", reason=reason))
         for made in [made for made in self._made if others.keys() & set(made.unit.files)]:
             self._drop(made)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from canvod.launch.runtime.blocks import Span
 
-FailureKind = Literal["unreadable", "missing", "empty", "no-reader", "memory", "killed", "error"]
-"""Why a file could not be read; ``killed`` means that the process that read it died."""
+FailureKind = Literal["unreadable", "missing", "empty", "no-reader", "memory", "killed", "station", "error"]
+"""Why a file gives no data; ``killed``: the process that read it died, ``station``: it is of another one."""
 
 
 @dataclass(frozen=True)
