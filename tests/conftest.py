@@ -15,7 +15,7 @@ from canvod.launch.docker.engine import connect
 from canvod.launch.errors import EngineError
 from required import skip_without
 
-pytest_plugins = ("images_fixture",)
+pytest_plugins = ("bare_python", "images_fixture")
 """The engine and the images, for every test of containers."""
 
 

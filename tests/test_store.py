@@ -26,7 +26,7 @@ from canvod.launch.ingest.inspect import store_tree
 from canvod.launch.ingest.permissions import check_store_access
 from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.store import CANVODPY_LOCK, create_store, open_repository, store_exists
-from canvod.launch.ingest.store_cleanup import clean_store
+from canvod.launch.ingest.store_lifecycle import clean_store
 from canvod.launch.ingest.store_lock import lock_path, store_lock
 from ingest_files import InlineRunner, assert_holds, run_inline, write_windows
 

@@ -213,7 +213,7 @@ def rechunk(
 
 
 def _clean(path: Path, older_than: float, *, expire: bool, json_output: bool) -> None:
-    from canvod.launch.ingest.store_cleanup import clean_store
+    from canvod.launch.ingest.store_lifecycle import clean_store
 
     age = timedelta(hours=older_than)
     garbage = clean_store(path, older_than=age, now=datetime.now(UTC), expire=expire)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,8 @@ from canvod.launch.ingest.discover import Discovery, discover
 from canvod.launch.ingest.group import check_group_name
 from canvod.launch.ingest.permissions import check_inputs_readable, check_store_access, check_store_writable
 from canvod.launch.ingest.run import ingest, nothing_new
-from canvod.launch.ingest.store import create_store, store_exists
-from canvod.launch.ingest.store_cleanup import remove_empty_store
+from canvod.launch.ingest.store import store_exists
+from canvod.launch.ingest.store_lifecycle import remove_empty_store, store_in_use
 from canvod.launch.paths import absolute, is_folder
 from canvod.launch.readers import DEFAULT, reader_names
 
@@ -148,6 +148,7 @@ class IngestJob:
         paths = [str(file.path) for file in self.found.files]
         self.nothing_new = nothing_new(paths, self.store, self.group, settings.ingest)
         self._owner: Owner | None = None
+        self._store_use = ExitStack()
 
     def run(
         self,
@@ -184,7 +185,7 @@ class IngestJob:
         say = progress or (lambda _line: None)
         if self.nothing_new is not None:
             return self.nothing_new
-        with self._new_store_removed_on_failure(), self._runner(say, build_progress) as runner:
+        with self._store_use, self._runner(say, build_progress) as runner:
             return ingest(
                 [file.path for file in self.found.files],
                 self.store,
@@ -292,7 +293,9 @@ class IngestJob:
         else:
             self._owner = None
         if plan.backend != "remote":
-            create_store(self.store, owner=self._owner)
+            self._store_use.enter_context(store_in_use(self.store, owner=self._owner, remove_empty=self._new))
+        elif self._new:
+            self._store_use.callback(remove_empty_store, self.store)
 
     def _check_reader(self, plan: ClusterPlan) -> None:
         """Refuse a reader that the workers cannot have, as far as that can be told before they start."""
@@ -314,14 +317,6 @@ class IngestJob:
                 hint="name the package that offers it in launch.packages (canvod-readers for canvod), take "
                 "processes (launch.backend: process), or write ingest.reader: rinex",
             )
-
-    @contextmanager
-    def _new_store_removed_on_failure(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            if self._new:
-                remove_empty_store(self.store)
 
 
 def _dask_runner(manager: DaskClusterManager) -> DaskRunner:

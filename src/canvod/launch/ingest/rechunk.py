@@ -16,7 +16,7 @@ from canvod.launch.ingest.days import CHUNK_BYTES, DayTable, choose_chunk, usual
 from canvod.launch.ingest.group import finish, make_arrays, place, read_state, write_axis
 from canvod.launch.ingest.read import choose_group
 from canvod.launch.ingest.store import CommitConflictError, translated
-from canvod.launch.ingest.store_cleanup import changed_store
+from canvod.launch.ingest.store_lifecycle import changed_store
 from canvod.launch.runtime.blocks import DAY_NS, Span, fill_part, parts_needed, parts_of
 
 if TYPE_CHECKING:

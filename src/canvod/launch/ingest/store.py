@@ -7,6 +7,8 @@ the lock of the store (`canvod.launch.ingest.store_lock`).
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from canvod.launch.ingest.store_lock import Owner
 
 BRANCH = "main"
+
+FIRST_SNAPSHOT = "1CECHNKREP0F1RSTCMT0"
+"""ID of the snapshot that Icechunk makes with every store."""
 
 CANVODPY_LOCK = ".canvodpy-commit.lock"
 """Lock file of canvodpy 1.0.0 within a store, which it holds while it commits or cleans up."""
@@ -124,7 +129,7 @@ def store_exists(path: str | os.PathLike[str]) -> bool:
     Returns
     -------
     bool
-        False where there is nothing, or an empty folder.
+        False where there is nothing, an empty folder, or a store that has not been made to the end.
 
     Raises
     ------
@@ -154,12 +159,18 @@ def store_exists(path: str | os.PathLike[str]) -> bool:
     quiet_icechunk()
     with translated(path, "looking for a store"):
         found = icechunk.Repository.exists(icechunk.local_filesystem_storage(str(path)))
-    if not found:
+    if not found and not _is_unfinished(path):
         raise InputError(
             f"{path} is a folder that holds files, but no Icechunk store",
             hint="name another folder; a store is made where there is none",
         )
-    return True
+    return found
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether a folder has nothing but what Icechunk writes before a store is one."""
+    names = (entry.relative_to(path).as_posix() for entry in path.rglob("*"))
+    return all(re.fullmatch(rf"((snapshots|transactions)(/{FIRST_SNAPSHOT}.*)?|repo#.*)", n) for n in names)
 
 
 class Store:
@@ -469,7 +480,7 @@ def open_repository(path: str | os.PathLike[str], *, owner: Owner | None = None)
 
 
 def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) -> Store:
-    """Open a store, or make it with all its parent folders where there is none.
+    """Open a store, or make it with all its parent folders where there is none; hold `store_lock` meanwhile.
 
     Parameters
     ----------
@@ -497,6 +508,8 @@ def create_store(path: str | os.PathLike[str], *, owner: Owner | None = None) ->
         return open_repository(path, owner=owner)
     quiet_icechunk()
     make_folders(path, owner)
+    for entry in path.iterdir():  # of a program that was killed while it made the store
+        entry.unlink() if entry.is_file() else shutil.rmtree(entry)
     storage = icechunk.local_filesystem_storage(str(path))
     try:
         with translated(path, "making the store"):
