@@ -33,7 +33,7 @@ from canvod.launch.ingest.pool import PoolRunner
 from canvod.launch.ingest.run import ingest
 from canvod.launch.ingest.store import create_store, open_repository
 from canvod.launch.runtime.blocks import DAY_NS, Span
-from canvod.launch.runtime.tasks import peak_memory_bytes
+from canvod.launch.runtime.file_tasks import peak_memory_bytes
 from canvod.launch.simulate import simulate
 
 GROUP = "site/receiver"

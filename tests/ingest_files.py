@@ -10,7 +10,7 @@ from zarr.storage import WrapperStore
 
 from canvod.launch.ingest.run import ingest
 from canvod.launch.ingest.runner import Task
-from canvod.launch.runtime import tasks
+from canvod.launch.runtime import file_tasks, unit_tasks
 from canvod.launch.simulate import RinexHeader, write_rinex
 from canvod.launch.testing import assert_dataset_equals, serial_model
 
@@ -84,16 +84,16 @@ class InlineRunner:
         self.reads = 0
 
     def call(self, function, *arguments):
-        self.reads += len(arguments[0]) if function is tasks.scan_files else 0
+        self.reads += len(arguments[0]) if function is file_tasks.scan_files else 0
         return Task(function(*arguments))
 
     def make(self, request):
         self.reads += len(request.files)
-        unit = tasks.make_unit(request)
+        unit = unit_tasks.make_unit(request)
         return Task(unit.reply, unit)
 
     def write(self, fork, unit, request):
-        return Task(tasks.write_unit(fork, unit.data, request))
+        return Task(unit_tasks.write_unit(fork, unit.data, request))
 
     def wait(self, started):
         return list(started)[:1]
@@ -108,7 +108,7 @@ class InlineRunner:
         pass
 
     def memory(self):
-        return {"inline": tasks.peak_memory_bytes()}
+        return {"inline": file_tasks.peak_memory_bytes()}
 
 
 def run_inline(files, store, group="site/receiver", **options):

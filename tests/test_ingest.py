@@ -23,7 +23,7 @@ from canvod.launch.ingest.read import open_group, open_store, read_log
 from canvod.launch.ingest.report import FileOutcome, IngestReport
 from canvod.launch.ingest.runner import Task
 from canvod.launch.ingest.store import open_repository
-from canvod.launch.runtime import tasks
+from canvod.launch.runtime import unit_tasks
 from canvod.launch.testing import assert_dataset_equals, serial_model
 from ingest_files import (
     START,
@@ -504,7 +504,7 @@ def test_a_file_that_changes_between_reading_and_writing_is_read_again(tmp_path)
             if not self.forgot:
                 self.forgot = True
                 os.truncate(files[1], 100)
-                return Task(tasks.write_unit(fork, tasks.make_unit(self.requests[-1]), request))
+                return Task(unit_tasks.write_unit(fork, unit_tasks.make_unit(self.requests[-1]), request))
             return super().write(fork, unit, request)
 
         requests: ClassVar[list] = []
@@ -707,7 +707,7 @@ def test_a_full_disk_of_a_worker_makes_a_commit_and_is_an_error_where_that_does_
         n_workers, units, full_at = 1, 0, (2,)
 
         def make(self, request):
-            unit = tasks.make_unit(request)
+            unit = unit_tasks.make_unit(request)
             self.units += 1
             if self.units in self.full_at:
                 reply = json.loads(unit.reply.split(b"\n")[0]) | {

@@ -15,7 +15,7 @@ from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.read import open_group, open_store
 from canvod.launch.ingest.run import ingest
 from canvod.launch.ingest.runner import DaskRunner, TaskDiedError
-from canvod.launch.runtime import tasks
+from canvod.launch.runtime import file_tasks
 from deadly_reader import make_deadly
 from eventually import eventually
 from ingest_files import (
@@ -110,7 +110,7 @@ def test_a_runner_waits_by_its_own_client(client):
     ):
         patch.setattr(distributed.client, "_global_clients", {})
         with DaskRunner(apart) as runner:
-            task = runner.call(tasks.digests, ())
+            task = runner.call(file_tasks.digests, ())
             # Without what `with Client(...)` notes for this thread.
             assert contextvars.Context().run(runner.wait, [task]) == [task]
             assert runner.answer(task) == b"{}"

@@ -108,10 +108,10 @@ def test_processes_end_with_a_killed_parent(tmp_path):
     """SIGKILL of the program that owns a pool leaves no process of the pool behind."""
     code = (
         "from canvod.launch.ingest.pool import PoolRunner\n"
-        "from canvod.launch.runtime import tasks\n"
+        "from canvod.launch.runtime import file_tasks\n"
         "if __name__ == '__main__':\n"
         "    runner = PoolRunner(2)\n"
-        "    runner.call(tasks.reader_problem, 'rinex').answer.result()\n"
+        "    runner.call(file_tasks.reader_problem, 'rinex').answer.result()\n"
         "    print(*(name.split('-')[1] for name in runner.memory()), flush=True)\n"
         "    import time; time.sleep(60)\n"
     )

@@ -19,7 +19,7 @@ from canvod.launch.ingest.job import IngestJob
 from canvod.launch.ingest.pool import PoolRunner
 from canvod.launch.ingest.read import open_group
 from canvod.launch.readers import NoReaderError, Observations, find_reader, reader_names
-from canvod.launch.runtime import tasks
+from canvod.launch.runtime import file_tasks
 from ingest_files import Options, run_inline
 
 TALKATIVE = """
@@ -163,7 +163,7 @@ def test_what_a_reader_gives_wrongly_fails_that_file(tmp_path, monkeypatch, give
     """A reader's fault is the failure of a file, and never reaches a store."""
     offer(monkeypatch, lambda _path, _variables: given)
     (tmp_path / "file").write_text("anything")
-    found, _ = tasks.read_file(str(tmp_path / "file"), "rinex", ("SNR",))
+    found, _ = file_tasks.read_file(str(tmp_path / "file"), "rinex", ("SNR",))
     assert found.failure is not None
     assert re.search(reason, found.reason)
 
@@ -180,9 +180,9 @@ def test_a_file_that_changes_while_it_is_read_is_never_taken_for_known(tmp_path,
 
     offer(monkeypatch, read)
     grow = False
-    assert len(tasks.read_file(str(file), "rinex", ("SNR",))[0].digest) == 64
+    assert len(file_tasks.read_file(str(file), "rinex", ("SNR",))[0].digest) == 64
     grow = True
-    assert tasks.read_file(str(file), "rinex", ("SNR",))[0].digest == ""
+    assert file_tasks.read_file(str(file), "rinex", ("SNR",))[0].digest == ""
 
 
 def test_readers_by_name():
@@ -205,14 +205,14 @@ def test_a_runs_other_reader_is_told(tmp_path, monkeypatch):
     for name in ("1", "2"):
         (tmp_path / name).write_text(name)
     assert run_inline([tmp_path / "1"], tmp_path / "store").notices == ()
-    monkeypatch.setattr(tasks, "reader_version", lambda _name: "lab-logger 2.0")
-    monkeypatch.setattr(tasks, "reader_problem", lambda _name: b"")
+    monkeypatch.setattr(file_tasks, "reader_version", lambda _name: "lab-logger 2.0")
+    monkeypatch.setattr(file_tasks, "reader_problem", lambda _name: b"")
     report = run_inline([tmp_path / "2"], tmp_path / "store", settings=Options(reader="logger"))
     (notice,) = report.notices
     assert notice.startswith(
         "the files of this group were read by different readers: logger (lab-logger 2.0, Python "
     )
     assert ", rinex (canvod-launch " in notice
-    monkeypatch.setattr(tasks, "reader_problem", lambda _name: b"cannot be imported")
+    monkeypatch.setattr(file_tasks, "reader_problem", lambda _name: b"cannot be imported")
     with pytest.raises(DependencyError, match="cannot be imported"):
-        run_inline([tmp_path / "2"], tmp_path / "other")
+        run_inline([tmp_path / "2"], tmp_path / "other", settings=Options(reader="logger"))

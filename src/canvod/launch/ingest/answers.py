@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from canvod.launch.errors import ClusterError
 from canvod.launch.runtime.blocks import DAY_NS, parts_of
+from canvod.launch.runtime.file_tasks import CLOSEST_NS
 from canvod.launch.runtime.messages import FileSummary, UnitReply, WriteReply
-from canvod.launch.runtime.tasks import CLOSEST_NS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

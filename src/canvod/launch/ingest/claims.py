@@ -15,7 +15,7 @@ from canvod.launch.ingest.group import item_sizes
 from canvod.launch.ingest.report import FileOutcome
 from canvod.launch.ingest.runner import Task, TaskDiedError
 from canvod.launch.readers import DEFAULT
-from canvod.launch.runtime import tasks
+from canvod.launch.runtime import file_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,7 +49,7 @@ def check_reader(runner: TaskRunner, reader: str) -> None:
     """
     if reader == DEFAULT:  # it comes with the code of the tasks
         return
-    if problem := _answers(runner, tasks.reader_problem, [(reader,)])[0].decode():
+    if problem := _answers(runner, file_tasks.reader_problem, [(reader,)])[0].decode():
         raise DependencyError(
             f"the workers cannot read with ingest.reader {reader!r}: {problem}",
             hint="install it where the workers run, or write ingest.reader: rinex",
@@ -81,7 +81,7 @@ def settle_changed(
     ClusterError
         If the cluster fails.
     """
-    for answer in _answers(runner, tasks.digests, ((part,) for part in _portions(paths))):
+    for answer in _answers(runner, file_tasks.digests, ((part,) for part in _portions(paths))):
         for path, digest in decoded(DIGESTS, answer)[0].items():
             file = files.open.get(path)
             if file is None:
@@ -138,7 +138,7 @@ def claimed_times(
         if file.replaces and file.record is not None:
             claims.setdefault(path, []).append((file.record.first_epoch, file.record.last_epoch))
     if settings.reader == DEFAULT:
-        for answer in _answers(runner, tasks.header_times, ((part,) for part in _portions([*undated]))):
+        for answer in _answers(runner, file_tasks.header_times, ((part,) for part in _portions([*undated]))):
             for path, ends in decoded(TIMES, answer)[0].items():
                 if path in undated:
                     del undated[path]
@@ -202,7 +202,10 @@ def _scanned(
     options = settings.reader, tuple(settings.variables)
 
     def start(part: tuple[str, ...], *, alone: bool) -> None:
-        waiting[runner.call(tasks.scan_files, part, *options, alone, runner.memory_limit_bytes)] = part, alone
+        waiting[runner.call(file_tasks.scan_files, part, *options, alone, runner.memory_limit_bytes)] = (
+            part,
+            alone,
+        )
 
     waiting: dict[Task, tuple[tuple[str, ...], bool]] = {}
     for part in _portions(paths, together):

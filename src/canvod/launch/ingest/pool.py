@@ -151,16 +151,16 @@ class PoolRunner:
 
     def make(self, request: UnitRequest) -> Task:
         """Start to make a unit, which goes into a file of the pool's folder; see `TaskRunner.make`."""
-        from canvod.launch.runtime import tasks
+        from canvod.launch.runtime import unit_tasks
 
         target = str(self._data / f"{next(self._numbers)}.pickle")
-        return Task(self._submit(tasks.spool_unit, request, target), target)
+        return Task(self._submit(unit_tasks.spool_unit, request, target), target)
 
     def write(self, fork: bytes, unit: Task, request: WriteRequest) -> Task:
         """Start to write a unit, in any process of the pool; see `TaskRunner.write`."""
-        from canvod.launch.runtime import tasks
+        from canvod.launch.runtime import unit_tasks
 
-        return Task(self._submit(tasks.write_unit, fork, unit.data, request))
+        return Task(self._submit(unit_tasks.write_unit, fork, unit.data, request))
 
     def wait(self, started: Collection[Task]) -> list[Task]:
         """Wait until some of the tasks have ended, as long as it takes; see `TaskRunner.wait`."""

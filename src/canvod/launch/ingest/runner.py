@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from canvod.launch.errors import ClusterError
 from canvod.launch.ingest.stalls import is_busy, stalled, stuck_keys
-from canvod.launch.runtime import tasks
+from canvod.launch.runtime import unit_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -90,7 +90,7 @@ class TaskRunner(Protocol):
         Parameters
         ----------
         function : callable
-            A function of `canvod.launch.runtime.tasks` that gives bytes.
+            A function of `canvod.launch.runtime.unit_tasks` that gives bytes.
         *arguments : object
             Its arguments, plain values.
 
@@ -273,18 +273,18 @@ class DaskRunner:
     def make(self, request: UnitRequest) -> Task:
         """Start to make a unit, which stays on its worker; see `TaskRunner.make`."""
         read = [
-            self._submit(tasks.read_files, request, request.files[at : at + READ_TOGETHER])
+            self._submit(unit_tasks.read_files, request, request.files[at : at + READ_TOGETHER])
             for at in range(0, len(request.files), READ_TOGETHER)
         ]
-        unit = self._submit(tasks.make_unit, request, *read)
+        unit = self._submit(unit_tasks.make_unit, request, *read)
         # The launcher waits for replies, so they come before the next unit.
-        reply = self._submit(tasks.reply_of, unit, priority=10)
+        reply = self._submit(unit_tasks.reply_of, unit, priority=10)
         keys = frozenset(future.key for future in (*read, unit, reply))
         return Task(reply, unit, keys, lambda: self.make(request))
 
     def write(self, fork: bytes, unit: Task, request: WriteRequest) -> Task:
         """Start to write a unit, where it is; see `TaskRunner.write`."""
-        future = self._submit(tasks.write_unit, fork, unit.data, request, priority=20)
+        future = self._submit(unit_tasks.write_unit, fork, unit.data, request, priority=20)
         return Task(future, None, unit.keys | {future.key}, lambda: self.write(fork, unit, request))
 
     def wait(self, started: Collection[Task]) -> list[Task]:

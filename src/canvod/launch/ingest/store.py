@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from canvod.launch.errors import InputError, StoreError
 from canvod.launch.ingest.store_lock import make_folders
 from canvod.launch.paths import absolute, exists
-from canvod.launch.runtime.tasks import quiet_icechunk
+from canvod.launch.runtime.unit_tasks import quiet_icechunk
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
