@@ -9,16 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from canvod.launch import DaskClusterManager, ingest_files
+from canvod.launch.errors import ClusterError
 from canvod.launch.host.labels import LABEL_PREFIX, OWNER_LABEL
 from canvod.launch.host.owner import owner_mark
 from canvod.launch.ingest.store import open_repository
 from canvod.launch.testing import assert_nothing_left, assert_store_equals, serial_model
+from eventually import eventually
 from leftovers import GONE_WITHIN_S, volumes
 
 if TYPE_CHECKING:
@@ -195,6 +198,10 @@ def kill_when_a_snapshot_is_written(folder, known):
 
 def killed(store, *arguments):
     stage, folder = os.environ["KILLED"], store.path / "snapshots"
+    if "GO" in os.environ:  # hold the lock until the other launcher waits for it
+        open(os.environ["GO"] + ".awaited", "w").close()
+        while not os.path.exists(os.environ["GO"]):
+            time.sleep(0.01)
     if stage == "before":
         kill()
     if stage == "snapshot":
@@ -240,6 +247,92 @@ def test_a_launcher_killed_in_its_commit_costs_no_file(
     assert status == 0, err
     counts = {"stored": 4 * (1 - commits), "known": 4 * commits, "partly": 0, "failed": 0}
     assert report["counts"] == counts
+    assert_store_equals(folder / "store", "site/receiver", serial_model(files))
+
+
+@pytest.mark.parametrize("other", ["site/receiver", "site/other"], ids=["same group", "other group"])
+@pytest.mark.parametrize("stage", ["before", "snapshot"])
+def test_of_two_launchers_at_once_one_that_is_killed_costs_the_other_nothing(
+    images: object,
+    engine: docker.DockerClient,
+    rosalia: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    other: str,
+) -> None:
+    """One makes the store and is killed in its commit, while the other waits: all is stored in the end.
+
+    Their files overlap, and each reads and writes on workers of its own.
+    """
+    del images
+    files = sorted((rosalia / "02_canopy").rglob("*.rnx"))[:6]
+    first, second, store, go = files[:4], files[2:], folder / "store", folder / "go"
+    (folder / "sitecustomize.py").write_text(KILLED_AT_ITS_COMMIT)
+    with monkeypatch.context() as patch:
+        for name, value in (("PYTHONPATH", folder), ("KILLED", stage), ("GO", go)):
+            patch.setenv(name, str(value))
+        with ExitStack() as stack:
+            one = stack.enter_context(started(first, store))
+            clusters = [cluster_of(engine, one)]
+            assert eventually(Path(f"{go}.awaited").exists)
+            first_one = stack.pop_all()
+    with first_one, started(second, store, other) as two:
+        clusters.append(cluster_of(engine, two))
+        read_until(two, "another process is writing to")
+        go.touch()
+        out, err = two.communicate(timeout=280)
+        one.communicate(timeout=60)
+    assert (one.returncode, two.returncode) == (-signal.SIGKILL, 0), err
+    assert sum(json.loads(out)["counts"].values()) == 4
+    for cluster in clusters:
+        assert_nothing_left(cluster, engine, within_s=GONE_WITHIN_S)
+    status, report, err = run(first, store)
+    assert status == 0, err
+    assert report["counts"]["failed"] == report["counts"]["partly"] == 0
+    if other == "site/receiver":
+        assert_store_equals(store, other, serial_model(files))
+    else:
+        assert_store_equals(store, "site/receiver", serial_model(first))
+        assert_store_equals(store, other, serial_model(second))
+
+
+def test_a_cluster_whose_memory_is_full_of_other_data_ends_the_run(
+    images: object, rosalia: Path, folder: Path
+) -> None:
+    """Workers in containers pause when memory and spill are full: the error says so, and what to raise."""
+    del images
+    files = sorted((rosalia / "02_canopy").rglob("*.rnx"))[:4]
+    settings = {
+        "processing": {"resource_mode": "manual", "n_max_threads": 2, "max_memory_gb": 1},
+        "launch": {"backend": "docker", "dashboard_port": 0, "spill_gb": 0.05},
+    }
+    options: dict[str, Any] = {"read_only": [files[0].parent], "writable": [folder], "current_folder": False}
+    with DaskClusterManager(settings, **options) as manager:
+        client = manager.client
+        workers, held = list(client.scheduler_info(n_workers=-1)["workers"]), []
+
+        def statuses() -> list[str]:
+            found = client.scheduler_info(n_workers=-1)["workers"].values()
+            return [worker["status"] for worker in found]
+
+        def paused() -> bool:
+            # One after the other: at 95 % of its limit a worker is killed.
+            for worker in workers:
+                held.append(client.submit(os.urandom, 10 * 2**20, workers=[worker], pure=False))
+                assert eventually(lambda: held[-1].done() or "paused" in statuses())
+            return statuses() == ["paused", "paused"]
+
+        assert eventually(paused)
+        with pytest.raises(
+            ClusterError, match="all 2 workers have paused, since their memory is full"
+        ) as error:
+            ingest_files(files, folder / "store", "site/receiver", cluster=manager)
+        assert "raise processing.max_memory_gb, or launch.spill_gb" in str(error.value.hint)
+        held.clear()
+        assert eventually(lambda: statuses() == ["running", "running"])
+        report = ingest_files(files, folder / "store", "site/receiver", cluster=manager)
+    assert len(report.stored) == 4
     assert_store_equals(folder / "store", "site/receiver", serial_model(files))
 
 
