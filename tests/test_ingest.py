@@ -459,6 +459,32 @@ def test_an_interruption_before_the_commit_changes_nothing(tmp_path):
     assert_holds(open_group(tmp_path / "store", GROUP), files)
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, SystemError])
+def test_what_was_read_stays_where_a_signal_ends_the_run(tmp_path, end):
+    """A run that is interrupted commits the days that were made; one that fails has those of its commits."""
+
+    class Interrupted(InlineRunner):
+        n_workers = 1
+
+        def make(self, request):
+            if request.span.day == 20_098:
+                raise end
+            return super().make(request)
+
+    files = [
+        write_window(tmp_path / "in" / f"TEST00XXX_R_2025{day:03}0000_15M_05S_MO.rnx", (day - 1) * DAY)
+        for day in range(1, 13)
+    ]
+    with pytest.raises(end):
+        run_inline(files, tmp_path / "store", runner=Interrupted(), settings=Options(chunk=(4320, 64)))
+    if end is SystemError:
+        assert not (tmp_path / "store").exists()
+    else:
+        assert_holds(open_group(tmp_path / "store", GROUP), files[:2])
+    run_inline(files, tmp_path / "store")
+    assert_holds(open_group(tmp_path / "store", GROUP), files)
+
+
 def test_what_was_committed_stays_whatever_ends_the_run(tmp_path):
     """A run of several days that is interrupted has stored the first ones, and says how many files."""
 

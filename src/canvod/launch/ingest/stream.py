@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from canvod.launch.errors import ClusterError, StoreError
+from canvod.launch.errors import ClusterError, LaunchError, StoreError
 from canvod.launch.ingest.answers import UNIT_REPLY, check_reply, decoded, real_epochs
 from canvod.launch.ingest.claims import check_reader, choose_new_group, claimed_times, settle_changed
 from canvod.launch.ingest.commit import TASK_ATTEMPTS, MadeUnit, NewGroup, UnitLostError, commit
@@ -123,7 +123,7 @@ class Stream:
         self.snapshots: list[str] = []
 
     def run(self) -> None:
-        """Read and store all files.
+        """Read and store all files; what was read when a signal ends it is committed.
 
         Raises
         ------
@@ -140,6 +140,11 @@ class Stream:
         try:
             if self._files.open:
                 self._run()
+        except (KeyboardInterrupt, SystemExit):
+            if self._made:
+                with suppress(LaunchError):
+                    self._commit(lock_timeout_s=0)
+            raise
         finally:
             self.seconds["total"] += time.perf_counter() - started
             self._release([*self._window, *(made.task for made in self._made)])
@@ -385,12 +390,12 @@ class Stream:
         )
         return done >= int(every) or too_many or self._unit_bytes(units) > WAITING_BYTES
 
-    def _commit(self) -> None:
+    def _commit(self, lock_timeout_s: float | None = None) -> None:
         """Write and commit what was made, under the lock."""
         waiting = time.perf_counter()
         with store_lock(
             self._target.store,
-            timeout_s=self._target.lock_timeout_s,
+            timeout_s=self._target.lock_timeout_s if lock_timeout_s is None else lock_timeout_s,
             owner=self._target.owner,
             on_wait=self._progress.say,
         ):
