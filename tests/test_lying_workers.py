@@ -13,6 +13,7 @@ from canvod.launch.errors import ClusterError, StoreError
 from canvod.launch.ingest.read import open_group
 from canvod.launch.ingest.runner import Task
 from canvod.launch.ingest.store import _head, open_repository
+from canvod.launch.runtime.blocks import DAY_NS
 from ingest_files import InlineRunner, assert_holds, run_inline, write_windows
 
 GROUP, OTHER = "site/receiver", "site/other"
@@ -127,7 +128,18 @@ def repeated_epochs(reply):
     return line + b"\n" + epochs.tobytes()
 
 
+def other_days(reply, *days):
+    """A reply that says of its first file that it has these days, each as a whole."""
+    line, _, rest = reply.partition(b"\n")
+    answer = json.loads(line)
+    answer["files"][0]["days"] = [[day, day * DAY_NS, (day + 1) * DAY_NS - 1] for day in days]
+    return json.dumps(answer).encode() + b"\n" + rest
+
+
 REPLIES = {
+    "days without order": lambda reply: other_days(reply, 20_090, 20_089),
+    "days beyond all time": lambda reply: other_days(reply, 2**50),
+    "more days than epochs": lambda reply: other_days(reply, *range(20_000)),
     "epochs of another day": moved_epochs,
     "epochs twice": repeated_epochs,
     "no signal": lambda reply: replace_in(reply, sid=["G01"]),
@@ -157,3 +169,33 @@ def test_a_worker_whose_answer_cannot_be_ends_the_run(place, lie):
         run_inline(late, path, runner=Liar())
     assert open_repository(path).reader().snapshot_id == before
     assert_holds(open_group(path, GROUP).compute(scheduler="sync"), files)
+
+
+def test_a_file_that_has_other_days_whenever_it_is_read_fails(place):
+    """A worker that always says more cannot keep a run going for ever."""
+    path, _, late = place
+    made = []
+
+    class Liar(InlineRunner):
+        def make(self, request):
+            task = super().make(request)
+            made.append(request)
+            return Task(other_days(task.answer, 20_090, 20_090 + len(made)), task.data)
+
+    report = run_inline(late, path, runner=Liar())
+    assert [file.status for file in report.files] == ["failed"]
+    assert "has other days whenever it is read" in report.files[0].reason
+    assert len(made) < 20
+
+
+def test_a_header_that_claims_years_costs_no_more_than_a_few_reads(tmp_path):
+    """A wrong TIME OF LAST OBS is not taken at its word: the file is not read for each day of 50 years."""
+    (file,) = write_windows(tmp_path / "in", [0])
+    text = file.read_text()
+    first = next(line for line in text.splitlines() if "TIME OF FIRST OBS" in line)
+    last = first.replace("2025", "2075", 1).replace("FIRST OBS", "LAST OBS ")
+    file.write_text(text.replace(first, f"{first}\n{last}"))
+    runner = InlineRunner()
+    report = run_inline([file], tmp_path / "store", runner=runner)
+    assert (len(report.stored), runner.reads) == (1, 2)
+    assert_holds(open_group(tmp_path / "store", GROUP).compute(scheduler="sync"), [file])

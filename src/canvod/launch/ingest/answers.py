@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,10 @@ TIMES = TypeAdapter(dict[str, tuple[int, int]])
 DIGESTS = TypeAdapter(dict[str, str])
 MOST_ROWS = 4 * DAY_NS // CLOSEST_NS
 """Rows that a day may get: parts are halved until none has more epochs than rows."""
+LONGEST_NS = 2 * DAY_NS
+"""The longest file that is taken at its word before it is read: it is read once for each day."""
+MOST_NS = 2**62
+"""Times are within 146 years of 1970."""
 MOST_SIGNALS = 2**13
 """Signals that a group has room for in one chunk of its axis."""
 
@@ -87,6 +92,7 @@ def check_reply(reply: UnitReply, span: Span, rows: int, files: Sequence[str]) -
         "parts": not reply.parts_needed or has_room,
         "signals": len(set(reply.sid)) == len(reply.sid) <= MOST_SIGNALS
         and all(name.isprintable() and name.count("|") == 2 and len(name) < 64 for name in reply.sid),
+        "days": all(map(has_real_days, reply.files)),
         "numbers of epochs": all(-1 <= count <= rows for count in reply.epochs)
         and 0 <= reply.replaced_epochs <= rows * span.parts,
     }
@@ -96,6 +102,43 @@ def check_reply(reply: UnitReply, span: Span, rows: int, files: Sequence[str]) -
                 f"worker {reply.worker} answered with {what} that cannot be those of {span}",
                 hint="see that all workers run the code of this launcher, and which files they were reading",
             )
+
+
+def has_real_days(file: FileSummary) -> bool:
+    """Whether a file can have the days that a worker says.
+
+    Parameters
+    ----------
+    file : FileSummary
+        What a worker says of it.
+
+    Returns
+    -------
+    bool
+        True where they are successive days of representable times, each with its epochs.
+    """
+    days = [day for day, _, _ in file.days]
+    ends = [(first // DAY_NS, last // DAY_NS) for _, first, last in file.days]
+    increase = all(one < other for one, other in pairwise(days))
+    possible = all(abs(day) * DAY_NS < MOST_NS for day in days)
+    return len(days) <= file.epochs and increase and possible and ends == [(day, day) for day in days]
+
+
+def claimed(first: int, last: int) -> tuple[int, int]:
+    """Times that a file claims, where they may be: what it has beyond them is found when it is read.
+
+    Parameters
+    ----------
+    first, last : int
+        Nanoseconds since 1970-01-01.
+
+    Returns
+    -------
+    tuple of (int, int)
+        The same; the first time alone, where a file would be longer than `LONGEST_NS`.
+    """
+    first = first if abs(first) < MOST_NS else 0
+    return (first, last) if 0 <= last - first <= LONGEST_NS else (first, first)
 
 
 def real_epochs(span: Span, reply: UnitReply, rest: bytes) -> Epochs:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from canvod.launch.errors import ClusterError, DependencyError, InputError
-from canvod.launch.ingest.answers import DIGESTS, SUMMARIES, TIMES, decoded
+from canvod.launch.ingest.answers import DIGESTS, SUMMARIES, TIMES, claimed, decoded, has_real_days
 from canvod.launch.ingest.commit import NewGroup
 from canvod.launch.ingest.days import choose_chunk, usual_interval, usual_parts
 from canvod.launch.ingest.discover import describe
@@ -132,17 +132,19 @@ def claimed_times(
         named = describe(path, 0)
         if named.start is not None:
             start = int(named.start.astype("datetime64[ns]").astype(np.int64))
-            claims[path] = [(start, start + (named.length_s or 1) * 10**9 - 1)]
+            claims[path] = [claimed(start, start + (named.length_s or 1) * 10**9 - 1)]
         else:
             undated[path] = None
         if file.replaces and file.record is not None:
             claims.setdefault(path, []).append((file.record.first_epoch, file.record.last_epoch))
     if settings.reader == DEFAULT:
-        for answer in _answers(runner, file_tasks.header_times, ((part,) for part in _portions([*undated]))):
+        # A header that a worker dies of is left to whoever reads the file.
+        parts = ((part,) for part in _portions([*undated]))
+        for answer in _answers(runner, file_tasks.header_times, parts, of_the_dead=b"{}"):
             for path, ends in decoded(TIMES, answer)[0].items():
                 if path in undated:
                     del undated[path]
-                    claims.setdefault(path, []).append(ends)
+                    claims.setdefault(path, []).append(claimed(*ends))
     for summary in _scanned([*undated], runner, settings):
         if summary.failure is not None:
             files.fail(summary)
@@ -181,9 +183,12 @@ def choose_new_group(paths: Sequence[str], runner: TaskRunner, settings: IngestS
 
 
 def _answers(
-    runner: TaskRunner, function: Callable[..., bytes], calls: Iterable[tuple[object, ...]]
+    runner: TaskRunner,
+    function: Callable[..., bytes],
+    calls: Iterable[tuple[object, ...]],
+    of_the_dead: bytes | None = None,
 ) -> list[bytes]:
-    """Answers of small tasks, as they come."""
+    """Answers of small tasks, as they come, with one for those that workers died of."""
     waiting, answers = {runner.call(function, *arguments) for arguments in calls}, []
     while waiting:
         for task in runner.wait(waiting):
@@ -191,7 +196,9 @@ def _answers(
             try:
                 answers.append(runner.answer(task))
             except TaskDiedError as died:
-                raise died.repeatedly("had not yet read a file") from died
+                if of_the_dead is None:
+                    raise died.repeatedly("had not yet read a file") from died
+                answers.append(of_the_dead)
     return answers
 
 
@@ -220,6 +227,11 @@ def _scanned(
                     raise died.repeatedly(f"looked into {part[0]} and others") from died
                 start(part, alone=True)
             else:
+                if tuple(file.path for file in summaries) != part or not all(map(has_real_days, summaries)):
+                    raise ClusterError(
+                        f"a worker answered with files or days that cannot be those of {part[0]} and others",
+                        hint="see that all workers run the code of this launcher",
+                    )
                 yield from summaries
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from canvod.launch.ingest.log_book import FileRecord
 from canvod.launch.ingest.report import FileOutcome
 from canvod.launch.ingest.units import Interval, uncovered
+from canvod.launch.runtime.messages import FileSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from canvod.launch.ingest.progress import IngestProgress
     from canvod.launch.ingest.report import Status
     from canvod.launch.runtime.blocks import Span
-    from canvod.launch.runtime.messages import FileSummary, UnitReply
+    from canvod.launch.runtime.messages import UnitReply
 
 RETRIED: Final = frozenset({"missing", "no-reader", "memory", "killed", "error"})
 """Failures that need not be the file's own: the next run tries these files again."""
+
+MOST_ROUNDS: Final = 5
+"""How often a file may have days that it did not have when it was read before."""
 
 
 @dataclass(slots=True)
@@ -47,6 +51,8 @@ class OpenFile:
         Files whose values count, with the number of its own that differ; empty for what was stored.
     read : bool
         Whether it was counted as read.
+    rounds : int
+        How often all that was known of it was made, and something was left.
     begun : bool
         Whether the log book has a row of this run for a part of it.
     """
@@ -58,6 +64,7 @@ class OpenFile:
     gave: int = 0
     differing: Counter[str] = field(default_factory=Counter)
     read: bool = False
+    rounds: int = 0
     begun: bool = False
 
 
@@ -329,7 +336,12 @@ class FileStates:
                 self.settle(_outcome(record, record.status))
         for path, tally in tallies.items():
             if path in self.open and not self.open[path].open_units:
-                self.late[path] = uncovered(tally.summary.days, self.open[path].covered)
+                self.open[path].rounds += 1
+                if self.open[path].rounds < MOST_ROUNDS:
+                    self.late[path] = uncovered(tally.summary.days, self.open[path].covered)
+                else:
+                    reason = f"has other days whenever it is read; {MOST_ROUNDS} times were tried"
+                    self.fail(FileSummary(path, failure="error", reason=reason))
 
 
 def _is_as_recorded(record: FileRecord) -> bool:
