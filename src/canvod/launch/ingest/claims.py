@@ -87,6 +87,9 @@ def settle_changed(
             if file is None:
                 raise ClusterError(f"a worker answered for {path}, which it was not asked for")
             if digest and file.record is not None and digest == file.record.digest:
+                if file.record.status == "begun":
+                    file.digest = digest
+                    continue
                 told = "stored already, with the same content"
                 files.settle(FileOutcome(path, "known", told))
             elif settings.on_change == "replace":

@@ -41,6 +41,8 @@ class OpenFile:
         What the log book says of it.
     replaces : bool
         Whether what it gave before is taken out.
+    digest : str or None
+        SHA-256 of the content of which it was begun, or its first unit was made; None before that.
     open_units : int
         Units that are to be made of it.
     covered : list of (int, int)
@@ -59,6 +61,7 @@ class OpenFile:
 
     record: FileRecord | None = None
     replaces: bool = False
+    digest: str | None = None
     open_units: int = 0
     covered: list[Interval] = field(default_factory=list)
     gave: int = 0
@@ -167,7 +170,7 @@ class FileStates:
                 if record is not None and record.has_values:
                     changed.append(path)
             elif record.status == "begun":
-                self.open[path] = OpenFile(record, replaces=not record.digest)
+                self.open[path] = OpenFile(record, replaces=not record.digest, digest=record.digest or None)
                 continue
             elif record.has_values:
                 self.outcomes[path] = FileOutcome(path, "known", "stored already")
@@ -221,23 +224,38 @@ class FileStates:
         if not known_already and not has_values:
             self.failed.append(replace(record, run=self.run))
 
-    def take(self, summaries: Iterable[FileSummary]) -> None:
+    def take(self, summaries: Iterable[FileSummary]) -> bool:
         """Take what a worker says of the files of a unit.
 
         Parameters
         ----------
         summaries : iterable of FileSummary
-            One for each file; those with a failure end.
+            One for each file; those with a failure end, and those of which another unit has other content.
+
+        Returns
+        -------
+        bool
+            Whether a file has ended.
         """
+        before = len(self.open)
         for summary in summaries:
             file = self.open.get(summary.path)
-            if file is not None and summary.failure is not None:
+            if file is None:
+                continue
+            if summary.failure is not None:
                 self.fail(summary)
-            elif file is not None and not file.read:
+                continue
+            if file.digest is not None and file.digest != summary.digest:
+                reason = "has changed while it was read for several days; the same command reads it again"
+                self.fail(replace(summary, failure="error", reason=reason))
+                continue
+            file.digest = summary.digest
+            if not file.read:
                 file.read = True
                 self._progress.advance()
                 self.bytes_read += summary.size
                 self.bytes_data += summary.data_bytes
+        return len(self.open) < before
 
     def tallies(self, made: Iterable[tuple[Span, UnitReply]]) -> dict[str, Tally]:
         """What units have made of each file.

@@ -292,10 +292,12 @@ class Stream:
             self._take_unmade(unit, reply)
             return
         self._made.append(MadeUnit(unit, task, reply, real_epochs(unit.span, reply, rest)))
-        self._files.take(reply.files)
-        # What a file gave to one unit does not count where it can no longer be read for another.
-        fails = any(file.failure is not None for file in reply.files)
-        for made in self._made[:] if fails else self._made[-1:]:
+        fails = self._files.take(reply.files)
+        self._drop_ended(self._made[:] if fails else self._made[-1:])
+
+    def _drop_ended(self, units: Iterable[MadeUnit]) -> None:
+        """Make units again without the files that can no longer be read, or replaced, for another unit."""
+        for made in units:
             if any(file.failure is None and file.path not in self._files.open for file in made.reply.files):
                 self._drop(made)
 
@@ -311,6 +313,7 @@ class Stream:
             elif known is not None and known.replaces:
                 reason = f"has changed, and what it gave cannot be taken out: {reply.not_replaced}"
                 self._files.fail(FileSummary(file.path, failure="error", reason=reason))
+        self._drop_ended(self._made[:])
         self._again(unit)
         if reply.problem and not self._made:
             raise ClusterError(
@@ -457,7 +460,9 @@ class Stream:
             return
         changed = set(state.days.day[state.days.revision > seen].tolist())
         # Another run may also have made the group, or given it other chunks: no unit fits then.
-        stale = self._taken_out(lambda unit: rows != state.rows or unit.span.day in changed)
+        stale = self._taken_out(
+            lambda unit: rows != state.rows or unit.span.parts < state.parts or unit.span.day in changed
+        )
         claims: dict[str, list[Interval]] = {}
         for unit in stale:
             for path in unit.files:
