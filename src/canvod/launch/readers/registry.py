@@ -91,6 +91,7 @@ def find_reader(name: str = DEFAULT) -> Reader:
     return reader
 
 
+@cache
 def reader_version(name: str) -> str:
     """Name the package that a reader comes from, with its version.
 
