@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from canvod.launch.errors import ExitStatus
-from canvod.launch.ingest.read import open_group
+from canvod.launch.ingest.read import open_group, read_log
 from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_window
 from test_ingest_states import KilledError, MortalRunner
 
@@ -114,3 +114,67 @@ def test_a_header_that_ends_far_too_late_costs_no_reads_of_years(tmp_path):
     run_inline([file], tmp_path / "store", runner=runner)
     assert runner.reads <= 3
     assert_holds(open_group(tmp_path / "store", GROUP), [file])
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_values_that_do_not_count_any_more_are_told(tmp_path, again):
+    """The file that had given them is ``partly`` stored from then on, as it is in the other order."""
+    late = write_window(tmp_path / "in" / "b.rnx", 12, off=1.0, satellites=("G01",))
+    early = write_window(tmp_path / "in" / "a.rnx", 7, satellites=("G01",))
+    files = [late, early]
+    for several in (files, [early, late]):
+        run_inline([late], store := tmp_path / f"store{several[0].stem}")
+        report = run_inline(several if again else [early], store)
+        told = "5 values differ from what a.rnx has, which counts"
+        assert read_log(store, GROUP)[1].status == "partly"
+        if again:
+            assert [(file.path, file.reason) for file in report.partly] == [(str(late), told)]
+        else:
+            assert report.notices[-1] == f"{late}, stored by an earlier run: {told}"
+        runner = InlineRunner()
+        last = run_inline(files, store, runner=runner)
+        assert runner.reads == 0
+        assert (last.exit_status, [file.reason for file in last.partly]) == (ExitStatus.SOME_FAILED, [told])
+        os.utime(late, ns=(0, 0))
+        assert [file.reason for file in run_inline(files, store).partly] == [told]
+        assert_holds(open_group(store, GROUP), files)
+
+
+def test_a_failure_hides_no_values_that_another_run_has_stored_meanwhile(tmp_path):
+    """The log book goes on to say whose the values are, so that they stay when their day is made again."""
+    file = write_window(tmp_path / "in" / "a.rnx", 5, off=0.5)
+    other = write_window(tmp_path / "in" / "b.rnx", 2_000)
+    run_inline([other], tmp_path / "store")
+    whole = file.read_bytes()
+
+    def another_run():
+        file.write_bytes(whole)
+        run_inline([file], tmp_path / "store")
+        file.write_bytes(b"")
+
+    file.write_bytes(b"")
+    late = write_window(tmp_path / "in" / "c.rnx", DAY * 3)
+    run_inline([file, late], tmp_path / "store", runner=Meddling(another_run))
+    file.write_bytes(whole)
+    os.utime(file, ns=(0, 0))
+    early = write_window(tmp_path / "in" / "d.rnx", 0)
+    run_inline([early], tmp_path / "store")
+    assert_holds(open_group(tmp_path / "store", GROUP), [file, other, late, early])
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_what_another_run_has_stored_of_a_file_before_it_changed_is_not_mixed_in(tmp_path, before):
+    """Of two runs at once one may have read a file before it changed: the other tells, the next replaces."""
+    file = write_window(tmp_path / "in" / "a.rnx", 500, 30)
+    other = write_window(tmp_path / "in" / "b.rnx", DAY * 2)
+
+    def another_run():
+        run_inline([file], tmp_path / "store")
+        write_window(file, 800, 10, off=0.5)
+
+    report = run_inline([other, file], tmp_path / "store", runner=Meddling(another_run, before))
+    assert [(failed.path, failed.reason.split("; ")[1]) for failed in report.failed] == [
+        (str(file), "the same command reads it again")
+    ]
+    assert len(run_inline([other, file], tmp_path / "store").stored) == 1
+    assert_holds(open_group(tmp_path / "store", GROUP), [file, other])

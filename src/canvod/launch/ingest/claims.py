@@ -11,6 +11,7 @@ from canvod.launch.ingest.answers import DIGESTS, SUMMARIES, TIMES, claimed, dec
 from canvod.launch.ingest.commit import NewGroup
 from canvod.launch.ingest.days import choose_chunk, usual_interval, usual_parts
 from canvod.launch.ingest.discover import describe
+from canvod.launch.ingest.file_states import known_outcome
 from canvod.launch.ingest.group import item_sizes
 from canvod.launch.ingest.report import FileOutcome
 from canvod.launch.ingest.runner import Task, TaskDiedError
@@ -90,8 +91,7 @@ def settle_changed(
                 if file.record.status == "begun":
                     file.digest = digest
                     continue
-                told = "stored already, with the same content"
-                files.settle(FileOutcome(path, "known", told))
+                files.settle(known_outcome(file.record, "stored already, with the same content"))
             elif settings.on_change == "replace":
                 file.replaces = True
             elif settings.on_change == "skip":

@@ -122,6 +122,8 @@ class FileStates:
         Rows for the log book that are not committed yet.
     late : dict of str to list of (int, int)
         Intervals that files have beyond what their names claim.
+    others : dict of str to str
+        Stored files that are none of this run, of which values do not count any more: which.
     bytes_read : int
         Size of the files that were read.
     bytes_data : int
@@ -141,6 +143,7 @@ class FileStates:
         self.outcomes: dict[str, FileOutcome] = {}
         self.failed: list[FileRecord] = []
         self.late: dict[str, list[Interval]] = {}
+        self.others: dict[str, str] = {}
         self.bytes_read = self.bytes_data = 0
 
     def choose(self, log: LogBook, settings: IngestSettings) -> list[str]:
@@ -173,7 +176,7 @@ class FileStates:
                 self.open[path] = OpenFile(record, replaces=not record.digest, digest=record.digest or None)
                 continue
             elif record.has_values:
-                self.outcomes[path] = FileOutcome(path, "known", "stored already")
+                self.outcomes[path] = known_outcome(record)
                 continue
             elif not settings.retry_failed and record.failure not in retried:
                 told = "found earlier; it is as it was, and --retry-failed reads it again"
@@ -331,6 +334,78 @@ class FileStates:
             records.append(record)
         return sorted(records, key=lambda record: (record.first_epoch, record.path))
 
+    def displaced(self, made: Iterable[UnitReply], log: LogBook) -> list[FileRecord]:
+        """Rows of the log book for stored files of which values do not count any more.
+
+        Parameters
+        ----------
+        made : iterable of UnitReply
+            The units that are to be committed.
+        log : LogBook
+            The log book of the group so far.
+
+        Returns
+        -------
+        list of FileRecord
+            ``partly``, in order of their paths; without the files that have not ended.
+        """
+        differing: dict[str, Counter[str]] = {}
+        for reply in made:
+            for path, other, count in reply.displaced:
+                differing.setdefault(path, Counter())[other] += count
+        records = []
+        for path, record in sorted(log.last_of([*differing]).items()):
+            if path not in self.open and record.has_values and record.status != "begun":
+                before = f"{record.reason}; " if record.status == "partly" else ""
+                reason = before + _told_differing(differing[path])
+                records.append(replace(record, status="partly", reason=reason, values=0, run=self.run))
+        return records
+
+    def follow(self, log: LogBook) -> None:
+        """Take what another run has stored meanwhile: a file of which it had other content fails.
+
+        Parameters
+        ----------
+        log : LogBook
+            The log book of the group as it is now.
+        """
+        for path, record in log.last_of([*self.open]).items():
+            file = self.open[path]
+            if not record.has_values or record.run == self.run or record == file.record:
+                continue
+            if record.digest and file.digest in {None, record.digest}:
+                file.digest = record.digest
+                continue
+            reason = "has changed, and another run has stored it meanwhile; the same command reads it again"
+            self.fail(FileSummary(path, failure="error", reason=reason))
+
+    def forget_failed(self, log: LogBook) -> None:
+        """Leave out the failures of files of which another run has stored values meanwhile.
+
+        Parameters
+        ----------
+        log : LogBook
+            The log book of the group: the last row of a file is to say that the group has values of it.
+        """
+        known = log.last_of([record.path for record in self.failed])
+        stored = {path for path, record in known.items() if record.has_values}
+        self.failed = [record for record in self.failed if record.path not in stored]
+
+    def note_displaced(self, records: Iterable[FileRecord]) -> None:
+        """Tell of stored files of which values do not count any more, when that is committed.
+
+        Parameters
+        ----------
+        records : iterable of FileRecord
+            As of `displaced`.
+        """
+        for record in records:
+            outcome = self.outcomes.get(record.path)
+            if outcome is not None:
+                self.outcomes[record.path] = replace(outcome, status="partly", reason=record.reason)
+            else:
+                self.others[record.path] = record.reason
+
     def committed(self, tallies: Mapping[str, Tally], records: Iterable[FileRecord]) -> None:
         """Note what is stored now.
 
@@ -372,12 +447,7 @@ def _is_as_recorded(record: FileRecord) -> bool:
 
 def _status(summary: FileSummary, gave: int, differing: Counter[str], log: LogBook) -> tuple[Status, str]:
     if differing:
-        told = (
-            f"{count} {'value differs' if count == 1 else 'values differ'} from what "
-            f"{Path(other).name if other else 'the store'} has"
-            for other, count in differing.most_common()
-        )
-        return "partly", f"{', '.join(told)}, which counts"
+        return "partly", _told_differing(differing)
     if gave:
         return "stored", ""
     same = [
@@ -388,6 +458,35 @@ def _status(summary: FileSummary, gave: int, differing: Counter[str], log: LogBo
     if same:
         return "known", f"stored already, with the same content, as {same[0]}"
     return "known", "all its values are stored already, from other files"
+
+
+def _told_differing(differing: Counter[str]) -> str:
+    told = (
+        f"{count} {'value differs' if count == 1 else 'values differ'} from what "
+        f"{Path(other).name if other else 'the store'} has"
+        for other, count in differing.most_common()
+    )
+    return f"{', '.join(told)}, which counts"
+
+
+def known_outcome(record: FileRecord, told: str = "stored already") -> FileOutcome:
+    """What becomes of a file that is as it was when it was stored.
+
+    Parameters
+    ----------
+    record : FileRecord
+        What the log book says of it.
+    told : str
+        Why it is known.
+
+    Returns
+    -------
+    FileOutcome
+        ``partly``, as before, where values of it do not count.
+    """
+    if record.status == "partly":
+        return FileOutcome(record.path, "partly", record.reason)
+    return FileOutcome(record.path, "known", told)
 
 
 def _outcome(record: FileRecord, status: Status) -> FileOutcome:

@@ -9,7 +9,7 @@ from canvod.launch.ingest.days import DayTable
 from canvod.launch.ingest.file_states import FileStates
 from canvod.launch.ingest.group import GroupState, check_group_name, check_variables, read_state
 from canvod.launch.ingest.progress import IngestProgress
-from canvod.launch.ingest.report import IngestReport, format_day
+from canvod.launch.ingest.report import IngestReport, format_day, format_files
 from canvod.launch.ingest.stations import check_names
 from canvod.launch.ingest.store import open_repository, store_exists
 from canvod.launch.ingest.stream import Stream, Target
@@ -17,7 +17,7 @@ from canvod.launch.paths import absolute
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from canvod.launch.config.sections import IngestSettings
     from canvod.launch.ingest.runner import TaskRunner
@@ -142,7 +142,7 @@ def ingest(
         snapshots=tuple(stream.snapshots),
         peak_memory_bytes=dict(sorted(stream.peaks.items())),
         workers=workers,
-        notices=(*runner.notices, *_differences(stream.state)),
+        notices=(*runner.notices, *_differences(stream.state), *_others(states.others)),
     )
 
 
@@ -205,6 +205,13 @@ def _differences(state: GroupState | None) -> list[str]:
     return [
         f"the files of this group {what}: {', '.join(values)}" for what, values in kinds if len(values) > 1
     ]
+
+
+def _others(others: Mapping[str, str], most: int = 5) -> list[str]:
+    """Say of which files of earlier runs values do not count any more."""
+    told = [f"{path}, stored by an earlier run: {reason}" for path, reason in sorted(others.items())]
+    more = len(told) - most
+    return told[:most] + ([f"the same of {format_files(more)} more; see the log book"] if more > 0 else [])
 
 
 def _report(

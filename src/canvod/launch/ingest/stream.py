@@ -432,7 +432,9 @@ class Stream:
         self._drop_other_stations(state)
         tallies = self._files.tallies((made.unit.span, made.reply) for made in self._made)
         of_made = self._files.records(tallies, self._log)
-        records = [*self._files.failed, *of_made]
+        displaced = self._files.displaced((made.reply for made in self._made), self._log)
+        self._files.forget_failed(self._log)
+        records = [*self._files.failed, *displaced, *of_made]
         # A group is made for values: files that give none are not recorded where there is no group yet.
         if any(made.changes for made in self._made) or (records and state is not None):
             snapshot = commit(
@@ -447,6 +449,7 @@ class Stream:
             )
             self.snapshots.append(snapshot)
             self._files.failed = []
+            self._files.note_displaced(displaced)
             self.state = read_state(store.reader(), self._target.group)
         self._files.committed(tallies, of_made)
         self._release(made.task for made in self._made)
@@ -458,6 +461,8 @@ class Stream:
         self.state = state
         if state is None or state.revision == seen:
             return
+        self._files.follow(state.log)
+        self._drop_ended(self._made[:])
         changed = set(state.days.day[state.days.revision > seen].tolist())
         # Another run may also have made the group, or given it other chunks: no unit fits then.
         stale = self._taken_out(

@@ -205,6 +205,8 @@ class UnitReply:
         Why its values could not be put into a file of the worker; empty where they were.
     not_replaced : str
         Why what a file had given could not be taken out; empty where there is nothing to say.
+    displaced : tuple of (str, str, int)
+        Files with stored values that do not count any more: whose values count now, and how many differ.
     signature : str
         SHA-256 of what was made, by which a unit that is made again is told from this one.
     worker : str
@@ -220,6 +222,7 @@ class UnitReply:
     parts_needed: int = 0
     problem: str = ""
     not_replaced: str = ""
+    displaced: tuple[tuple[str, str, int], ...] = ()
     signature: str = ""
     worker: str = ""
     peak_memory_bytes: int = 0

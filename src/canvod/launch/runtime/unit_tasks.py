@@ -345,6 +345,7 @@ def _unit(
         replaced,
         whole.sid,
         not_replaced=not_replaced,
+        displaced=_displaced(request, sources, merged),
         signature=signature,
         **where,
     )
@@ -368,6 +369,15 @@ def _told(
             )
         told.append(summary)
     return tuple(told)
+
+
+def _displaced(
+    request: UnitRequest, sources: Sequence[Source], merged: Merged
+) -> tuple[tuple[str, str, int], ...]:
+    """Say of the files that were read again how many of their values differ from those of which new ones."""
+    recorded = {file.path for file in request.stored.recorded} if request.stored is not None else ()
+    pairs = ((sources[one].name, sources[other].name, n) for (one, other), n in merged.differing.items())
+    return tuple(sorted(pair for pair in pairs if pair[0] in recorded and pair[1] in request.files))
 
 
 def _same(one: Source, rows: Selection, other: Source, other_rows: Selection) -> bool:
