@@ -17,9 +17,10 @@ from canvod.launch.ingest.log_book import LogBook
 from canvod.launch.ingest.report import format_epoch
 from canvod.launch.ingest.runner import Task, TaskDiedError
 from canvod.launch.ingest.stations import check_markers
-from canvod.launch.ingest.store import CommitConflictError, create_store
+from canvod.launch.ingest.store import CommitConflictError, create_store, translated
 from canvod.launch.ingest.store_lock import Owner, store_lock
 from canvod.launch.ingest.units import Unit, make_units
+from canvod.launch.paths import absolute
 from canvod.launch.runtime.messages import FileSummary, RecordedFile, StoredRows, UnitReply, UnitRequest
 
 if TYPE_CHECKING:
@@ -406,7 +407,8 @@ class Stream:
             self.seconds["wait"] += started - waiting
             for _ in range(COMMIT_ATTEMPTS):
                 try:
-                    self._attempt()
+                    with translated(absolute(self._target.store), "writing to the group"):
+                        self._attempt()
                 except UnitLostError as lost:
                     self._drop(lost.unit)
                 except CommitConflictError:
