@@ -33,7 +33,7 @@ from canvod.launch.readers import (
 )
 from canvod.launch.readers.observations import one_line
 from canvod.launch.runtime.blocks import DAY_NS, Source
-from canvod.launch.runtime.memory_need import least_data_bytes, no_memory, too_large
+from canvod.launch.runtime.memory_need import least_data_bytes, may_be_too_large, no_memory, too_large
 from canvod.launch.runtime.messages import FailureKind, FileSummary
 from canvod.launch.units import format_bytes
 
@@ -137,9 +137,8 @@ def scan_files(
     alone: bool = False,  # noqa: FBT001, FBT002 - Dask passes it by position
     memory_limit_bytes: int | None = None,
 ) -> bytes:
-    """Summaries of files, as a JSON list; see `read_file` and `read_file_alone`."""
-    options = reader, tuple(variables)
-    read = ((read_file_alone if alone else read_file)(path, *options, memory_limit_bytes) for path in paths)
+    """Summaries of files, as a JSON list; see `read_guarded`."""
+    read = (read_guarded(path, reader, variables, memory_limit_bytes, alone=alone) for path in paths)
     return json.dumps([asdict(summary) for summary, _ in read]).encode()
 
 
@@ -162,7 +161,34 @@ def header_times(paths: Sequence[str]) -> bytes:
     return json.dumps({path: ends for path, ends in times.items() if ends is not None}).encode()
 
 
-def read_file(  # noqa: PLR0911 - ways to fail
+def read_guarded(
+    path: str, reader: str, variables: Sequence[str], memory_limit_bytes: int | None, *, alone: bool
+) -> ReadFile:
+    """Read one file, in a process of its own where this worker might die of it.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    reader : str
+        Name of a reader that is installed here.
+    variables : sequence of str
+        Variables to read.
+    memory_limit_bytes : int or None
+        Memory that this worker may use.
+    alone : bool
+        Whether it is to be read alone in any case.
+
+    Returns
+    -------
+    tuple of (FileSummary, Source or None)
+        As of `read_file` and `read_file_alone`.
+    """
+    alone = alone or may_be_too_large(plain_size(path), variables, memory_limit_bytes)
+    return (read_file_alone if alone else read_file)(path, reader, tuple(variables), memory_limit_bytes)
+
+
+def read_file(  # noqa: C901, PLR0911 - ways to fail
     path: str, reader: str, variables: Sequence[str], memory_limit_bytes: int | None = None
 ) -> ReadFile:
     """Read one file; whatever goes wrong with it is a value, not an exception.
@@ -221,6 +247,10 @@ def read_file(  # noqa: PLR0911 - ways to fail
         return _failed(path, *unfit, **known)
     data = {name: np.asarray(observations.variables[name], dtype=VARIABLES[name]) for name in variables}
     epoch = np.asarray(observations.epoch, dtype=np.int64)
+    data_bytes = sum(values.nbytes for values in data.values())
+    rows = int(np.unique(epoch // DAY_NS, return_counts=True)[1].max())
+    if problem := too_large(data_bytes * rows // len(epoch), memory_limit_bytes, what=what):
+        return _failed(path, "memory", problem, **known)
     summary = FileSummary(
         path=path,
         epochs=len(epoch),
@@ -228,7 +258,7 @@ def read_file(  # noqa: PLR0911 - ways to fail
         last=int(epoch[-1]),
         days=_days(epoch),
         interval_ns=_interval(epoch),
-        data_bytes=sum(values.nbytes for values in data.values()),
+        data_bytes=data_bytes,
         notes=tuple(observations.notes),
         station=" ".join(observations.station.split()),
         reader=f"{reader} ({reader_version(reader)}, Python {'.'.join(platform.python_version_tuple()[:2])})",

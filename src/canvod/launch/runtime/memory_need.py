@@ -26,6 +26,10 @@ SIGNAL_CHARACTERS: Final = 128
 table A3), and blanks for those that a satellite does not have come on top: measured were 48 to 102."""
 
 
+FEWEST_CHARACTERS: Final = 16
+"""The least text that files have for a value: a day at 1 Hz, whose signals come and go, had 21."""
+
+
 def needed_bytes(data_bytes: int) -> int:
     """Memory that a worker needs to make a span.
 
@@ -64,6 +68,27 @@ def least_data_bytes(text_bytes: int, variables: Iterable[str]) -> int:
     """
     width = sum(np.dtype(VARIABLES[name]).itemsize for name in variables)
     return text_bytes // SIGNAL_CHARACTERS * width
+
+
+def may_be_too_large(text_bytes: int, variables: Iterable[str], limit_bytes: int | None) -> bool:
+    """Whether a worker might die of a file, which is better read in a process of its own then.
+
+    Parameters
+    ----------
+    text_bytes : int
+        Length of the file when it is unpacked.
+    variables : iterable of str
+        Variables to read.
+    limit_bytes : int or None
+        Memory that the worker may use; None where there is no limit.
+
+    Returns
+    -------
+    bool
+        True where the largest arrays that such a file may have would not fit.
+    """
+    most = least_data_bytes(text_bytes * SIGNAL_CHARACTERS // FEWEST_CHARACTERS, variables)
+    return limit_bytes is not None and needed_bytes(most) > limit_bytes
 
 
 def too_large(data_bytes: int, limit_bytes: int | None, *, what: str) -> str:

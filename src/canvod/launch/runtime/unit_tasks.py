@@ -26,8 +26,7 @@ from canvod.launch.runtime.blocks import Merged, Source, fill_part, merge, parts
 from canvod.launch.runtime.file_tasks import (
     ReadFile,
     peak_memory_bytes,
-    read_file,
-    read_file_alone,
+    read_guarded,
     worker_name,
 )
 from canvod.launch.runtime.memory_need import too_large
@@ -229,9 +228,8 @@ def _merge_files(request: UnitRequest, read: Sequence[list[ReadFile]]) -> tuple[
 
 
 def _read(path: str, request: UnitRequest) -> ReadFile:
-    if request.alone:
-        return read_file_alone(path, request.reader, request.variables, request.memory_limit_bytes)
-    return read_file(path, request.reader, request.variables, request.memory_limit_bytes)
+    limit = request.memory_limit_bytes
+    return read_guarded(path, request.reader, request.variables, limit, alone=request.alone)
 
 
 def _that_fit(files: Sequence[ReadFile], stored_bytes: int, limit_bytes: int | None) -> list[ReadFile]:
