@@ -168,9 +168,14 @@ def store_exists(path: str | os.PathLike[str]) -> bool:
 
 
 def _is_unfinished(path: Path) -> bool:
-    """Whether a folder has nothing but what Icechunk writes before a store is one."""
+    """Whether a folder has nothing but what Icechunk writes before a store is one.
+
+    Workers of a launcher that was killed may also have written chunks after another run had removed the
+    store, since it had no commit; chunks are worth nothing without snapshots.
+    """
     names = (entry.relative_to(path).as_posix() for entry in path.rglob("*"))
-    return all(re.fullmatch(rf"((snapshots|transactions)(/{FIRST_SNAPSHOT}.*)?|repo#.*)", n) for n in names)
+    possible = rf"((snapshots|transactions)(/{FIRST_SNAPSHOT}.*)?|chunks(/[0-9A-Z]{{20}}(#.*)?)?|repo#.*)"
+    return all(re.fullmatch(possible, name) for name in names)
 
 
 class Store:
