@@ -178,3 +178,26 @@ def test_what_another_run_has_stored_of_a_file_before_it_changed_is_not_mixed_in
     ]
     assert len(run_inline([other, file], tmp_path / "store").stored) == 1
     assert_holds(open_group(tmp_path / "store", GROUP), [file, other])
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_moved_file_counts_when_its_day_is_made_again(tmp_path, runs):
+    """Its content is there under another name, that was ingested before or comes with the new file."""
+    file = write_window(tmp_path / "in" / "a.rnx", 20, 30, off=0.5)
+    run_inline([file], tmp_path / "store")
+    moved = file.rename(tmp_path / "in" / "b.rnx")
+    write_window(file, DAY)  # the name is given to another one, as receivers do
+    early = write_window(tmp_path / "in" / "c.rnx", 10, 30)
+    for several in [[moved, early]] if runs == 1 else [[moved], [early]]:
+        report = run_inline(several, tmp_path / "store")
+    assert [stored.path for stored in report.stored] == [str(early)]
+    assert_holds(open_group(tmp_path / "store", GROUP), [moved, early])
+
+
+def test_a_path_that_is_no_text_fails_alone(tmp_path):
+    """A name of other bytes than UTF-8 cannot be told by JSON; it costs no other file."""
+    good = write_window(tmp_path / "in" / "a.rnx", 0)
+    odd = write_window(tmp_path / "in" / os.fsdecode(b"f\xfc.rnx"), 20)
+    report = run_inline([odd, good], tmp_path / "store")
+    assert (len(report.stored), [file.path for file in report.failed]) == (1, [str(odd)])
+    assert_holds(open_group(tmp_path / "store", GROUP), [good])

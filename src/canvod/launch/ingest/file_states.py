@@ -167,6 +167,10 @@ class FileStates:
         retried = RETRIED | ({"station"} if settings.mixed_stations else frozenset())
         changed = []
         for path in self.paths:
+            if not _is_text(path):
+                told = "its path is not text in UTF-8: rename it, or its folder"
+                self.outcomes[path] = FileOutcome(path, "failed", told)
+                continue
             record = recorded.get(path)
             unchanged = record is not None and _is_as_recorded(record)
             if record is None or not unchanged:
@@ -435,6 +439,15 @@ class FileStates:
                 else:
                     reason = f"has other days whenever it is read; {MOST_ROUNDS} times were tried"
                     self.fail(FileSummary(path, failure="error", reason=reason))
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be written in JSON and in the log book."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_as_recorded(record: FileRecord) -> bool:

@@ -286,13 +286,18 @@ def _remade(request: UnitRequest, read: Sequence[ReadFile]) -> list[Source]:
             every.append((summary, source))
         elif summary.path in replaced:
             raise _NotRemadeError(f"{summary.path}, which has values of the same time, {summary.reason}")
+    gone = {}
     for recorded in request.stored.recorded:
         summary, source = _read(recorded.path, request)
-        if source is None:
-            raise _NotRemadeError(f"{recorded.path}, which has values of the same time, {summary.reason}")
-        if summary.digest != recorded.digest:
-            raise _NotRemadeError(f"{recorded.path}, which has values of the same time, has changed")
-        every.append((summary, source.cut(request.span)))
+        if source is None or summary.digest != recorded.digest:
+            why = summary.reason or "has changed"
+            gone[recorded.digest] = f"{recorded.path}, which has values of the same time, {why}"
+        else:
+            every.append((summary, source.cut(request.span)))
+    there = {summary.digest for summary, _ in every}
+    for digest, reason in gone.items():
+        if digest not in there or not digest:  # else it was moved
+            raise _NotRemadeError(reason)
     return _in_order(every)
 
 
