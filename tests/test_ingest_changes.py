@@ -10,6 +10,7 @@ import xarray as xr
 
 from canvod.launch.errors import ExitStatus
 from canvod.launch.ingest.read import open_group, read_log
+from canvod.launch.ingest.store import open_repository
 from ingest_files import InlineRunner, Options, assert_holds, run_inline, write_window
 from test_ingest_states import KilledError, MortalRunner
 
@@ -201,3 +202,18 @@ def test_a_path_that_is_no_text_fails_alone(tmp_path):
     report = run_inline([odd, good], tmp_path / "store")
     assert (len(report.stored), [file.path for file in report.failed]) == (1, [str(odd)])
     assert_holds(open_group(tmp_path / "store", GROUP), [good])
+
+
+def test_an_interruption_right_after_a_commit_commits_nothing_twice(tmp_path):
+    """What was committed is not written again when the run ends; the days count their epochs once."""
+
+    class Interrupted(InlineRunner):
+        def release(self, unit):
+            raise KeyboardInterrupt
+
+    files = [write_window(tmp_path / "in" / f"{day}.rnx", day * DAY) for day in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        run_inline(files, tmp_path / "store", runner=Interrupted())
+    report = run_inline(files, tmp_path / "store")
+    assert (len(report.known), report.epochs) == (2, 20)
+    assert len(open_repository(tmp_path / "store").snapshots()) == 2

@@ -437,6 +437,7 @@ class Stream:
         displaced = self._files.displaced((made.reply for made in self._made), self._log)
         self._files.forget_failed(self._log)
         records = [*self._files.failed, *displaced, *of_made]
+        made = self._made
         # A group is made for values: files that give none are not recorded where there is no group yet.
         if any(made.changes for made in self._made) or (records and state is not None):
             snapshot = commit(
@@ -449,13 +450,15 @@ class Stream:
                 runner=self._runner,
                 settings=self._settings,
             )
+            # A signal from here on must not have it committed again.
+            self._made = []
             self.snapshots.append(snapshot)
             self._files.failed = []
             self._files.note_displaced(displaced)
             self.state = read_state(store.reader(), self._target.group)
         self._files.committed(tallies, of_made)
-        self._release(made.task for made in self._made)
         self._made = []
+        self._release(unit.task for unit in made)
 
     def _follow(self, state: GroupState | None) -> None:
         """Take the group as it is now; of days that another run has changed, units are made anew."""
