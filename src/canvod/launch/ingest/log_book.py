@@ -174,6 +174,8 @@ class LogBook:
         dict of str to FileRecord
             By path.
         """
+        if not paths:  # the column need not be read
+            return {}
         keys = {path_key(path): path for path in paths}
         column = self._column("path_key")
         rows = np.flatnonzero(np.isin(column, np.fromiter(keys, np.int64, len(keys))))
