@@ -93,7 +93,8 @@ def test_whatever_ends_one_ingest_the_other_stores_everything(tmp_path, ingest, 
     """Of files of the same days, too; and the same command again stores the rest."""
     one, two = GROUPS[groups]
     mine = write_windows(tmp_path / "mine", [0, 20, 9_000, 40_000])
-    others = write_windows(tmp_path / "others", [10, 4_000, 9_010, 60_000])
+    # Of one day, so that whoever is second makes all of them anew, and one commit has them.
+    others = write_windows(tmp_path / "others", [10, 4_000, 9_010, 12_000])
     report, _ = ingest(("goes on", one, mine), (how, two, others))
     assert report["counts"]["failed"] == report["counts"]["partly"] == 0
     is_stored = how in {"goes on", "killed after its commit"}
