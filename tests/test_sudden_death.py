@@ -19,7 +19,7 @@ import pytest
 
 from canvod.launch.cluster.orphans import prune_engine, prune_keys
 from canvod.launch.testing import assert_nothing_left, find_leftovers
-from engine_proxy import AtRequest, EngineProxy
+from engine_proxy import AtRequest, EngineProxy, request_name
 from eventually import eventually
 from leftovers import GONE_WITHIN_S, GRACE_S, SEED
 
@@ -250,3 +250,25 @@ def test_an_engine_that_stops_answering_is_one_message_with_what_is_left(
     prune_engine(engine)
     prune_keys()
     assert_nothing_left(name, engine)
+
+
+def test_a_network_that_the_engine_makes_too_late_is_told_and_removed(
+    engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    """The launcher has given up waiting for it, and cannot know that it found all there is to remove."""
+    name = "late-network"
+    held: list[str] = []
+
+    def answer_late(moment: str, request: str) -> None:
+        if (moment, request_name(request)) == ("before", "POST /networks/create"):
+            held.append(request)
+            known = len(proxy.requests)
+            eventually(lambda: "GET /containers/json" in map(request_name, proxy.requests[known:]))
+
+    with EngineProxy(tmp_path / "engine.sock", answer_late) as proxy:
+        process = launch(tmp_path, name, "impatient", engine=proxy.address)
+        _, errors = process.communicate(timeout=240)
+        assert held
+        assert "did not answer in time" in errors
+        assert f"Cluster {name} is not removed entirely" in errors
+        assert_nothing_left(name, engine, within_s=GONE_WITHIN_S)

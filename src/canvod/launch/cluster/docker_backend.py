@@ -116,6 +116,9 @@ class DockerBackend:
                 f"{error.message}",
                 hint="take another name, or look at it: canvod-launch status",
             ) from error
+        except EngineTimeoutError:
+            self._silent = True
+            raise
 
     def _create(self, container: Container) -> None:
         """Create and start a container; what it can do without, and the engine refuses, is left out."""
