@@ -162,7 +162,7 @@ def test_a_damaged_file_costs_no_other_and_a_second_run_stores_nothing(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
-def test_an_interrupted_ingest_commits_nothing_and_leaves_nothing(
+def test_an_interrupted_ingest_leaves_nothing_but_what_it_has_read(
     images: object,
     engine: docker.DockerClient,
     rosalia: Path,
@@ -170,7 +170,7 @@ def test_an_interrupted_ingest_commits_nothing_and_leaves_nothing(
     folder: Path,
     number: signal.Signals,
 ) -> None:
-    """The exit status is the signal's; there is no container, no network, and no store that was new."""
+    """The exit status is the signal's; no container, no network is left, and the same command goes on."""
     del images
     with started([damaged, rosalia / "01_reference"], folder / "store") as program:
         cluster = cluster_of(engine, program)
@@ -179,7 +179,11 @@ def test_an_interrupted_ingest_commits_nothing_and_leaves_nothing(
         _, err = program.communicate(timeout=60)
     assert program.returncode == 128 + number, err
     assert_nothing_left(cluster, engine)
-    assert not (folder / "store").exists()
+    status, report, err = run([damaged, rosalia / "01_reference"], folder / "store")
+    assert status == 3, err
+    assert report["counts"]["stored"] + report["counts"]["known"] == 24
+    files = sorted((rosalia / "01_reference").rglob("*.rnx"))
+    assert_store_equals(folder / "store", "site/receiver", serial_model(files))
 
 
 KILLED_AT_ITS_COMMIT = """
