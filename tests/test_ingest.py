@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from flat_cost import FIRST_DAY, make_store
+from icechunk import IcechunkError
 from rich.console import Console
 
 from canvod.launch.cli.ingest import draw_report
@@ -21,8 +23,9 @@ from canvod.launch.errors import ClusterError, DependencyError, ExitStatus, Inpu
 from canvod.launch.ingest.progress import IngestProgress
 from canvod.launch.ingest.read import open_group, open_store, read_log
 from canvod.launch.ingest.report import FileOutcome, IngestReport
-from canvod.launch.ingest.runner import Task
+from canvod.launch.ingest.runner import Task, TaskDiedError
 from canvod.launch.ingest.store import open_repository
+from canvod.launch.ingest.store_lifecycle import clean_store
 from canvod.launch.runtime import unit_tasks
 from canvod.launch.testing import assert_dataset_equals, serial_model
 from ingest_files import (
@@ -752,3 +755,32 @@ def test_a_full_disk_of_a_worker_makes_a_commit_and_is_an_error_where_that_does_
     with pytest.raises(ClusterError, match="keep what it has read: /spill: No space left on device"):
         run_inline(files, tmp_path / "other", runner=Fuller())
     assert_holds(open_group(tmp_path / "other", GROUP), files[:1])
+
+
+def test_a_store_that_is_compacted_during_a_run_does_not_end_it(tmp_path):
+    """The snapshot that a run has begun with is gone then; it goes on with the newest."""
+
+    class Compacting(InlineRunner):
+        compacted = False
+
+        def make(self, request):
+            if not self.compacted:
+                self.compacted = True
+                run_inline(files[:1], tmp_path / "store", group="site/other")
+                now = datetime.now(UTC) + timedelta(seconds=1)
+                clean_store(tmp_path / "store", older_than=timedelta(0), now=now, expire=True)
+            try:
+                return super().make(request)
+            except IcechunkError as exc:
+                return Task(exc)
+
+        def answer(self, task):
+            if isinstance(task.answer, IcechunkError):
+                raise TaskDiedError(str(task.answer))
+            return super().answer(task)
+
+    files = write_windows(tmp_path / "in", [0, 5, 20])
+    run_inline(files[:2], tmp_path / "store")
+    report = run_inline(files, tmp_path / "store", runner=Compacting())
+    assert (len(report.stored), len(report.known)) == (1, 2)
+    assert_holds(open_group(tmp_path / "store", GROUP), files)

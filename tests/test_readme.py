@@ -39,6 +39,7 @@ RUN_HERE = {
     "canvod-launch run --workers 4",
     "make compose-base",
     "canvod-launch store log",
+    "canvod-launch store rechunk",
 }
 RUN_WITH_COMPOSE = {
     "docker compose build",
@@ -223,6 +224,7 @@ def test_the_commands_of_the_main_job(shell: Shell) -> None:
     output = shell.follow(block, refused=["canvod-launch build"] if backend(shell) == "process" else [])
     assert "4 stored, 0 known, 0 partly, 0 failed" in output
     assert "4" in shell.follow(example("canvod-launch store log"))
+    assert "2880" in shell.follow(example("canvod-launch store rechunk")).replace(",", "")
     assert ("worker processes" if backend(shell) == "process" else "containers on Docker") in output
 
 

@@ -17,7 +17,7 @@ from canvod.launch.ingest.log_book import LogBook
 from canvod.launch.ingest.report import format_epoch
 from canvod.launch.ingest.runner import Task, TaskDiedError
 from canvod.launch.ingest.stations import check_markers
-from canvod.launch.ingest.store import CommitConflictError, create_store, translated
+from canvod.launch.ingest.store import CommitConflictError, create_store, open_repository, translated
 from canvod.launch.ingest.store_lock import Owner, store_lock
 from canvod.launch.ingest.units import Unit, make_units
 from canvod.launch.paths import absolute
@@ -345,6 +345,9 @@ class Stream:
         if self._attempts[key] > TASK_ATTEMPTS:
             raise died.repeatedly(f"read the files of {format_epoch(unit.span.start_ns)}") from died
         self._again(unit, alone=True)
+        if self.state is not None:  # its snapshot may have been removed, which no worker can read then
+            store = open_repository(self._target.store)
+            self._follow(read_state(store.reader(), self._target.group))
 
     def _widen(self, unit: Unit, parts: int) -> None:
         """Make a whole day anew in more parts, with all that is on the way of it."""
