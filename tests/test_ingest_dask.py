@@ -140,6 +140,16 @@ class Deadly(DaskRunner):
         return task
 
 
+def test_an_answer_whose_worker_has_died_is_computed_again(client, runner):
+    """What has ended need not be there any more when its answer is fetched."""
+    client.wait_for_workers(2, timeout=60)
+    task = runner.call(file_tasks.digests, ())
+    assert runner.wait([task]) == [task]
+    for pid in pids(client):
+        os.kill(pid, signal.SIGKILL)
+    assert runner.answer(task) == b"{}"
+
+
 @pytest.mark.parametrize("victims", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["make", "write"])
 def test_killed_workers_cost_no_file(tmp_path, client, runner, kind, victims):

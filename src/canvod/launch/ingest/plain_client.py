@@ -17,6 +17,7 @@ from distributed.protocol.serialize import Serialized
 from distributed.versions import VersionMismatchWarning
 
 from canvod.launch.errors import ClusterError
+from canvod.launch.ingest.runner import AnswerLostError
 from canvod.launch.runtime.scheduler import SHORT_LOGS
 
 
@@ -65,10 +66,17 @@ class PlainClient(Client):
 
         Raises
         ------
+        AnswerLostError
+            If the worker that had it is gone.
         ClusterError
-            If it is there no more, or is anything but bytes.
+            If it is anything but bytes.
         """
         reply: Any = self.sync(self._gather_plain, key)  # type: ignore[no-untyped-call]
+        if reply.get("status") != "OK":
+            raise AnswerLostError(
+                "the cluster has lost the answer of a task",
+                hint="the logs of scheduler and workers may show the cause; the same command goes on",
+            )
         value = reply.get("data", {}).get(key)
         if isinstance(value, bytes):
             return value

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
 from canvod.launch.errors import ClusterError
 from canvod.launch.ingest.stalls import is_busy, stalled, stuck_keys
 from canvod.launch.runtime import unit_tasks
@@ -24,6 +26,10 @@ MOVED_AFTER_S = 5.0
 POLL_S = 1.0
 READ_TOGETHER = 4
 """Files that one task reads; a unit may have many, for several workers to read."""
+
+
+class AnswerLostError(ClusterError):
+    """The worker that had the answer of a task is gone; Dask computes it again."""
 
 
 class TaskDiedError(Exception):
@@ -338,6 +344,19 @@ class DaskRunner:
 
     def answer(self, task: Task) -> bytes:
         """The answer of a task that has ended; see `TaskRunner.answer`."""
+        for attempt in Retrying(
+            retry=retry_if_exception_type(AnswerLostError),
+            stop=stop_after_delay(self._timeout_s),
+            wait=wait_fixed(POLL_S / 10),
+            reraise=True,
+        ):
+            with attempt:
+                return self._fetch(task)
+        raise AssertionError("unreachable")
+
+    def _fetch(self, task: Task) -> bytes:
+        if task.answer.status in {"lost", "pending"}:  # its worker has died: Dask computes it again
+            self.wait([task])
         if task.answer.status == "error":
             raise TaskDiedError("workers died of it, or it failed there")
         if task.answer.status != "finished":
