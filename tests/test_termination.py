@@ -38,6 +38,23 @@ def handlers() -> list[object]:
     return [signal.getsignal(number) for number in SIGNALS]
 
 
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost() -> None:
+    """Python drops what is raised in ``__del__``, and in what that calls."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            sorted([1], key=lambda _: signal.raise_signal(signal.SIGTERM))
+
+    def finalize_and_wait() -> None:
+        Finalized()
+        threading.Event().wait(60)
+        raise TimeoutError
+
+    with exit_on_signals(), pytest.raises(SystemExit) as ended:
+        finalize_and_wait()
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
 def test_a_handler_of_the_program_is_left_alone() -> None:
     """A program that handles SIGTERM itself goes on doing so, also when ours are restored."""
     before = signal.signal(signal.SIGTERM, lambda *_: None)

@@ -120,11 +120,21 @@ def _set_handlers(handlers: Mapping[int, Any]) -> None:
 
 
 def _raise_exit(number: int, frame: FrameType | None) -> None:
-    if frame is not None and frame.f_code.co_name == "cb" and "importlib" in frame.f_code.co_filename:
-        # A callback of a weak reference, of which imports have many: Python drops what is raised in one.
-        threading.Timer(AGAIN_S, signal.raise_signal, (number,)).start()
+    if _would_be_dropped(frame):
+        # To this thread, which may be waiting by then.
+        threading.Timer(AGAIN_S, signal.pthread_kill, (threading.get_ident(), number)).start()
         return
     sys.exit(128 + number)
+
+
+def _would_be_dropped(frame: FrameType | None) -> bool:
+    """Whether Python drops what is raised: in ``__del__``, or a weak reference's callback in an import."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or (code.co_name == "cb" and "importlib" in code.co_filename):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _in_main_thread() -> bool:
