@@ -157,9 +157,14 @@ def store_exists(path: str | os.PathLike[str]) -> bool:
     if empty:
         return False
     quiet_icechunk()
+    storage = icechunk.local_filesystem_storage(str(path))
     with translated(path, "looking for a store"):
-        found = icechunk.Repository.exists(icechunk.local_filesystem_storage(str(path)))
-    if not found and not _is_unfinished(path):
+        found = icechunk.Repository.exists(storage)
+        # Another program may have made it between the first look and the second.
+        is_other = (
+            not found and not _is_unfinished(path) and not (found := icechunk.Repository.exists(storage))
+        )
+    if is_other:
         raise InputError(
             f"{path} is a folder that holds files, but no Icechunk store",
             hint="name another folder; a store is made where there is none",

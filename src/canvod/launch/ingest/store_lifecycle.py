@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from canvod.launch.errors import LaunchError
@@ -93,8 +93,9 @@ def remove_empty_store(path: str | os.PathLike[str]) -> None:
                 folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
                 try:
                     flock(folder, LOCK_EX | LOCK_NB)
-                    if len(open_repository(path).snapshots(limit=2)) == 1:
-                        shutil.rmtree(path, ignore_errors=True)
+                    if len(open_repository(path).snapshots(limit=2)) == 1 and not path.is_symlink():
+                        with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as removed:
+                            path.rename(f"{removed}/store")  # at once: nobody is to see a half of it
                 finally:
                     os.close(folder)
 
