@@ -157,10 +157,16 @@ def _steps(old: Any, state: GroupState) -> list[Epochs]:
     return [np.diff(_real_epochs(old, state, day)) for day in days]
 
 
+def _place_of(state: GroupState, day: int) -> tuple[int, int]:
+    """First row of a day of a group, and its number of parts."""
+    parts = state.days.parts_of(day) or 0
+    return state.days.first_row(Span(day, parts, 0, parts), state.rows), parts
+
+
 def _real_epochs(old: Any, state: GroupState, day: int) -> Epochs:
     """Epochs of a day that have a value; the others are fillers."""
-    parts, row = state.days.parts_of(day) or 0, state.days.find(day)
-    start = state.days.first_row(Span(day, parts, 0, parts), state.rows)
+    start, parts = _place_of(state, day)
+    row = state.days.find(day)
     epoch = np.asarray(old["epoch"][start : start + parts * state.rows], np.int64)
     real = np.zeros(len(epoch), bool)
     for name, itemsize in state.variables.items():
@@ -184,8 +190,7 @@ class _Copy:
     def parts_of(self, day: int) -> int:
         """Parts that a day takes now."""
         state = self._state
-        held = Span(day, parts := state.days.parts_of(day) or 0, 0, parts)
-        start = state.days.first_row(held, state.rows)
+        start, parts = _place_of(state, day)
         epoch = np.asarray(self._old["epoch"][start : start + parts * state.rows], np.int64)
         if parts_needed(epoch, self.parts, self._rows) == self.parts:  # with fillers
             return self.parts
@@ -194,8 +199,7 @@ class _Copy:
     def write(self, target: Any, span: Span, row: int) -> tuple[list[int], Epochs]:
         """Write a day from a row on; gives the number of real epochs of each part, and these epochs."""
         state = self._state
-        held = state.days.parts_of(span.day) or 0
-        start = state.days.first_row(Span(span.day, held, 0, held), state.rows)
+        start, held = _place_of(state, span.day)
         counts: list[int] = []
         epochs: list[Epochs] = [np.empty(0, np.int64)]
         pieces = gcd(held, span.parts)  # in each of them whole parts, old ones and new ones

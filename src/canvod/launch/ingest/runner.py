@@ -344,15 +344,13 @@ class DaskRunner:
 
     def answer(self, task: Task) -> bytes:
         """The answer of a task that has ended; see `TaskRunner.answer`."""
-        for attempt in Retrying(
+        retrying = Retrying(
             retry=retry_if_exception_type(AnswerLostError),
             stop=stop_after_delay(self._timeout_s),
             wait=wait_fixed(POLL_S / 10),
             reraise=True,
-        ):
-            with attempt:
-                return self._fetch(task)
-        raise AssertionError("unreachable")
+        )
+        return retrying(self._fetch, task)
 
     def _fetch(self, task: Task) -> bytes:
         if task.answer.status in {"lost", "pending"}:  # its worker has died: Dask computes it again

@@ -273,7 +273,7 @@ class Stream:
     def _memory(self) -> dict[str, int]:
         used = self._runner.memory()
         for name, value in used.items():
-            self.peaks[name] = max(self.peaks.get(name, 0), value)
+            self._note_peak(name, value)
         return used
 
     # What comes back.
@@ -500,5 +500,4 @@ class Stream:
         others = check_markers(good, state.stations if state is not None else ())
         for path, reason in others.items():
             self._files.fail(replace(good[path], failure="station", reason=reason))
-        for made in [made for made in self._made if others.keys() & set(made.unit.files)]:
-            self._drop(made)
+        self._drop_ended(self._made[:])

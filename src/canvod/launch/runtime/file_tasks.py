@@ -14,6 +14,7 @@ import platform
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,21 @@ ReadFile = tuple[FileSummary, Source | None]
 """A file's summary, and its values where it could be read."""
 
 
+def dask_worker() -> Any:
+    """The worker of Dask that runs this task.
+
+    Returns
+    -------
+    distributed.Worker or None
+        None in a process that is none; it does not import Dask for that.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is not None:
+        with suppress(ValueError):
+            return distributed.get_worker()
+    return None
+
+
 def worker_name() -> str:
     """Name of this worker in Dask, else ``process-<pid>``.
 
@@ -60,13 +76,8 @@ def worker_name() -> str:
     str
         The name, as the launcher tells it to a user.
     """
-    distributed = sys.modules.get("distributed")  # a pool process must not import it
-    if distributed is not None:
-        try:
-            return str(distributed.get_worker().name)
-        except ValueError:
-            pass
-    return f"process-{os.getpid()}"
+    worker = dask_worker()
+    return f"process-{os.getpid()}" if worker is None else str(worker.name)
 
 
 def peak_memory_bytes() -> int:

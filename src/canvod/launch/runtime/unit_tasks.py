@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import sys
 import tempfile
 import threading
 import weakref
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ from canvod.launch.readers.observations import one_line
 from canvod.launch.runtime.blocks import Merged, Source, fill_part, merge, parts_needed, parts_of
 from canvod.launch.runtime.file_tasks import (
     ReadFile,
+    dask_worker,
     peak_memory_bytes,
     read_guarded,
     worker_name,
@@ -161,12 +160,8 @@ def spool_unit(request: UnitRequest, path: str) -> bytes:
 
 def _new_file() -> str:
     """Make an empty file in the folder of this worker."""
-    distributed = sys.modules.get("distributed")
-    folder = None
-    if distributed is not None:
-        with suppress(ValueError):
-            folder = distributed.get_worker().local_directory
-    number, path = tempfile.mkstemp(prefix="unit-", dir=folder)
+    worker = dask_worker()
+    number, path = tempfile.mkstemp(prefix="unit-", dir=None if worker is None else worker.local_directory)
     os.close(number)
     return path
 
