@@ -43,6 +43,22 @@ DAY = 17_280
 """Epochs of 5 s in a day."""
 
 
+class Overtaken(InlineRunner):
+    """Another run comes in between, when so many units were made."""
+
+    def __init__(self, other_run, at=1):
+        super().__init__()
+        self.other_run, self.left = other_run, at
+
+    def make(self, request):
+        """Make a unit, and have the other run at its time."""
+        task = super().make(request)
+        self.left -= 1
+        if self.left == 0:
+            self.other_run()
+        return task
+
+
 def test_what_is_stored_is_what_a_serial_read_gives(tmp_path):
     """Values, epochs and signals equal a serial read; report and snapshot say what was stored."""
     files = write_windows(tmp_path / "in", range(0, 50, 10))
@@ -550,43 +566,28 @@ def test_a_file_that_changes_between_reading_and_writing_is_read_again(tmp_path)
 
 def test_what_another_run_has_committed_meanwhile_is_kept(tmp_path):
     """A run that began before another one committed adds to it: its days are made again under the lock."""
-
-    class Overtaken(InlineRunner):
-        overtaken = False
-
-        def make(self, request):
-            task = super().make(request)
-            if not self.overtaken:
-                self.overtaken = True
-                run_inline(files[1:], tmp_path / "store")
-            return task
-
     files = write_windows(tmp_path / "in", [0, 5, 20])
-    report = run_inline(files[:2], tmp_path / "store", runner=Overtaken())
+    report = run_inline(
+        files[:2], tmp_path / "store", runner=Overtaken(lambda: run_inline(files[1:], tmp_path / "store"))
+    )
     assert [file.path for file in report.known] == [str(files[1])]
     assert_holds(open_group(tmp_path / "store", GROUP), files)
 
 
 def test_what_another_run_has_committed_of_a_day_that_is_on_its_way_is_kept(tmp_path):
     """Also where the run commits another day before that one is written."""
-
-    class Overtaken(InlineRunner):
-        made = 0
-
-        def make(self, request):
-            task = super().make(request)
-            self.made += 1
-            if self.made == 2:
-                run_inline([theirs], tmp_path / "store")
-            return task
-
     options = Options(commit_every="1 day")
     files = [
         write_window(tmp_path / "in" / f"TEST00XXX_R_2025{day:03}0000_15M_05S_MO.rnx", (day - 1) * DAY)
         for day in (1, 2)
     ]
     theirs = write_window(tmp_path / "in" / "theirs.rnx", DAY + 20)
-    run_inline(files, tmp_path / "store", settings=options, runner=Overtaken())
+    run_inline(
+        files,
+        tmp_path / "store",
+        settings=options,
+        runner=Overtaken(lambda: run_inline([theirs], tmp_path / "store"), at=2),
+    )
     assert_holds(open_group(tmp_path / "store", GROUP), [*files, theirs])
 
 
@@ -594,19 +595,13 @@ def test_what_another_run_has_committed_of_a_day_that_is_on_its_way_is_kept(tmp_
 @pytest.mark.parametrize("theirs", [(50, 8), (400, 8), (100, 3)])
 def test_a_group_that_another_run_has_made_meanwhile_keeps_its_chunks(tmp_path, theirs, day):
     """Of two runs that make one group the first decides, and what the other has read is made for that."""
-
-    class Overtaken(InlineRunner):
-        overtaken = False
-
-        def make(self, request):
-            task = super().make(request)
-            if not self.overtaken:
-                self.overtaken = True
-                run_inline(files[2:], tmp_path / "store", settings=Options(chunk=theirs))
-            return task
-
     files = write_windows(tmp_path / "in", [0, 2_000, day * DAY + 40, day * DAY + 9_000])
-    run_inline(files[:2], tmp_path / "store", settings=Options(chunk=(100, 8)), runner=Overtaken())
+    run_inline(
+        files[:2],
+        tmp_path / "store",
+        settings=Options(chunk=(100, 8)),
+        runner=Overtaken(lambda: run_inline(files[2:], tmp_path / "store", settings=Options(chunk=theirs))),
+    )
     data = open_group(tmp_path / "store", GROUP)
     assert_holds(data, files)
     assert data.SNR.chunks[0][0] == theirs[0]
@@ -614,17 +609,6 @@ def test_a_group_that_another_run_has_made_meanwhile_keeps_its_chunks(tmp_path, 
 
 def test_a_day_that_another_run_has_made_longer_meanwhile_is_made_anew(tmp_path):
     """Its rows are others now: nothing is lost of what the other run has stored of that day."""
-
-    class Overtaken(InlineRunner):
-        overtaken = False
-
-        def make(self, request):
-            task = super().make(request)
-            if not self.overtaken:
-                self.overtaken = True
-                run_inline([fine], tmp_path / "store")
-            return task
-
     options = Options(chunk=(100, 8), commit_every="1 day")
     stored = write_window(tmp_path / "in" / "stored.rnx", 0, 20, every=2)
     files = [
@@ -632,7 +616,12 @@ def test_a_day_that_another_run_has_made_longer_meanwhile_is_made_anew(tmp_path)
     ]
     fine = write_window(tmp_path / "in" / "fine.rnx", 12_000, 400)
     run_inline([stored], tmp_path / "store", settings=options)
-    run_inline(files, tmp_path / "store", settings=options, runner=Overtaken())
+    run_inline(
+        files,
+        tmp_path / "store",
+        settings=options,
+        runner=Overtaken(lambda: run_inline([fine], tmp_path / "store")),
+    )
     assert_holds(open_group(tmp_path / "store", GROUP), [stored, *files, fine])
 
 
